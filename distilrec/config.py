@@ -1,0 +1,214 @@
+"""Settings: one frozen section a stage, read from a preset or a TOML file."""
+
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from distilrec.errors import ConfigError
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """Base of all sections: immutable, and a key it does not know is a fault."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class InteractionColumns(Section):
+    """Names of the columns of an interaction file."""
+
+    user_id: str = "user_id"
+    item_id: str = "item_id"
+    timestamp: str = "timestamp"
+    """Numbers (any unit, used for order only) or ISO 8601 dates and times."""
+    event: str | None = None
+    """Column that ``DataConfig.events`` selects by."""
+    rating: str | None = None
+    """Column that ``DataConfig.min_rating`` selects by."""
+
+
+class ItemColumns(Section):
+    """Names of the columns of a catalogue file."""
+
+    item_id: str = "item_id"
+    title: str = "title"
+
+
+class DataConfig(Section):
+    """Where interactions come from and how they are filtered and split. Give ``source`` or ``interactions``."""
+
+    source: Literal["ml-100k"] | None = None
+    """A named data set, downloaded and cached."""
+    interactions: Path | None = None
+    """Your own interactions: .csv, .tsv or .parquet."""
+    items: Path | None = None
+    """Your own catalogue with titles: .csv, .tsv or .parquet. Optional; without it an item's title is its id."""
+    columns: InteractionColumns = InteractionColumns()
+    item_columns: ItemColumns = ItemColumns()
+    events: tuple[str, ...] | None = None
+    """Keep only interactions of these events."""
+    min_rating: float | None = None
+    """Keep only interactions rated at least so."""
+    k_core: Positive = 5
+    """Drop users and items with fewer interactions than this, until none is left to drop."""
+    max_users: Positive | None = None
+    """Keep only the first so many users, in the order of their ids; for trials."""
+    split: Literal["leave_one_out", "temporal"] | None = None
+    """``leave_one_out``: each user's last item is for test, the one before for validation (default for named sources).
+    ``temporal``: one cut in time for all users (default for your own data)."""
+    validation_fraction: Fraction = 0.1
+    """``temporal``: share of interactions between the validation cut and the test cut."""
+    test_fraction: Fraction = 0.1
+    """``temporal``: share of interactions after the test cut."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.source is None) == (self.interactions is None):
+            raise ValueError("give either 'source' (a named data set) or 'interactions' (your own file)")
+        for field in ("event", "rating"):
+            setting = "events" if field == "event" else "min_rating"
+            if getattr(self, setting) is not None and self.source is None and getattr(self.columns, field) is None:
+                raise ValueError(f"'{setting}' selects by the column named in columns.{field}, which is not set")
+        if self.validation_fraction + self.test_fraction >= 1:
+            raise ValueError("validation_fraction + test_fraction leave nothing to train on")
+        return self
+
+    @property
+    def split_kind(self) -> Literal["leave_one_out", "temporal"]:
+        """``split``, or its default for this kind of data."""
+        return self.split or ("leave_one_out" if self.source else "temporal")
+
+
+class TrainingConfig(Section):
+    """How a model is fitted; shared by teacher and student."""
+
+    epochs: Positive = 50
+    """At most so many passes over the data."""
+    patience: Positive = 5
+    """Stop after so many epochs without a better validation NDCG@10."""
+    batch_size: Positive = 64
+    """Sequences a step."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+
+
+class TeacherConfig(TrainingConfig):
+    """A BERT body that reads item sequences causally."""
+
+    embedding_size: Positive = 128
+    """Size of item vectors and of the transformer's hidden state."""
+    layers: Positive = 2
+    heads: Positive = 4
+    dropout: Fraction = 0.3
+    text: Literal["auto", "on", "off"] = "auto"
+    """Add projected title embeddings to the item vectors. ``auto``: when the extra [text] is installed."""
+    text_model: Path | None = None
+    """Folder of a BERT model and tokenizer for the titles; the default is the one that comes with the extra [text]."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.embedding_size % self.heads:
+            raise ValueError(f"embedding_size ({self.embedding_size}) must be a multiple of heads ({self.heads})")
+        return self
+
+
+class TargetsConfig(Section):
+    """What is kept of the teacher's opinion of each training prefix."""
+
+    top_n: Positive = 100
+    """Items and logits kept for each prefix."""
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    """T of the softened distributions (Hinton 2015); the mass outside the top N is stored for this T."""
+    batch_size: Positive = 64
+
+
+class StudentConfig(TrainingConfig):
+    """The small model that is exported."""
+
+    embedding_size: Annotated[int, Field(ge=2)] = 64
+    hidden_size: Positive = 128
+    dropout: Fraction = 0.4
+    decays: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(default=(1.0, 0.9, 0.6), min_length=1)
+    """One decayed average of the history for each; the last one is the base the MLP corrects."""
+    soft_ratio: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Share of the teacher's softened KL in the loss; the rest is hard cross-entropy."""
+
+
+class ExportConfig(Section):
+    """The served model's sizes and where it goes."""
+
+    exclude_length: Positive = 128
+    """E: items beyond the history that a request can rule out."""
+    top_k: Annotated[int, Field(ge=1, le=3840)] = 100
+    """K: items in an answer (TensorRT's limit is 3840)."""
+    max_batch_size: Positive = 64
+    """Largest batch Triton forms."""
+    instances: Positive = 2
+    """Model instances on a CPU, one ONNX Runtime thread each."""
+    repository: Path = Path("triton_repo")
+    """Triton model repository that is filled."""
+
+
+class Config(Section):
+    """All settings of a run."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
+    """The run's folder below ``runs/``."""
+    seed: int = 0
+    history_length: Positive = 50
+    """L: newest items of a history that teacher and student read."""
+    data: DataConfig
+    teacher: TeacherConfig = TeacherConfig()
+    targets: TargetsConfig = TargetsConfig()
+    student: StudentConfig = StudentConfig()
+    export: ExportConfig = ExportConfig()
+
+
+def preset_names() -> list[str]:
+    """Names of the presets that come with DistilRec."""
+    folder = resources.files("distilrec") / "presets"
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def load_config(preset: str) -> Config:
+    """Read a preset by name, or a TOML file by path. Relative paths to data are taken from the file's folder.
+
+    Raises:
+        ConfigError: no such preset or file, not TOML, or settings with faults (all are listed).
+    """
+    if preset in preset_names():
+        text = (resources.files("distilrec") / "presets" / f"{preset}.toml").read_text(encoding="utf-8")
+        return parse_config(text, where=f"preset {preset}", folder=Path())
+    path = Path(preset)
+    if not path.is_file():
+        raise ConfigError(f"found no preset or file {preset!r}, expected one of {', '.join(preset_names())} or the path of a TOML file")
+    return parse_config(path.read_text(encoding="utf-8"), where=str(path), folder=path.parent)
+
+
+def parse_config(text: str, *, where: str, folder: Path) -> Config:
+    """Settings from TOML text; ``where`` names it in errors, ``folder`` is what relative data paths are relative to."""
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{where}: not valid TOML: {error}") from error
+    data = values.get("data")
+    if isinstance(data, dict):
+        for key in ("interactions", "items"):
+            if isinstance(data.get(key), str):
+                data[key] = str(folder / data[key])
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {error.error_count()} fault(s):\n" + "\n".join(_fault(e) for e in error.errors())) from None
+
+
+def _fault(error: Any) -> str:
+    place = ".".join(str(part) for part in error["loc"]) or "settings"
+    found = "" if error["type"] in ("missing", "extra_forbidden") or isinstance(error["input"], dict) else f" (found {error['input']!r})"
+    message = "no such setting" if error["type"] == "extra_forbidden" else error["msg"].removeprefix("Value error, ")
+    return f"  {place}: {message}{found}"

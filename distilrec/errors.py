@@ -1,0 +1,40 @@
+"""Every error DistilRec raises on purpose. Messages say what was found, what was expected and what to do."""
+
+
+class DistilRecError(Exception):
+    """Base of all errors below: catch this one to catch them all."""
+
+
+class ConfigError(DistilRecError):
+    """Settings that cannot be used; the message lists all faults at once."""
+
+
+class DataError(DistilRecError):
+    """Interaction or catalogue data that cannot be used; the message names file, column and row."""
+
+
+class DataWarning(UserWarning):
+    """Input that was corrected or dropped; the message says how many rows, and names file, column and first row."""
+
+
+class ManifestError(DistilRecError):
+    """A stage folder that is missing, incomplete or not what its manifest says."""
+
+
+class ParityError(DistilRecError):
+    """A converted model that does not answer as the model it was made from."""
+
+
+class RepositoryError(DistilRecError):
+    """A Triton model repository that cannot be written or served."""
+
+
+class ServerError(DistilRecError):
+    """A Triton server that cannot be found, started or kept running."""
+
+
+class MissingExtraError(DistilRecError):
+    """An optional dependency that is not installed; the message holds the command that installs it."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} is not installed, and this step needs it. Install it with: pip install 'distilrec[{extra}]'")

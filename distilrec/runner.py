@@ -1,0 +1,17 @@
+"""The serving contract in numpy: one interface for PyTorch, ONNX Runtime, engines and a live server."""
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Answer = tuple[NDArray[np.int32], NDArray[np.float32]]
+"""Items int32 [B, K], best first, and their scores float32 [B, K]."""
+
+
+class Runner(Protocol):
+    """Anything that recommends."""
+
+    def recommend(self, history: NDArray[np.int32], exclude: NDArray[np.int32]) -> Answer:
+        """int32 [B, L] and int32 [B, E] -> items and scores."""
+        ...

@@ -1,0 +1,88 @@
+"""The serving contract: the only place where tensor names, dtypes and shapes live.
+
+ONNX names, config.pbtxt, engine profiles and the client are all derived from :class:`RecommenderSpec`.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+PADDING = 0
+"""Item index that means "no item". Real items are 1..N."""
+
+MASKED_SCORE = -3e38
+"""Score of an item that must not be returned. Finite, because -inf turns into NaN in some kernels."""
+
+ROW_MULTIPLE = 8
+"""Item tables are padded to a multiple of this many rows; an odd row count doubles the table in a TensorRT plan."""
+
+MODEL_NAME = "student"
+"""Name of the served model in the Triton repository."""
+
+Dtype = Literal["int32", "float32"]
+
+
+class Precision(StrEnum):
+    """Arithmetic of an exported model."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One tensor that crosses the wire. ``shape`` leaves out the batch dimension."""
+
+    name: str
+    dtype: Dtype
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class RecommenderSpec:
+    """Sizes of one recommender; everything about its tensors follows from them."""
+
+    item_count: int
+    """N: items are 1..N."""
+    history_length: int
+    """L: newest items read from a history."""
+    exclude_length: int
+    """E: further items that are never returned."""
+    top_k: int
+    """K: items returned for each request."""
+
+    @property
+    def history(self) -> TensorSpec:
+        """Item indices, oldest first, left-padded with 0."""
+        return TensorSpec("history", "int32", (self.history_length,))
+
+    @property
+    def exclude(self) -> TensorSpec:
+        """More items never to return, padded with 0."""
+        return TensorSpec("exclude", "int32", (self.exclude_length,))
+
+    @property
+    def items(self) -> TensorSpec:
+        """Best items first; 0 where fewer than K items are left."""
+        return TensorSpec("items", "int32", (self.top_k,))
+
+    @property
+    def scores(self) -> TensorSpec:
+        """Scores of ``items``."""
+        return TensorSpec("scores", "float32", (self.top_k,))
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, TensorSpec]:
+        """Tensors of a request, in the graph's order."""
+        return self.history, self.exclude
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, TensorSpec]:
+        """Tensors of an answer, in the graph's order."""
+        return self.items, self.scores
+
+    @property
+    def table_rows(self) -> int:
+        """Rows of the item table: padding row, N items, filler up to a multiple of ``ROW_MULTIPLE``."""
+        return -(-(self.item_count + 1) // ROW_MULTIPLE) * ROW_MULTIPLE
