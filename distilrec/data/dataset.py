@@ -1,0 +1,95 @@
+"""Index sequences with their splits: what the data stage writes and all later stages read."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distilrec.specs import PADDING, RecommenderSpec
+
+Split = Literal["validation", "test"]
+_ARRAYS = ("items", "offsets", "validation_start", "test_start")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """All interactions as item indices 1..N, users one after another, each in order of time."""
+
+    items: NDArray[np.int32]
+    """int32 [interactions]."""
+    offsets: NDArray[np.int64]
+    """int64 [users + 1]: user u's interactions are ``items[offsets[u]:offsets[u + 1]]``."""
+    validation_start: NDArray[np.int64]
+    """int64 [users]: position in the user's sequence where validation starts; before it is training."""
+    test_start: NDArray[np.int64]
+    """int64 [users]: position in the user's sequence where test starts."""
+    item_count: int
+    """N."""
+
+    @property
+    def user_count(self) -> int:
+        """Number of users."""
+        return len(self.offsets) - 1
+
+    def sequence(self, user: int) -> NDArray[np.int32]:
+        """All items of a user, int32 [n]."""
+        return self.items[self.offsets[user] : self.offsets[user + 1]]
+
+    def training_counts(self) -> NDArray[np.int64]:
+        """How often each item stands in the training part, int64 [N + 1]; entry 0 (padding) is 0."""
+        training = [self.sequence(user)[:end] for user, end in enumerate(self.validation_start)]
+        return np.bincount(np.concatenate(training), minlength=self.item_count + 1)
+
+    def save(self, folder: Path) -> None:
+        """Write one .npy file for each array."""
+        for name in _ARRAYS:
+            np.save(folder / f"{name}.npy", getattr(self, name))
+
+
+def load_dataset(folder: Path, item_count: int) -> Dataset:
+    """Read what ``Dataset.save`` wrote; ``item_count`` is the length of the vocabulary."""
+    return Dataset(**{name: np.load(folder / f"{name}.npy") for name in _ARRAYS}, item_count=item_count)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Requests with known answers: one row for each user who has something to be judged by."""
+
+    users: NDArray[np.int64]
+    """int64 [U]: index of the user in the data set."""
+    history: NDArray[np.int32]
+    """int32 [U, L], left-padded with 0: the newest items before the cut."""
+    exclude: NDArray[np.int32]
+    """int32 [U, E], padded with 0: older items before the cut, so that nothing seen is recommended."""
+    truth: NDArray[np.int32]
+    """int32 [U, T], padded with 0: items after the cut that were not seen before it."""
+    unjudged_users: int
+    """Users left out: no history, nothing new after the cut."""
+    truncated_users: int
+    """Users with more seen items than L + E; the oldest of them may be recommended again."""
+
+
+def held_out(dataset: Dataset, split: Split, spec: RecommenderSpec, max_users: int | None = None) -> HeldOut:
+    """The requests of a split: history up to its cut, truth from the cut to the next (or to the end)."""
+    starts = dataset.validation_start if split == "validation" else dataset.test_start
+    ends = dataset.test_start if split == "validation" else np.diff(dataset.offsets)
+    rows = []
+    for user, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        seen, future = np.split(dataset.sequence(user)[:end], [start])
+        truth = np.setdiff1d(future, seen)
+        if len(seen) and len(truth):
+            rows.append((user, seen, truth))
+    unjudged = dataset.user_count - len(rows)
+    rows = rows[:max_users]
+    history = np.full((len(rows), spec.history_length), PADDING, np.int32)
+    exclude = np.full((len(rows), spec.exclude_length), PADDING, np.int32)
+    truths = np.full((len(rows), max((len(truth) for _, _, truth in rows), default=1)), PADDING, np.int32)
+    for row, (_, seen, truth) in enumerate(rows):
+        newest, older = seen[-spec.history_length :], np.unique(seen[: -spec.history_length])[: spec.exclude_length]
+        history[row, spec.history_length - len(newest) :] = newest
+        exclude[row, : len(older)] = older
+        truths[row, : len(truth)] = truth
+    truncated = sum(len(seen) > spec.history_length + spec.exclude_length for _, seen, _ in rows)
+    return HeldOut(np.array([user for user, _, _ in rows], np.int64), history, exclude, truths, unjudged, truncated)

@@ -1,0 +1,115 @@
+"""Stage ``data``: interactions and a catalogue become sequences, splits and a vocabulary."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from distilrec.config import Config, DataConfig
+from distilrec.data import splits
+from distilrec.data.dataset import Dataset, load_dataset
+from distilrec.data.filtering import k_core
+from distilrec.data.sources import fetch
+from distilrec.data.tables import read_interactions, read_items
+from distilrec.data.vocabulary import FILE_NAME, Vocabulary, load_vocabulary
+from distilrec.errors import DataError, DataWarning
+from distilrec.manifest import Manifest, sha256_of_file
+from distilrec.stage import Inputs, run_stage
+
+
+def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
+    """Write the data stage's folder.
+
+    Raises:
+        DataError: the data cannot be used; the message names file, column and row.
+    """
+    data = _locate(config.data)
+    interactions_path, items_path = data.interactions, data.items
+    assert interactions_path is not None  # _locate fills it in
+    settings = config.data.model_dump(mode="json", exclude={"interactions", "items"}) | {"split": data.split_kind}
+    for name, path in (("interactions", interactions_path), ("items", items_path)):
+        settings[f"{name}_sha256"] = _sha256(path) if path else None
+
+    def work(folder: Path, scratch: Path) -> dict[str, Any]:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", DataWarning)
+            dataset, vocabulary = prepare(data, interactions_path, items_path)
+        for warning in caught:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+        dataset.save(folder)
+        vocabulary.save(folder / FILE_NAME)
+        return {
+            "users": dataset.user_count,
+            "items": len(vocabulary),
+            "interactions": len(dataset.items),
+            "training_interactions": int(dataset.validation_start.sum()),
+            "vocabulary_sha256": vocabulary.sha256,
+            "warnings": [str(w.message) for w in caught if issubclass(w.category, DataWarning)],
+        }
+
+    return run_stage("data", settings=settings, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)
+
+
+def load(folder: Path) -> tuple[Dataset, Vocabulary]:
+    """Read what this stage wrote."""
+    vocabulary = load_vocabulary(folder / FILE_NAME)
+    return load_dataset(folder, len(vocabulary)), vocabulary
+
+
+def prepare(config: DataConfig, interactions_path: Path, items_path: Path | None) -> tuple[Dataset, Vocabulary]:
+    """Read, filter, index and split.
+
+    Raises:
+        DataError: nothing is left after filtering, or nothing to train on after splitting.
+    """
+    frame = read_interactions(interactions_path, config)
+    if config.max_users is not None:
+        frame = frame.filter(pl.col("user_id").is_in(frame["user_id"].unique().sort().head(config.max_users).implode()))
+    filtered = k_core(frame, config.k_core)
+    if filtered.is_empty():
+        raise DataError(
+            f"{interactions_path}: found {len(frame)} interactions of {frame['user_id'].n_unique()} users with"
+            f" {frame['item_id'].n_unique()} items, but no user and item with k_core = {config.k_core} of them; lower k_core"
+        )
+    vocabulary = _vocabulary(filtered["item_id"], items_path, config)
+    filtered = filtered.sort("user_id", maintain_order=True)
+    lengths = filtered.group_by("user_id", maintain_order=True).len()["len"].to_numpy().astype(np.int64)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    items = np.array(vocabulary.encode(filtered["item_id"]), np.int32)
+    if config.split_kind == "leave_one_out":
+        cuts = splits.leave_one_out(lengths)
+    else:
+        cuts = splits.temporal(filtered["timestamp"].to_numpy(), offsets, config.validation_fraction, config.test_fraction)
+    dataset = Dataset(items, offsets, *cuts, item_count=len(vocabulary))
+    if not (dataset.validation_start >= 2).any():
+        raise DataError(f"{interactions_path}: found no user with two interactions before the validation cut; nothing to train on")
+    return dataset, vocabulary
+
+
+def _locate(config: DataConfig) -> DataConfig:
+    if config.source is None:
+        return config
+    source = fetch(config.source)
+    return config.model_copy(update={"interactions": source.interactions, "items": source.items})
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return sha256_of_file(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _vocabulary(item_ids: pl.Series, items_path: Path | None, config: DataConfig) -> Vocabulary:
+    ids = item_ids.unique().sort().to_list()
+    if items_path is None:
+        return Vocabulary(tuple(ids), tuple(ids))
+    catalogue = read_items(items_path, config.item_columns)
+    titles = dict(catalogue.iter_rows())
+    unlisted = [item_id for item_id in ids if item_id not in titles]
+    if unlisted:
+        message = f"{items_path}: column {config.item_columns.item_id!r}: {len(unlisted)} item(s) of the interactions are not listed; "
+        warnings.warn(f"{message}the id stands in for the title (first: {unlisted[0]!r})", DataWarning, stacklevel=2)
+    return Vocabulary(tuple(ids), tuple(titles.get(item_id) or item_id for item_id in ids))

@@ -1,0 +1,85 @@
+"""The mapping between external item ids (strings) and item indices 1..N. Light: the client uses it too."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from distilrec.errors import DataError
+from distilrec.files import write_text
+from distilrec.specs import PADDING
+
+FILE_NAME = "vocabulary.json"
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Item ids and titles; ``item_ids[i]`` has item index ``i + 1``, index 0 is padding."""
+
+    item_ids: tuple[str, ...]
+    titles: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if len(set(self.item_ids)) != len(self.item_ids):
+            raise DataError("vocabulary: found an item id twice, expected unique ids")
+        if len(self.titles) != len(self.item_ids):
+            raise DataError(f"vocabulary: found {len(self.titles)} titles for {len(self.item_ids)} item ids")
+
+    def __len__(self) -> int:
+        return len(self.item_ids)
+
+    def __contains__(self, item_id: object) -> bool:
+        return item_id in self._index_of
+
+    @cached_property
+    def sha256(self) -> str:
+        """Digest of the ids in their order; titles may change without changing what an index means."""
+        return hashlib.sha256(json.dumps(self.item_ids, ensure_ascii=False, separators=(",", ":")).encode()).hexdigest()
+
+    @cached_property
+    def _index_of(self) -> dict[str, int]:
+        return {item_id: index for index, item_id in enumerate(self.item_ids, start=1)}
+
+    def encode(self, item_ids: Iterable[str]) -> list[int]:
+        """Item index of each id; ``PADDING`` for an id that is not known."""
+        return [self._index_of.get(item_id, PADDING) for item_id in item_ids]
+
+    def decode(self, indices: Iterable[int]) -> list[str]:
+        """Id of each item index 1..N."""
+        return [self.item_ids[index - 1] for index in indices]
+
+    def title(self, item_id: str) -> str:
+        """Title of a known item id."""
+        return self.titles[self._index_of[item_id] - 1]
+
+    def save(self, path: Path) -> None:
+        """Write as JSON."""
+        content = {"sha256": self.sha256, "item_ids": self.item_ids, "titles": self.titles}
+        write_text(path, json.dumps(content, ensure_ascii=False) + "\n")
+
+
+def load_vocabulary(path: Path) -> Vocabulary:
+    """Read what ``Vocabulary.save`` wrote.
+
+    Raises:
+        DataError: no such file, not a vocabulary, or its ids do not have the sha256 it states.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        vocabulary = Vocabulary(_strings(content["item_ids"]), _strings(content["titles"]))
+        stated = content["sha256"]
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; expected the vocabulary written by the export stage") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: not a vocabulary: {error!r}") from error
+    if vocabulary.sha256 != stated:
+        raise DataError(f"{path}: found item ids with sha256 {vocabulary.sha256}, but it states {stated}; the file was changed")
+    return vocabulary
+
+
+def _strings(values: Sequence[object]) -> tuple[str, ...]:
+    if not all(isinstance(value, str) for value in values):
+        raise TypeError("expected strings")
+    return tuple(str(value) for value in values)

@@ -1,0 +1,48 @@
+"""Ranking metrics over the whole catalogue, one small function each.
+
+All take ``ranked`` int [U, K] (item indices, best first, 0 = nothing) and ``truth`` int [U, T] (right answers in any order,
+0 = padding), and give float64 [U], one value a user. Lists shorter than k count as if filled with wrong items. A user without
+any right answer gets 0 and should be left out beforehand.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.integer]
+Floats = NDArray[np.float64]
+Metric = Callable[[Ints, Ints, int], Floats]
+
+
+def hits(ranked: Ints, truth: Ints, k: int) -> NDArray[np.bool_]:
+    """Whether each of the first k items is a right answer, bool [U, min(k, K)]."""
+    top = ranked[:, :k, None]
+    return ((top == truth[:, None, :]) & (top != 0)).any(axis=2)
+
+
+def hit_rate(ranked: Ints, truth: Ints, k: int) -> Floats:
+    """HR@k: 1 when a right answer is among the first k, else 0."""
+    return hits(ranked, truth, k).any(axis=1).astype(np.float64)
+
+
+def ndcg(ranked: Ints, truth: Ints, k: int) -> Floats:
+    """NDCG@k with binary gains: sum of 1 / log2(rank + 1) over hits, divided by the best possible sum.
+
+    Jaervelin and Kekaelaeinen 2002. With one right answer this is 1 / log2(rank + 1).
+    """
+    found = hits(ranked, truth, k)
+    discounts = 1 / np.log2(np.arange(2, k + 2))
+    gained = (found * discounts[: found.shape[1]]).sum(axis=1)
+    right_answers = np.minimum((truth != 0).sum(axis=1), k)
+    ideal = np.concatenate([[0.0], np.cumsum(discounts)])[right_answers]
+    return np.divide(gained, ideal, out=np.zeros(len(truth)), where=ideal > 0)
+
+
+def mrr(ranked: Ints, truth: Ints, k: int) -> Floats:
+    """MRR@k: 1 / rank of the first right answer among the first k, else 0 (Voorhees 1999)."""
+    found = hits(ranked, truth, k)
+    return np.where(found.any(axis=1), 1.0 / (found.argmax(axis=1) + 1), 0.0)
+
+
+METRICS: dict[str, Metric] = {"ndcg": ndcg, "hr": hit_rate, "mrr": mrr}
