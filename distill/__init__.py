@@ -1,0 +1,1 @@
+"""Training with PyTorch and Lightning: teachers, soft targets, students."""

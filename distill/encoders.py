@@ -1,0 +1,50 @@
+"""What teachers and students have in common, and the recommender made of it."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from distill.item_table import ItemTable, is_item
+from distilrec.specs import MASKED_SCORE, PADDING, RecommenderSpec
+
+
+class Encoder(Protocol):
+    """Turns histories into user vectors; the score of an item is the product of the two vectors."""
+
+    items: ItemTable
+
+    def encode_all(self, history: Tensor) -> Tensor:
+        """User vectors at every position. int64 [B, T], *right*-padded with 0 -> float32 [B, T, d]. For training."""
+        ...
+
+    def encode_last(self, history: Tensor) -> Tensor:
+        """User vectors after the whole history. int64 [B, L], *left*-padded with 0 -> float32 [B, d]. For serving."""
+        ...
+
+
+class Recommender(nn.Module):
+    """The serving contract as a graph: seen and excluded items are masked and the top K taken inside.
+
+    Indices outside 1..N count as padding, so that a bad request cannot fail the batch it is put in.
+    """
+
+    def __init__(self, encoder: Encoder, spec: RecommenderSpec) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.spec = spec
+        table = encoder.items
+        self.register_buffer("filler", torch.tensor([PADDING, *range(table.item_count + 1, len(table.learned))]))
+
+    def forward(self, history: Tensor, exclude: Tensor) -> tuple[Tensor, Tensor]:
+        """int32 [B, L] and [B, E] -> items int32 [B, K] (0 where none is left) and scores float32 [B, K], best first."""
+        item_count = self.spec.item_count
+        history = torch.where(is_item(history, item_count), history, PADDING).long()
+        exclude = torch.where(is_item(exclude, item_count), exclude, PADDING).long()
+        scores = nn.functional.linear(self.encoder.encode_last(history), self.encoder.items())  # (B, rows)
+        filler = self.filler.expand(history.shape[0], -1)  # type: ignore[operator]
+        banned = torch.cat([filler, history, exclude], dim=1)
+        scores = scores.scatter(1, banned, MASKED_SCORE)
+        best, items = torch.topk(scores, self.spec.top_k, dim=1)
+        items = torch.where(best > MASKED_SCORE / 2, items, PADDING)
+        return items.to(torch.int32), best

@@ -1,0 +1,71 @@
+"""Stage ``student``: train the small model, with a teacher's soft targets or without."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from distill.fit import fit
+from distill.item_table import ItemTable
+from distill.students import MlpStudent
+from distill.soft_targets import load_targets
+from distill.teachers import parameter_count
+from distilrec.config import Config
+from distilrec.data import stage as data_stage
+from distilrec.data.dataset import Dataset
+from distilrec.manifest import Manifest
+from distilrec.specs import RecommenderSpec
+from distilrec.stage import Inputs, run_stage
+
+WEIGHTS = "weights.safetensors"
+
+
+def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
+    """Train the student. Inputs: data, and targets for a distilled student (without them it is trained alone)."""
+
+    def work(folder: Path, scratch: Path) -> dict[str, Any]:
+        dataset, _ = data_stage.load(inputs["data"])
+        targets = load_targets(inputs["targets"]) if "targets" in inputs else None
+        lightning.seed_everything(config.seed, verbose=False)
+        student = build_student(config, dataset.item_count, popularity_prior(dataset))
+        spec = RecommenderSpec(dataset.item_count, config.history_length, config.export.exclude_length, min(10, dataset.item_count))
+        result = fit(
+            student,
+            dataset,
+            spec,
+            config.student,
+            seed=config.seed,
+            scratch=scratch,
+            targets=targets,
+            soft_ratio=config.student.soft_ratio,
+        )
+        student.items.fold()
+        save_file(student.state_dict(), folder / WEIGHTS)
+        return {"validation_ndcg@10": result.validation_ndcg, "epochs": result.epochs, "parameters": parameter_count(student)}
+
+    excluded = set() if "targets" in inputs else {"soft_ratio"}
+    settings = config.student.model_dump(mode="json", exclude=excluded) | {"history_length": config.history_length}
+    return run_stage("student", settings=settings, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)
+
+
+def build_student(config: Config, item_count: int, popularity: Tensor | None = None) -> MlpStudent:
+    """An untrained student; ``popularity`` is float32 [N], its item table's fixed coordinate."""
+    settings = config.student
+    items = ItemTable(item_count, settings.embedding_size, popularity=popularity)
+    return MlpStudent(items, config.history_length, settings.hidden_size, settings.decays, settings.dropout)
+
+
+def load_student(config: Config, folder: Path, item_count: int) -> MlpStudent:
+    """The trained student, ready for inference."""
+    student = build_student(config, item_count)
+    student.load_state_dict(load_file(folder / WEIGHTS))
+    return student.eval()
+
+
+def popularity_prior(dataset: Dataset) -> Tensor:
+    """Standardised log(1 + training count) of items 1..N, scaled to the size of learned coordinates. float32 [N]."""
+    logs = torch.from_numpy(dataset.training_counts()[1:]).float().log1p()
+    return 0.1 * (logs - logs.mean()) / logs.std().clamp(min=1e-6)
