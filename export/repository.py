@@ -1,0 +1,84 @@
+"""The Triton model repository: config.pbtxt rendered from the spec, the model and its vocabulary put in place."""
+
+import importlib.util
+from pathlib import Path
+
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
+
+from distilrec.config import ExportConfig
+from distilrec.data import vocabulary as vocabularies
+from distilrec.errors import RepositoryError
+from distilrec.files import copy_file, write_text
+from distilrec.manifest import verify_manifest
+from distilrec.specs import MODEL_NAME, RecommenderSpec, TensorSpec
+from export.stage import MODEL
+
+_TRITON_DTYPES = {"int32": model_config_pb2.TYPE_INT32, "float32": model_config_pb2.TYPE_FP32}
+_VERSION = "1"
+_HEADER = "# Rendered by `distilrec export` from the serving contract (distilrec/specs.py) and the settings; do not edit.\n"
+
+
+def render_config(spec: RecommenderSpec, vocabulary_sha256: str, config: ExportConfig) -> str:
+    """config.pbtxt for the CPU target: Python backend, ONNX Runtime, dynamic batching. The same arguments give the same text."""
+    model = model_config_pb2.ModelConfig(
+        name=MODEL_NAME,
+        backend="python",
+        max_batch_size=config.max_batch_size,
+        input=[_input(tensor) for tensor in spec.inputs],
+        output=[_output(tensor) for tensor in spec.outputs],
+        # No queue policy and no delay: either costs latency and neither gains throughput on a CPU.
+        dynamic_batching=model_config_pb2.ModelDynamicBatching(),
+        instance_group=[
+            model_config_pb2.ModelInstanceGroup(kind=model_config_pb2.ModelInstanceGroup.KIND_CPU, count=config.instances)
+        ],
+    )
+    model.parameters["item_count"].string_value = str(spec.item_count)
+    model.parameters["vocabulary_sha256"].string_value = vocabulary_sha256
+    return _HEADER + text_format.MessageToString(model)
+
+
+def fill_repository(artefact: Path, config: ExportConfig) -> Path:
+    """Put an export stage's model into the repository as its served version; returns the model's folder.
+
+    Each file is written beside and renamed; config.pbtxt comes last.
+
+    Raises:
+        ManifestError: the artefact is not what its manifest says.
+        RepositoryError: the repository cannot be written.
+    """
+    manifest = verify_manifest(artefact)
+    item_count = manifest.metrics["item_count"]
+    sizes = manifest.settings
+    spec = RecommenderSpec(item_count, sizes["history_length"], sizes["exclude_length"], min(sizes["top_k"], item_count))
+    folder = config.repository / MODEL_NAME
+    version = folder / _VERSION
+    try:
+        version.mkdir(parents=True, exist_ok=True)
+        if not (version / "model.py").exists():
+            write_text(version / "model.py", _model_source())
+        for name in (MODEL, vocabularies.FILE_NAME):
+            copy_file(artefact / name, version / name)
+        write_text(folder / "config.pbtxt", render_config(spec, manifest.metrics["vocabulary_sha256"], config))
+    except OSError as error:
+        raise RepositoryError(f"{config.repository}: cannot be written: {error}") from error
+    return folder
+
+
+def _model_source() -> str:
+    """The served model.py, as it stands in ``triton_repo/``."""
+    # A namespace package: with an __init__.py, Triton would take its __pycache__ for a model.
+    package = importlib.util.find_spec("triton_repo")
+    for folder in package.submodule_search_locations or () if package else ():
+        path = Path(folder) / MODEL_NAME / _VERSION / "model.py"
+        if path.is_file():
+            return path.read_text(encoding="utf-8")
+    raise RepositoryError("found no triton_repo/student/1/model.py in the installed package; install distilrec again")
+
+
+def _input(tensor: TensorSpec) -> model_config_pb2.ModelInput:
+    return model_config_pb2.ModelInput(name=tensor.name, data_type=_TRITON_DTYPES[tensor.dtype], dims=tensor.shape)
+
+
+def _output(tensor: TensorSpec) -> model_config_pb2.ModelOutput:
+    return model_config_pb2.ModelOutput(name=tensor.name, data_type=_TRITON_DTYPES[tensor.dtype], dims=tensor.shape)
