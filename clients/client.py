@@ -56,7 +56,7 @@ class RecommenderClient:
         """
         request = encode(history, exclude, k, self.vocabulary, self._model.spec)
         items, scores, version = self._model.recommend_with_version(request.history, request.exclude)
-        return decode(items, scores, k, request, self.vocabulary, version)
+        return decode(items, scores, request, self.vocabulary, version)
 
     def close(self) -> None:
         """Close the connection."""

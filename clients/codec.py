@@ -19,6 +19,8 @@ class Request:
     """int32 [1, L]."""
     exclude: NDArray[np.int32]
     """int32 [1, E]."""
+    k: int
+    """How many items are wanted."""
     unknown_ids: tuple[str, ...]
 
 
@@ -40,8 +42,10 @@ class Recommendations:
 
 
 def encode(history: Sequence[str], exclude: Sequence[str], k: int, vocabulary: Vocabulary, spec: RecommenderSpec) -> Request:
-    """Encode a request. Of a long history the newest L items are read, and older ones are still never recommended
-    as far as they fit into the exclude tensor beside ``exclude``.
+    """Encode a request.
+
+    Of a long history the newest L items are read; older ones go to the exclude tensor beside ``exclude`` as far as they
+    fit, so that they are not recommended either.
 
     Raises:
         InvalidRequest: ids that are not strings, k outside 1..K, or more than E ids to exclude.
@@ -62,15 +66,14 @@ def encode(history: Sequence[str], exclude: Sequence[str], k: int, vocabulary: V
     exclude_row = np.full((1, spec.exclude_length), PADDING, np.int32)
     history_row[0, spec.history_length - len(newest) :] = newest
     exclude_row[0, : len(banned)] = banned
-    return Request(history_row, exclude_row, unknown)
+    return Request(history_row, exclude_row, k, unknown)
 
 
 def decode(
-    items: NDArray[np.int32], scores: NDArray[np.float32], k: int, request: Request, vocabulary: Vocabulary, model_version: str
+    items: NDArray[np.int32], scores: NDArray[np.float32], request: Request, vocabulary: Vocabulary, model_version: str
 ) -> Recommendations:
-    """Decode one answer; ``items`` int32 [1, K] and ``scores`` float32 [1, K]."""
-    best = items[0, :k]
+    """Decode the answer to ``request``; ``items`` int32 [1, K] and ``scores`` float32 [1, K]."""
+    best = items[0, : request.k]
     best = best[best != PADDING]
-    return Recommendations(
-        tuple(vocabulary.decode(best.tolist())), tuple(scores[0, : len(best)].tolist()), request.unknown_ids, model_version
-    )
+    ids = tuple(vocabulary.decode(best.tolist()))
+    return Recommendations(ids, tuple(scores[0, : len(best)].tolist()), request.unknown_ids, model_version)

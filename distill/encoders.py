@@ -1,6 +1,6 @@
 """What teachers and students have in common, and the recommender made of it."""
 
-from typing import Protocol
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
@@ -9,18 +9,24 @@ from distill.item_table import ItemTable, is_item
 from distilrec.specs import MASKED_SCORE, PADDING, RecommenderSpec
 
 
-class Encoder(Protocol):
+class Encoder(nn.Module, ABC):
     """Turns histories into user vectors; the score of an item is the product of the two vectors."""
 
-    items: ItemTable
+    def __init__(self, items: ItemTable) -> None:
+        super().__init__()
+        self.items = items
 
+    @abstractmethod
     def encode_all(self, history: Tensor) -> Tensor:
         """User vectors at every position. int64 [B, T], *right*-padded with 0 -> float32 [B, T, d]. For training."""
-        ...
 
+    @abstractmethod
     def encode_last(self, history: Tensor) -> Tensor:
         """User vectors after the whole history. int64 [B, L], *left*-padded with 0 -> float32 [B, d]. For serving."""
-        ...
+
+    def parameter_count(self) -> int:
+        """Numbers needed at inference, once the item table is folded."""
+        return sum(parameter.numel() for parameter in self.parameters())
 
 
 class Recommender(nn.Module):
@@ -28,6 +34,8 @@ class Recommender(nn.Module):
 
     Indices outside 1..N count as padding, so that a bad request cannot fail the batch it is put in.
     """
+
+    filler: Tensor
 
     def __init__(self, encoder: Encoder, spec: RecommenderSpec) -> None:
         super().__init__()
@@ -42,7 +50,7 @@ class Recommender(nn.Module):
         history = torch.where(is_item(history, item_count), history, PADDING).long()
         exclude = torch.where(is_item(exclude, item_count), exclude, PADDING).long()
         scores = nn.functional.linear(self.encoder.encode_last(history), self.encoder.items())  # (B, rows)
-        filler = self.filler.expand(history.shape[0], -1)  # type: ignore[operator]
+        filler = self.filler.expand(history.shape[0], -1)
         banned = torch.cat([filler, history, exclude], dim=1)
         scores = scores.scatter(1, banned, MASKED_SCORE)
         best, items = torch.topk(scores, self.spec.top_k, dim=1)

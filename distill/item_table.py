@@ -25,9 +25,7 @@ class ItemTable(nn.Module):
     popularity: Tensor | None
     text: Tensor | None
 
-    def __init__(
-        self, item_count: int, embedding_size: int, text: Tensor | None = None, popularity: Tensor | None = None
-    ) -> None:
+    def __init__(self, item_count: int, embedding_size: int, text: Tensor | None = None, popularity: Tensor | None = None) -> None:
         super().__init__()
         self.item_count = item_count
         self.embedding_size = embedding_size

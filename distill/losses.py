@@ -14,9 +14,7 @@ def hard_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return torch.nn.functional.cross_entropy(logits, targets)
 
 
-def softened_kl(
-    logits: Tensor, teacher_items: Tensor, teacher_logits: Tensor, teacher_rest: Tensor, temperature: float
-) -> Tensor:
+def softened_kl(logits: Tensor, teacher_items: Tensor, teacher_logits: Tensor, teacher_rest: Tensor, temperature: float) -> Tensor:
     """KL(teacher || student) of distributions softened by T, times T^2, mean over predictions (Hinton 2015, arXiv:1503.02531).
 
     All items outside the teacher's top n count as one outcome, so that the student also learns how much mass lies there.

@@ -20,6 +20,11 @@ from distilrec.specs import RecommenderSpec
 VALIDATION_METRIC = "validation_ndcg@10"
 
 
+def epoch_seed(seed: int, epoch: int) -> int:
+    """A seed of its own for each epoch."""
+    return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
+
+
 class SequenceData(lightning.LightningDataModule):
     """Training windows in a seeded order of their own each epoch, and the validation users."""
 
@@ -33,14 +38,14 @@ class SequenceData(lightning.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """Made anew each epoch (see ``fit``), so that the order depends on seed and epoch alone and a resume is exact."""
         epoch = self.trainer.current_epoch if self.trainer else 0
-        seed = int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0])
-        sampler = LengthBatchSampler(self.windows.lengths, self.batch_size, seed)
-        return DataLoader(self.windows, batch_sampler=sampler, collate_fn=self.windows.collate)
+        sampler = LengthBatchSampler(self.windows.lengths, self.batch_size, epoch_seed(self.seed, epoch))
+        # A generator of its own: a loader draws from the global one, which would disturb the dropout of a resumed training.
+        return DataLoader(self.windows, batch_sampler=sampler, collate_fn=self.windows.collate, generator=torch.Generator())
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Batches of (history, exclude) of the validation users, in order."""
         requests = list(zip(torch.from_numpy(self.validation.history), torch.from_numpy(self.validation.exclude), strict=True))
-        return DataLoader(cast(Any, requests), batch_size=self.batch_size)
+        return DataLoader(cast(Any, requests), batch_size=self.batch_size, generator=torch.Generator())
 
 
 class NextItemModule(lightning.LightningModule):
@@ -61,6 +66,7 @@ class NextItemModule(lightning.LightningModule):
         spec: RecommenderSpec,
         config: TrainingConfig,
         validation: HeldOut,
+        *,
         targets: SoftTargets | None = None,
         soft_ratio: float = 0.0,
     ) -> None:
@@ -101,7 +107,7 @@ class NextItemModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW; no decay on biases and norms."""
-        parameters = list(self.encoder.parameters())  # type: ignore[attr-defined]
+        parameters = list(self.encoder.parameters())
         matrices = [p for p in parameters if p.ndim >= 2]
         rest = [p for p in parameters if p.ndim < 2]
         return torch.optim.AdamW(

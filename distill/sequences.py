@@ -1,5 +1,6 @@
 """Training sequences: windows of users' histories, batched by length."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -101,7 +102,7 @@ class LengthBatchSampler(Sampler[list[int]]):
         self.seed = seed
 
     def __len__(self) -> int:
-        return -(-len(self.lengths) // self.batch_size)
+        return math.ceil(len(self.lengths) / self.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
         lengths = self.lengths.astype(np.float64)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -58,15 +58,14 @@ def load_targets(folder: Path) -> SoftTargets:
 
 
 @torch.inference_mode()
-def write_targets(teacher: Encoder, windows: Windows, folder: Path, top_n: int, temperature: float, batch_size: int) -> None:
+def write_targets(teacher: Encoder, windows: Windows, folder: Path, *, top_n: int, temperature: float, batch_size: int) -> None:
     """Write items.npy int32 [P, n], logits.npy float16 [P, n] and rest.npy float32 [P]; rows outside the windows stay 0."""
-    assert isinstance(teacher, nn.Module)
     item_count = teacher.items.item_count
     top_n = min(top_n, item_count)
     count = len(windows.items)
-    items = open_memmap(folder / "items.npy", "w+", np.int32, (count, top_n))
-    logits = open_memmap(folder / "logits.npy", "w+", np.float16, (count, top_n))
-    rest = open_memmap(folder / "rest.npy", "w+", np.float32, (count,))
+    items = _create(folder / "items.npy", np.int32, (count, top_n))
+    logits = _create(folder / "logits.npy", np.float16, (count, top_n))
+    rest = _create(folder / "rest.npy", np.float32, (count,))
     table = teacher.items()[1 : item_count + 1]
     loader = DataLoader(windows, batch_sampler=LengthBatchSampler(windows.lengths, batch_size, None), collate_fn=windows.collate)
     for batch in progress(loader, desc="soft targets", unit="batch"):
@@ -80,3 +79,8 @@ def write_targets(teacher: Encoder, windows: Windows, folder: Path, top_n: int, 
         rest[rows] = others.logsumexp(dim=1).clamp(min=-1e4).numpy()
     for array in (items, logits, rest):
         array.flush()
+
+
+def _create(path: Path, dtype: type[np.number[Any]], shape: tuple[int, ...]) -> np.memmap[Any, Any]:
+    array: np.memmap[Any, Any] = open_memmap(path, "w+", dtype, shape)  # type: ignore[no-untyped-call]
+    return array

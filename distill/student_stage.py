@@ -10,9 +10,8 @@ from torch import Tensor
 
 from distill.fit import fit
 from distill.item_table import ItemTable
-from distill.students import MlpStudent
 from distill.soft_targets import load_targets
-from distill.teachers import parameter_count
+from distill.students import MlpStudent
 from distilrec.config import Config
 from distilrec.data import stage as data_stage
 from distilrec.data.dataset import Dataset
@@ -44,7 +43,7 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
         )
         student.items.fold()
         save_file(student.state_dict(), folder / WEIGHTS)
-        return {"validation_ndcg@10": result.validation_ndcg, "epochs": result.epochs, "parameters": parameter_count(student)}
+        return {"validation_ndcg@10": result.validation_ndcg, "epochs": result.epochs, "parameters": student.parameter_count()}
 
     excluded = set() if "targets" in inputs else {"soft_ratio"}
     settings = config.student.model_dump(mode="json", exclude=excluded) | {"history_length": config.history_length}

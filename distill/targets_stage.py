@@ -15,12 +15,19 @@ from distilrec.stage import Inputs, run_stage
 def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
     """Write the soft targets. Inputs: data, teacher."""
 
-    def work(folder: Path, scratch: Path) -> dict[str, Any]:
+    def work(folder: Path, _scratch: Path) -> dict[str, Any]:
         dataset, _ = data_stage.load(inputs["data"])
         teacher = load_teacher(config, inputs["teacher"], dataset.item_count)
         windows = Windows(dataset.items, training_windows(dataset, config.history_length, drop_last_prefix=False))
         settings = config.targets
-        write_targets(teacher, windows, folder, settings.top_n, settings.temperature, settings.batch_size)
+        write_targets(
+            teacher,
+            windows,
+            folder,
+            top_n=settings.top_n,
+            temperature=settings.temperature,
+            batch_size=settings.batch_size,
+        )
         return {"prefixes": int(dataset.validation_start.sum())}
 
     settings = config.targets.model_dump(mode="json") | {"history_length": config.history_length}

@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from distill.fit import fit
 from distill.item_table import ItemTable
-from distill.teachers import SequenceTeacher, parameter_count
+from distill.teachers import SequenceTeacher
 from distill.text import embed_titles, find_text_model
 from distilrec.config import Config
 from distilrec.data import stage as data_stage
@@ -32,7 +31,7 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
         dataset, vocabulary = data_stage.load(inputs["data"])
         text = embed_titles(vocabulary.titles, text_model) if text_model else None
         if text is None:
-            logger.info("teacher: item vectors without title texts (extra [text] not installed, or teacher.text = \"off\")")
+            logger.info('teacher: item vectors without title texts (extra [text] not installed, or teacher.text = "off")')
         lightning.seed_everything(config.seed, verbose=False)
         teacher = build_teacher(config, dataset.item_count, text)
         spec = RecommenderSpec(dataset.item_count, config.history_length, config.export.exclude_length, min(10, dataset.item_count))
@@ -42,7 +41,7 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
         return {
             "validation_ndcg@10": result.validation_ndcg,
             "epochs": result.epochs,
-            "parameters": parameter_count(teacher),
+            "parameters": teacher.parameter_count(),
             "text_embeddings": text is not None,
         }
 

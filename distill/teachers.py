@@ -4,11 +4,14 @@ import torch
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
+from distill.averages import decay_weights, decayed_averages
+from distill.encoders import Encoder
 from distill.item_table import ItemTable, is_item
-from distill.students import decay_weights
+
+_DECAYS = (1.0, 0.9, 0.6, 0.0)
 
 
-class SequenceTeacher(nn.Module):
+class SequenceTeacher(Encoder):
     """BERT body over item vectors, reading causally (as SASRec, Kang and McAuley 2018), so that every position predicts.
 
     Args:
@@ -17,9 +20,10 @@ class SequenceTeacher(nn.Module):
         layers, heads, dropout: of the transformer.
     """
 
+    weights: Tensor
+
     def __init__(self, items: ItemTable, history_length: int, layers: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.items = items
+        super().__init__(items)
         size = items.embedding_size
         config = BertConfig(
             vocab_size=1,  # items come as vectors
@@ -35,10 +39,16 @@ class SequenceTeacher(nn.Module):
             use_cache=False,
         )
         self.body = BertModel(config, add_pooling_layer=False)
-        self.head = nn.Linear(size, size)
+        self.head = nn.Sequential(
+            nn.Dropout(dropout),
+            nn.Linear((len(_DECAYS) + 1) * size, 4 * size),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(4 * size, size),
+        )
         self.norm = nn.LayerNorm(size)
         self.dropout = nn.Dropout(dropout)
-        self.register_buffer("weights", decay_weights(history_length, [0.6]), persistent=False)
+        self.register_buffer("weights", decay_weights(history_length, _DECAYS), persistent=False)
 
     def encode_all(self, history: Tensor) -> Tensor:
         """int64 [B, T], right-padded -> float32 [B, T, d]."""
@@ -51,14 +61,10 @@ class SequenceTeacher(nn.Module):
     def _encode(self, history: Tensor, mask: Tensor) -> Tensor:
         # Positions count from the oldest item, wherever the padding stands.
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-        vectors = nn.functional.embedding(history, self.items()) * mask.unsqueeze(2)
-        states = self.body(inputs_embeds=vectors, attention_mask=mask.long(), position_ids=positions)
+        vectors = nn.functional.embedding(history, self.items())
+        states = self.body(inputs_embeds=vectors, attention_mask=mask.long(), position_ids=positions).last_hidden_state
         length = history.shape[1]
-        weights = self.weights[-length:, 0, -length:]
-        base = torch.matmul(weights, vectors) / torch.matmul(weights, mask.unsqueeze(2).float()).clamp(min=1e-6)
-        return self.dropout(self.norm(base + self.head(states.last_hidden_state)))
-
-
-def parameter_count(model: nn.Module) -> int:
-    """Numbers a model needs at inference (its item table folded)."""
-    return sum(parameter.numel() for parameter in model.parameters())
+        averages = decayed_averages(vectors, mask, self.weights[-length:, :, -length:])  # (B, T, A, d)
+        inputs = torch.cat([averages.flatten(2), states], dim=2)
+        user_vectors: Tensor = self.dropout(self.norm(averages[:, :, -2] + self.head(inputs)))
+        return user_vectors

@@ -51,7 +51,9 @@ def _version(wanted: bool) -> None:
 
 
 @app.callback()
-def root(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False) -> None:
+def root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
     """Distil a large recommender into one that answers in milliseconds, with proof of what it kept."""
 
 
@@ -159,9 +161,9 @@ def serve(
 
 
 @app.command()
-def recommend(
-    history: Annotated[list[str] | None, typer.Option(help="Item id, oldest first; repeat it for more. None: popular items.")] = None,
-    exclude: Annotated[list[str] | None, typer.Option(help="Item id that must not be recommended; repeat it for more.")] = None,
+def recommend(  # noqa: PLR0917 - typer's parameters are options, not positions
+    history: Annotated[list[str] | None, typer.Option(help="Item id, oldest first; repeatable. None: popular items.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Item id not to recommend; repeatable.")] = None,
     k: Annotated[int, typer.Option(help="How many items.")] = 10,
     url: Url = _DEFAULT_URL,
     repository: Repository = _DEFAULT_REPOSITORY,
@@ -183,7 +185,8 @@ def recommend(
     if answer.unknown_ids:
         print(f"warning: {len(answer.unknown_ids)} unknown id(s) left out: {', '.join(answer.unknown_ids)}", file=sys.stderr)
     if as_json:
-        print(json.dumps([{"item_id": item_id, "score": score, "title": title} for item_id, score, title in rows], ensure_ascii=False))
+        found = [{"item_id": item_id, "score": score, "title": title} for item_id, score, title in rows]
+        print(json.dumps(found, ensure_ascii=False))
         return
     for rank, (item_id, score, title) in enumerate(rows, start=1):
         print(f"{rank:4d}  {score:8.3f}  {item_id:>8}  {title}")

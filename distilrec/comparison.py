@@ -36,10 +36,12 @@ def compare_hops(config: Config, url: str) -> list[Row]:
     import torch
 
     from clients.grpc_model import GrpcModel
+    from distill.encoders import Encoder
     from distill.runner import TorchRunner
-    from distill.student_stage import WEIGHTS, load_student
+    from distill.student_stage import WEIGHTS as STUDENT_WEIGHTS
+    from distill.student_stage import load_student
+    from distill.teacher_stage import WEIGHTS as TEACHER_WEIGHTS
     from distill.teacher_stage import load_teacher
-    from distill.teachers import parameter_count
     from distilrec.data.stage import load
     from export.onnx_runner import OnnxRunner
     from export.stage import MODEL, recommender_spec
@@ -48,14 +50,15 @@ def compare_hops(config: Config, url: str) -> list[Row]:
     dataset, vocabulary = load(folder / "data")
     spec = recommender_spec(config, len(vocabulary))
     users = held_out(dataset, "test", spec)
-    models = {
-        "teacher (PyTorch)": (load_teacher(config, folder / "teacher", len(vocabulary)), folder / "teacher"),
-        "student, no teacher": (load_student(config, folder / "student-undistilled", len(vocabulary)), folder / "student-undistilled"),
-        "student, distilled": (load_student(config, folder / "student", len(vocabulary)), folder / "student"),
+    teacher, alone, distilled = (folder / name for name in ("teacher", "student-undistilled", "student"))
+    models: dict[str, tuple[Encoder, Path]] = {
+        "teacher (PyTorch)": (load_teacher(config, teacher, len(vocabulary)), teacher / TEACHER_WEIGHTS),
+        "student, no teacher": (load_student(config, alone, len(vocabulary)), alone / STUDENT_WEIGHTS),
+        "student, distilled": (load_student(config, distilled, len(vocabulary)), distilled / STUDENT_WEIGHTS),
     }
     torch.set_num_threads(1)
     rows = [
-        _measure(name, TorchRunner(model, spec), users, parameter_count(model), _size(path / WEIGHTS))
+        _measure(name, TorchRunner(model, spec), users, model.parameter_count(), _size(path))
         for name, (model, path) in models.items()
     ]
     parameters, size = rows[-1].parameters, _size(folder / "export" / MODEL)

@@ -186,7 +186,8 @@ def load_config(preset: str) -> Config:
         return parse_config(text, where=f"preset {preset}", folder=Path())
     path = Path(preset)
     if not path.is_file():
-        raise ConfigError(f"found no preset or file {preset!r}, expected one of {', '.join(preset_names())} or the path of a TOML file")
+        names = ", ".join(preset_names())
+        raise ConfigError(f"found no preset or file {preset!r}, expected one of {names} or the path of a TOML file")
     return parse_config(path.read_text(encoding="utf-8"), where=str(path), folder=path.parent)
 
 
@@ -209,6 +210,7 @@ def parse_config(text: str, *, where: str, folder: Path) -> Config:
 
 def _fault(error: Any) -> str:
     place = ".".join(str(part) for part in error["loc"]) or "settings"
-    found = "" if error["type"] in ("missing", "extra_forbidden") or isinstance(error["input"], dict) else f" (found {error['input']!r})"
+    unsaid = error["type"] in ("missing", "extra_forbidden") or isinstance(error["input"], dict)
+    found = "" if unsaid else f" (found {error['input']!r})"
     message = "no such setting" if error["type"] == "extra_forbidden" else error["msg"].removeprefix("Value error, ")
     return f"  {place}: {message}{found}"

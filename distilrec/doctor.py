@@ -3,7 +3,6 @@
 import importlib.util
 import platform
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 
@@ -11,7 +10,7 @@ from tritonclient import grpc
 from tritonclient.utils import InferenceServerException
 
 from distilrec.errors import DistilRecError
-from distilrec.serving import server, wheel
+from distilrec.serving import server
 
 _PACKAGES = {
     "train": ("torch", "transformers", "lightning", "polars"),
@@ -55,9 +54,8 @@ def _gpu() -> str:
 
 
 def _tritonserver() -> Finding:
-    check: Callable[[], list[str]] = server.find_tritonserver
     try:
-        command = check()
+        command = server.find_tritonserver()
         if command[0] != shutil.which("tritonserver"):
             return Finding("tritonserver", True, f"from the wheel nvidia-pytriton {metadata.version('nvidia-pytriton')}")
         return Finding("tritonserver", True, command[0])

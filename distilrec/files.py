@@ -1,6 +1,5 @@
 """Writing files so that a reader sees the old content or the new, never half of it."""
 
-import os
 import shutil
 from pathlib import Path
 
@@ -9,14 +8,14 @@ def write_text(path: Path, text: str) -> None:
     """Write beside, then rename."""
     beside = path.with_name(path.name + ".tmp")
     beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)
+    beside.replace(path)
 
 
 def copy_file(source: Path, target: Path) -> None:
     """Copy beside, then rename."""
     beside = target.with_name(target.name + ".tmp")
     shutil.copyfile(source, beside)
-    os.replace(beside, target)
+    beside.replace(target)
 
 
 def replace_folder(new: Path, target: Path) -> None:
@@ -24,6 +23,6 @@ def replace_folder(new: Path, target: Path) -> None:
     retired = target.with_name(target.name + ".old")
     shutil.rmtree(retired, ignore_errors=True)
     if target.exists():
-        os.replace(target, retired)
-    os.replace(new, target)
+        target.replace(retired)
+    new.replace(target)
     shutil.rmtree(retired, ignore_errors=True)

@@ -14,7 +14,6 @@ from distilrec.errors import ManifestError
 from distilrec.files import write_text
 
 FILE_NAME = "manifest.json"
-FORMAT_VERSION = 1
 _RECORDED_PACKAGES = ("numpy", "polars", "torch", "transformers", "lightning", "onnx", "onnxruntime")
 
 
@@ -32,7 +31,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format_version: Literal[1] = FORMAT_VERSION
+    format_version: Literal[1] = 1
     stage: str
     fingerprint: str
     """sha256 of everything the result depends on: stage, settings, seed and the digests of the inputs."""
@@ -98,9 +97,7 @@ def read_manifest(folder: Path) -> Manifest:
     except FileNotFoundError:
         raise ManifestError(f"{folder}: found no {FILE_NAME}, expected a finished stage. Run the stage that writes it.") from None
     except (ValidationError, UnicodeDecodeError) as error:
-        raise ManifestError(
-            f"{path}: expected a manifest of format version {FORMAT_VERSION}, found:\n{error}\nRun the stage again."
-        ) from error
+        raise ManifestError(f"{path}: expected a manifest of format version 1, found:\n{error}\nRun the stage again.") from error
 
 
 def verify_manifest(folder: Path) -> Manifest:

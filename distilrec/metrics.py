@@ -6,11 +6,12 @@ any right answer gets 0 and should be left out beforehand.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Ints = NDArray[np.integer]
+Ints = NDArray[np.integer[Any]]
 Floats = NDArray[np.float64]
 Metric = Callable[[Ints, Ints, int], Floats]
 
@@ -18,12 +19,13 @@ Metric = Callable[[Ints, Ints, int], Floats]
 def hits(ranked: Ints, truth: Ints, k: int) -> NDArray[np.bool_]:
     """Whether each of the first k items is a right answer, bool [U, min(k, K)]."""
     top = ranked[:, :k, None]
-    return ((top == truth[:, None, :]) & (top != 0)).any(axis=2)
+    found: NDArray[np.bool_] = ((top == truth[:, None, :]) & (top != 0)).any(axis=2)
+    return found
 
 
 def hit_rate(ranked: Ints, truth: Ints, k: int) -> Floats:
     """HR@k: 1 when a right answer is among the first k, else 0."""
-    return hits(ranked, truth, k).any(axis=1).astype(np.float64)
+    return np.where(hits(ranked, truth, k).any(axis=1), 1.0, 0.0)
 
 
 def ndcg(ranked: Ints, truth: Ints, k: int) -> Floats:

@@ -57,5 +57,3 @@ def _fill_repository(config: Config, artefact: Path) -> None:
     from export.repository import fill_repository
 
     fill_repository(artefact, config.export)
-
-

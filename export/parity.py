@@ -33,7 +33,8 @@ def compare(reference: Answer, candidate: Answer, tolerance: float = SCORE_TOLER
     """
     reference_items, reference_scores = reference
     items, scores = candidate
-    filled = (reference_scores > MASKED_SCORE / 2) & (scores > MASKED_SCORE / 2)
+    # "Not empty" rather than "full": a NaN must count as an error, not as an empty rank.
+    filled = ~((reference_scores <= MASKED_SCORE / 2) | (scores <= MASKED_SCORE / 2))
     errors = np.where(filled, np.abs(reference_scores - scores), 0.0)
     own_score = _score_in(reference_items, reference_scores, items)
     # Outside the reference's list an item scores at most as much as its last, and at least what the candidate says.
@@ -53,7 +54,8 @@ def check_parity(reference: Runner, candidate: Runner, history: NDArray[np.int32
     singles = [candidate.recommend(history[i : i + 1], exclude[i : i + 1]) for i in range(min(8, len(history)))]
     alone: Answer = (np.concatenate([items for items, _ in singles]), np.concatenate([scores for _, scores in singles]))
     parity = compare(expected, candidate.recommend(history, exclude))
-    for found, how in ((parity, "in a batch"), (compare((expected[0][: len(singles)], expected[1][: len(singles)]), alone), "alone")):
+    expected_alone = (expected[0][: len(singles)], expected[1][: len(singles)])
+    for found, how in ((parity, "in a batch"), (compare(expected_alone, alone), "alone")):
         if not found.max_score_error <= SCORE_TOLERANCE or found.misplaced:
             raise ParityError(
                 f"found scores up to {found.max_score_error:.2g} apart and {found.misplaced} item(s) out of place in {found.rows}"

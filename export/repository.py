@@ -35,7 +35,7 @@ def render_config(spec: RecommenderSpec, vocabulary_sha256: str, config: ExportC
     )
     model.parameters["item_count"].string_value = str(spec.item_count)
     model.parameters["vocabulary_sha256"].string_value = vocabulary_sha256
-    return _HEADER + text_format.MessageToString(model)
+    return _HEADER + str(text_format.MessageToString(model))
 
 
 def fill_repository(artefact: Path, config: ExportConfig) -> Path:

@@ -35,7 +35,7 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
         ParityError: ONNX Runtime does not answer as PyTorch does; no artefact is left behind.
     """
 
-    def work(folder: Path, scratch: Path) -> dict[str, Any]:
+    def work(folder: Path, _scratch: Path) -> dict[str, Any]:
         dataset, vocabulary = data_stage.load(inputs["data"])
         spec = recommender_spec(config, len(vocabulary))
         student = load_student(config, inputs["student"], len(vocabulary))

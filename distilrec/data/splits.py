@@ -1,5 +1,7 @@
 """Which of a user's interactions are for training, validation and test. Always a cut in the user's order of time."""
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,9 +20,7 @@ def leave_one_out(lengths: NDArray[np.int64]) -> Cuts:
     return validation_start, test_start
 
 
-def temporal(
-    timestamps: NDArray[np.float64], offsets: NDArray[np.int64], validation_fraction: float, test_fraction: float
-) -> Cuts:
+def temporal(timestamps: NDArray[np.float64], offsets: NDArray[np.int64], validation_fraction: float, test_fraction: float) -> Cuts:
     """One cut in time for all users, so that nothing of the future is known in training.
 
     Args:
@@ -31,7 +31,7 @@ def temporal(
     """
     validation_time = np.quantile(timestamps, 1 - validation_fraction - test_fraction)
     test_time = np.quantile(timestamps, 1 - test_fraction)
-    per_user = [timestamps[begin:end] for begin, end in zip(offsets[:-1], offsets[1:], strict=True)]
+    per_user = [timestamps[begin:end] for begin, end in pairwise(offsets)]
     validation_start = np.array([np.searchsorted(times, validation_time, side="right") for times in per_user], np.int64)
     test_start = np.array([np.searchsorted(times, test_time, side="right") for times in per_user], np.int64)
     return validation_start, test_start

@@ -32,7 +32,7 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
     for name, path in (("interactions", interactions_path), ("items", items_path)):
         settings[f"{name}_sha256"] = _sha256(path) if path else None
 
-    def work(folder: Path, scratch: Path) -> dict[str, Any]:
+    def work(folder: Path, _scratch: Path) -> dict[str, Any]:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", DataWarning)
             dataset, vocabulary = prepare(data, interactions_path, items_path)
@@ -110,6 +110,9 @@ def _vocabulary(item_ids: pl.Series, items_path: Path | None, config: DataConfig
     titles = dict(catalogue.iter_rows())
     unlisted = [item_id for item_id in ids if item_id not in titles]
     if unlisted:
-        message = f"{items_path}: column {config.item_columns.item_id!r}: {len(unlisted)} item(s) of the interactions are not listed; "
-        warnings.warn(f"{message}the id stands in for the title (first: {unlisted[0]!r})", DataWarning, stacklevel=2)
+        message = (
+            f"{items_path}: column {config.item_columns.item_id!r}: {len(unlisted)} item(s) of the interactions are not listed;"
+            f" the id stands in for the title (first: {unlisted[0]!r})"
+        )
+        warnings.warn(message, DataWarning, stacklevel=2)
     return Vocabulary(tuple(ids), tuple(titles.get(item_id) or item_id for item_id in ids))

@@ -147,5 +147,5 @@ def _warn_counted(table: Table, rows: pl.DataFrame, names: str | tuple[str, ...]
     if rows.is_empty():
         return
     columns = ", ".join(repr(table.columns[name]) for name in ([names] if isinstance(names, str) else names))
-    message = f"{table.path}: column {columns}: {len(rows)} {what} (first: row {rows[_ROW].min()})"
+    message = f"{table.path}: column {columns}: {len(rows)} {what} (first: row {rows.item(0, _ROW)})"
     warnings.warn(message, DataWarning, stacklevel=2)

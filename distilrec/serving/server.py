@@ -22,6 +22,7 @@ LOOPBACK = "127.0.0.1"
 _START_TIMEOUT_S = 60
 _STOP_TIMEOUT_S = 30
 _POLL_S = 0.1
+_STDERR = 2
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,8 @@ class TritonServer:
         command.append("--disable-auto-complete-config")
         self._output: IO[bytes] | None = log.open("wb") if log else None
         # A session of its own: Ctrl-C in the terminal reaches us alone, and we end the server in order.
-        self._process = subprocess.Popen(command, stdout=self._output, stderr=subprocess.STDOUT if log else None, start_new_session=True)
+        output = self._output or _STDERR
+        self._process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
         try:
             self._wait_until_ready()
         except BaseException:
@@ -130,7 +132,8 @@ class TritonServer:
         try:
             while time.monotonic() < deadline:
                 if self._process.poll() is not None:
-                    raise ServerError(f"tritonserver ended with status {self._process.returncode} before it was ready.{self._last_words()}")
+                    status = self._process.returncode
+                    raise ServerError(f"tritonserver ended with status {status} before it was ready.{self._last_words()}")
                 with contextlib.suppress(InferenceServerException):
                     if client.is_server_ready(client_timeout=1) and client.is_model_ready(MODEL_NAME, client_timeout=1):
                         return
@@ -166,5 +169,6 @@ def check_ports(ports: Ports) -> None:
                 probe.bind((LOOPBACK, port))
             except OSError as error:
                 raise ServerError(
-                    f"port {port} ({name}) on {LOOPBACK} is taken ({error.strerror}); end what listens there, or choose another with --{name}-port"
+                    f"port {port} ({name}) on {LOOPBACK} is taken ({error.strerror});"
+                    f" end what listens there, or choose another with --{name}-port"
                 ) from error

@@ -10,6 +10,7 @@ import sys
 import sysconfig
 from importlib import metadata
 from pathlib import Path
+from typing import NoReturn
 
 from distilrec.errors import DistilRecError, MissingExtraError, ServerError
 from distilrec.files import write_text
@@ -52,9 +53,7 @@ def check_environment() -> None:
     if libpython_folder() is None:
         name = _libpython_name()
         package = name.split(".so")[0]
-        raise ServerError(
-            f"found no {name}, which Triton's Python backend needs. On Debian and Ubuntu: apt-get install {package}"
-        )
+        raise ServerError(f"found no {name}, which Triton's Python backend needs. On Debian and Ubuntu: apt-get install {package}")
 
 
 def libpython_folder() -> Path | None:
@@ -71,7 +70,7 @@ def command_and_environment(arguments: list[str]) -> tuple[list[str], dict[str, 
     server = server_folder()
     given = {argument.split("=")[0] for argument in arguments}
     defaults = {"--backend-directory": str(_backend_folder(server)), **_QUIET_OPTIONS}
-    defaults |= {option: _LOOPBACK for option in _ADDRESS_OPTIONS}
+    defaults |= dict.fromkeys(_ADDRESS_OPTIONS, _LOOPBACK)
     options = [f"{option}={value}" for option, value in defaults.items() if option not in given]
     environment = dict(os.environ)
     # The Python backend takes the site-packages of the first python3 on PATH, whatever started the server.
@@ -91,21 +90,19 @@ def write_launcher() -> Path:
     """
     check_environment()
     path = Path(sys.prefix) / "bin" / "tritonserver"
-    lines = ["import sys", "", "from distilrec.serving.wheel import main", "", 'if __name__ == "__main__":', "    sys.exit(main())"]
-    write_text(path, f"#!{sys.executable}\n" + "\n".join(lines) + "\n")
+    write_text(path, f"#!{sys.executable}\nfrom distilrec.serving.wheel import main\n\nmain()\n")
     path.chmod(path.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
     return path
 
 
-def main() -> int:
+def main() -> NoReturn:
     """Become the wheel's tritonserver."""
     try:
         check_environment()
         command, environment = command_and_environment(sys.argv[1:])
     except DistilRecError as error:
-        print(f"tritonserver: {error}", file=sys.stderr)
-        return 1
-    os.execve(command[0], command, environment)
+        sys.exit(f"tritonserver: {error}")
+    os.execve(command[0], command, environment)  # noqa: S606 - this process becomes the server
 
 
 def _backend_folder(server: Path) -> Path:
@@ -140,4 +137,4 @@ def _system_library_folders() -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

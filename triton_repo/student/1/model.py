@@ -30,18 +30,21 @@ class TritonPythonModel:
         found = self.session.get_modelmeta().custom_metadata_map.get("vocabulary_sha256")
         if found != expected:
             raise pb_utils.TritonModelException(
-                f"{path} was made for vocabulary {found}, config.pbtxt states {expected}. Fill the repository again: distilrec export"
+                f"{path} was made for vocabulary {found}, config.pbtxt states {expected}."
+                " Fill the repository again: distilrec export"
             )
         self.inputs = [tensor.name for tensor in self.session.get_inputs()]
         self.outputs = [tensor.name for tensor in self.session.get_outputs()]
 
     def execute(self, requests):
         """Run all requests as one batch and hand each its rows."""
-        tensors = [[pb_utils.get_input_tensor_by_name(request, name).as_numpy() for request in requests] for name in self.inputs]
-        results = self.session.run(self.outputs, {name: np.concatenate(rows) for name, rows in zip(self.inputs, tensors)})
-        ends = np.cumsum([len(rows) for rows in tensors[0]])[:-1]
+        tensors = {
+            name: [pb_utils.get_input_tensor_by_name(request, name).as_numpy() for request in requests] for name in self.inputs
+        }
+        results = self.session.run(self.outputs, {name: np.concatenate(rows) for name, rows in tensors.items()})
+        ends = np.cumsum([len(rows) for rows in tensors[self.inputs[0]]])[:-1]
         parts = [np.split(result, ends) for result in results]
         return [
-            pb_utils.InferenceResponse([pb_utils.Tensor(name, part) for name, part in zip(self.outputs, answer)])
-            for answer in zip(*parts)
+            pb_utils.InferenceResponse([pb_utils.Tensor(name, part) for name, part in zip(self.outputs, answer, strict=True)])
+            for answer in zip(*parts, strict=True)
         ]

@@ -1,0 +1,45 @@
+"""What distillation and ONNX buy: one request and a batch, one thread, teacher against student."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from distill.runner import TorchRunner
+from distill.student_stage import load_student
+from distill.teacher_stage import load_teacher
+from distilrec.config import Config
+from distilrec.data.dataset import HeldOut, held_out
+from distilrec.data.stage import load
+from distilrec.evaluation import ranking_metrics
+from distilrec.pipeline import run_dir
+from distilrec.runner import Runner
+from distilrec.specs import RecommenderSpec
+from export.onnx_runner import OnnxRunner
+from export.stage import MODEL, recommender_spec
+
+RUNNERS: dict[str, Callable[[Config, RecommenderSpec], Runner]] = {
+    "teacher-pytorch": lambda c, s: TorchRunner(load_teacher(c, run_dir(c) / "teacher", s.item_count), s),
+    "student-pytorch": lambda c, s: TorchRunner(load_student(c, run_dir(c) / "student", s.item_count), s),
+    "student-onnx": lambda c, s: OnnxRunner(run_dir(c) / "export" / MODEL, s),
+}
+
+
+@pytest.fixture(scope="module")
+def users(finished: Config) -> tuple[RecommenderSpec, HeldOut]:
+    dataset, vocabulary = load(run_dir(finished) / "data")
+    spec = recommender_spec(finished, len(vocabulary))
+    return spec, held_out(dataset, "test", spec, max_users=64)
+
+
+@pytest.mark.parametrize("batch", [1, 64])
+@pytest.mark.parametrize("name", RUNNERS)
+def test_recommend(benchmark: Any, finished: Config, users: tuple[RecommenderSpec, HeldOut], name: str, batch: int) -> None:
+    spec, held = users
+    torch.set_num_threads(1)
+    runner = RUNNERS[name](finished, spec)
+    benchmark.group = f"recommend, batch {batch}"
+    items, _ = benchmark(runner.recommend, held.history[:batch], held.exclude[:batch])
+    if batch == len(held.users):
+        benchmark.extra_info["ndcg@10_of_these_users"] = ranking_metrics(items, held)["ndcg@10"]

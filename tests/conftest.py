@@ -1,0 +1,85 @@
+"""A tiny shop: synthetic interactions with structure to learn, a tiny random BERT, and one run of all stages on them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distilrec.config import Config
+from distilrec.serving.server import TritonServer, free_ports
+
+USERS, ITEMS, GENRES = 240, 90, 6
+
+
+def write_shop(folder: Path) -> tuple[Path, Path]:
+    """Interactions in which users mostly stay within a genre; returns interactions.csv and items.csv."""
+    random = np.random.default_rng(7)
+    rows = []
+    for user in range(USERS):
+        genre = int(random.integers(GENRES))
+        own = [item for item in range(ITEMS) if item % GENRES == genre]
+        other = [item for item in range(ITEMS) if item % GENRES != genre]
+        basket = [*random.choice(own, 10, replace=False), *random.choice(other, int(random.integers(2, 8)), replace=False)]
+        random.shuffle(basket)
+        rows += [f"u{user:03d},item-{item},{1000 + 10 * place + user}" for place, item in enumerate(basket)]
+    interactions, items = folder / "interactions.csv", folder / "items.csv"
+    interactions.write_text("user_id,item_id,timestamp\n" + "\n".join(rows) + "\n")
+    items.write_text("item_id,title\n" + "\n".join(f"item-{i},genre {i % GENRES} number {i}" for i in range(ITEMS)) + "\n")
+    return interactions, items
+
+
+def write_tiny_bert(folder: Path) -> Path:
+    """A random BERT of a few thousand parameters and a tokenizer, saved as a pretrained one would be."""
+    import torch
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    torch.manual_seed(0)
+    folder.mkdir()
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "genre", "number", *map(str, range(ITEMS))]
+    (folder / "vocab.txt").write_text("\n".join(words))
+    BertTokenizerFast(vocab=str(folder / "vocab.txt")).save_pretrained(folder)
+    config = BertConfig(vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_bert(tmp_path_factory.mktemp("bert") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def shop_config(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Config:
+    folder = tmp_path_factory.mktemp("shop")
+    interactions, items = write_shop(folder)
+    training = {"epochs": 3, "batch_size": 32, "dropout": 0.1, "learning_rate": 0.01}
+    return Config.model_validate(
+        {
+            "name": "shop",
+            "history_length": 12,
+            "data": {"interactions": interactions, "items": items, "split": "leave_one_out", "k_core": 2},
+            "teacher": {**training, "embedding_size": 16, "heads": 2, "layers": 1, "text_model": tiny_bert},
+            "targets": {"top_n": 20},
+            "student": {**training, "embedding_size": 8, "hidden_size": 16},
+            "export": {"exclude_length": 16, "top_k": 20, "repository": folder / "triton_repo"},
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def shop_run(shop_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """All stages, run once for all tests; returns the run's folder."""
+    from distilrec.pipeline import run_all, run_dir
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("work"))
+        run_all(shop_config)
+        yield run_dir(shop_config).absolute()
+
+
+@pytest.fixture(scope="session")
+def shop_server(shop_run: Path, shop_config: Config) -> Iterator[TritonServer]:
+    """A real tritonserver that serves the tiny shop's student."""
+    with TritonServer(shop_config.export.repository, free_ports(), shop_run / "tritonserver.log") as server:
+        yield server

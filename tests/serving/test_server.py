@@ -1,0 +1,218 @@
+"""Against a real tritonserver: the answers are the model's, bad requests harm nobody, start and stop are clean."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tritonclient import grpc
+
+from clients import RecommenderClient
+from clients.errors import ModelNotFound, VocabularyMismatch
+from clients.grpc_model import GrpcModel
+from distill.runner import TorchRunner
+from distill.student_stage import load_student
+from distilrec.data import stage as data_stage
+from distilrec.data.dataset import held_out
+from distilrec.data.vocabulary import Vocabulary
+from distilrec.errors import ServerError
+from distilrec.serving import wheel
+from distilrec.serving.server import Ports, TritonServer, free_ports
+from export.parity import SCORE_TOLERANCE, check_parity, compare, edge_requests
+from export.stage import recommender_spec
+
+
+@pytest.fixture(scope="module")
+def shop(shop_run):
+    return data_stage.load(shop_run / "data")
+
+
+@pytest.fixture(scope="module")
+def client(shop_server, shop):
+    with RecommenderClient(shop_server.url, vocabulary=shop[1]) as client:
+        yield client
+
+
+def test_triton_answers_as_pytorch_for_200_held_out_users(shop_server, shop_run, shop_config, shop):
+    dataset, vocabulary = shop
+    spec = recommender_spec(shop_config, len(vocabulary))
+    users = held_out(dataset, "test", spec, max_users=200)
+    assert len(users.users) == 200
+    reference = TorchRunner(load_student(shop_config, shop_run / "student", len(vocabulary)), spec)
+    with GrpcModel(shop_server.url) as served:
+        assert served.spec == spec
+        answers = [served.recommend(users.history[i : i + 1], users.exclude[i : i + 1]) for i in range(200)]
+        parity = compare(
+            reference.recommend(users.history, users.exclude),
+            (np.concatenate([items for items, _ in answers]), np.concatenate([scores for _, scores in answers])),
+        )
+        assert parity.misplaced == 0
+        assert parity.max_score_error <= SCORE_TOLERANCE
+        check_parity(reference, served, *edge_requests(spec))
+
+
+def test_client_speaks_in_ids(client, shop):
+    dataset, vocabulary = shop
+    history = vocabulary.decode(dataset.sequence(0)[:5].tolist())
+    answer = client.recommend(history, k=7)
+    assert len(answer) == 7
+    assert set(answer.ids) <= set(vocabulary.item_ids) - set(history)
+    assert list(answer.scores) == sorted(answer.scores, reverse=True)
+    assert answer.model_version == "1"
+    again = client.recommend(history, k=7, exclude=answer.ids[:3])
+    assert again.ids[:4] == answer.ids[3:]
+
+
+def test_unknown_ids_are_counted_and_do_not_change_the_answer(client):
+    answer = client.recommend(["item-1", "no-such-item", "item-2"])
+    assert answer.unknown_ids == ("no-such-item",)
+    assert answer.ids == client.recommend(["item-1", "item-2"]).ids
+
+
+def test_empty_history_gets_the_most_popular(client, shop):
+    dataset, vocabulary = shop
+    counts = dataset.training_counts()
+    ids = client.recommend([], k=10).ids
+    assert [counts[index] for index in vocabulary.encode(ids)] == sorted(counts, reverse=True)[:10]
+
+
+def test_other_vocabulary_is_refused(shop_server, shop):
+    _, vocabulary = shop
+    other = Vocabulary(tuple(reversed(vocabulary.item_ids)), vocabulary.titles)
+    with pytest.raises(VocabularyMismatch, match=r"found vocabulary .*the client has"):
+        RecommenderClient(shop_server.url, vocabulary=other)
+
+
+def test_unknown_model(shop_server, shop):
+    with pytest.raises(ModelNotFound, match=r"model 'nobody': the server does not serve this model"):
+        RecommenderClient(shop_server.url, vocabulary=shop[1], model="nobody")
+
+
+def test_bad_indices_harm_nobody_in_their_batch(shop_server, shop_config, shop):
+    dataset, vocabulary = shop
+    spec = recommender_spec(shop_config, len(vocabulary))
+    users = held_out(dataset, "test", spec, max_users=60)
+    bad = np.full((1, spec.history_length), 2**31 - 1, np.int32)
+    with GrpcModel(shop_server.url) as served, ThreadPoolExecutor(16) as pool:
+        expected = [served.recommend(users.history[i : i + 1], users.exclude[i : i + 1])[0].tolist() for i in range(60)]
+
+        def ask(request: int) -> list[list[int]]:
+            row = request % 60
+            history = bad if request % 7 == 0 else users.history[row : row + 1]
+            return served.recommend(history, users.exclude[row : row + 1])[0].tolist()
+
+        answers = list(pool.map(ask, range(300)))
+    good = [request for request in range(300) if request % 7]
+    assert [answers[request] for request in good] == [expected[request % 60] for request in good]
+
+
+def test_requests_are_batched(shop_server, shop_config, shop):
+    dataset, vocabulary = shop
+    spec = recommender_spec(shop_config, len(vocabulary))
+    users = held_out(dataset, "test", spec, max_users=8)
+
+    def executions(client) -> tuple[int, int]:
+        stats = client.get_inference_statistics("student").model_stats[0]
+        return stats.inference_count, stats.execution_count
+
+    with grpc.InferenceServerClient(shop_server.url) as raw, GrpcModel(shop_server.url) as served, ThreadPoolExecutor(32) as pool:
+        before = executions(raw)
+        list(pool.map(lambda i: served.recommend(users.history[i % 8][None], users.exclude[i % 8][None]), range(600)))
+        after = executions(raw)
+    assert after[0] - before[0] == 600
+    assert after[1] - before[1] < 600
+
+
+def test_taken_port_is_said_plainly(shop_config):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ServerError, match=rf"port {port} \(http\) on 127\.0\.0\.1 is taken.*--http-port"):
+            TritonServer(shop_config.export.repository, Ports(free_ports().grpc, port, free_ports().metrics))
+
+
+def test_repository_without_a_model_is_refused(shop_config, tmp_path):
+    shutil.copytree(shop_config.export.repository, tmp_path / "repo", ignore=shutil.ignore_patterns("model.onnx"))
+    with pytest.raises(ServerError, match=r"found no .*model\.onnx\. Fill the repository first"):
+        TritonServer(tmp_path / "repo", free_ports())
+
+
+def test_model_for_another_vocabulary_is_not_served(shop_config, tmp_path):
+    shutil.copytree(shop_config.export.repository, tmp_path / "repo")
+    config = tmp_path / "repo" / "student" / "config.pbtxt"
+    config.write_text(re.sub(r'"[0-9a-f]{64}"', '"' + "0" * 64 + '"', config.read_text()))
+    with pytest.raises(ServerError, match=r"(?s)before it was ready.*was made for vocabulary"):
+        TritonServer(tmp_path / "repo", free_ports(), tmp_path / "log")
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.usefixtures("shop_run")
+def test_serve_ends_cleanly_when_told(shop_config, sent):
+    ports = free_ports()
+    command = [sys.executable, "-m", "distilrec.cli", "serve", "--repository", str(shop_config.export.repository)]
+    command += [f"--{name}-port={port}" for name, port in vars(ports).items()]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline().startswith(f"ready: gRPC on 127.0.0.1:{ports.grpc}")
+        vocabulary = shop_config.export.repository / "student" / "1" / "vocabulary.json"
+        with RecommenderClient(f"127.0.0.1:{ports.grpc}", vocabulary=vocabulary) as client:
+            assert len(client.recommend([])) == 10
+        process.send_signal(sent)
+        output, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 0, errors
+    assert output == "stopped\n"
+    assert "Traceback" not in errors
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", ports.grpc)) != 0
+
+
+def test_plain_tritonserver_command_serves_the_repository(shop_config, tmp_path):
+    """What the README says: tritonserver --model-repository triton_repo, in the activated environment."""
+    launcher = wheel.write_launcher()
+    assert launcher == Path(sys.prefix) / "bin" / "tritonserver"
+    ports = free_ports()
+    # No DistilRec variables, and PATH as an activated environment has it.
+    environment = {"PATH": f"{launcher.parent}:{os.defpath}", "HOME": str(tmp_path)}
+    command = ["tritonserver", "--model-repository", str(shop_config.export.repository)]
+    command += ["--grpc-port", str(ports.grpc), "--http-port", str(ports.http), "--metrics-port", str(ports.metrics)]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=log, stderr=log)
+    try:
+        answers = wait_for_answer(f"127.0.0.1:{ports.grpc}", shop_config, process, tmp_path / "log")
+        assert len(answers) == 10
+    finally:
+        process.terminate()
+        status = process.wait(60)
+    assert status == 0
+
+
+def wait_for_answer(url, config, process, log):
+    import time
+
+    from clients.errors import ClientError
+
+    vocabulary = config.export.repository / "student" / "1" / "vocabulary.json"
+    for _ in range(300):
+        assert process.poll() is None, log.read_text()
+        try:
+            with RecommenderClient(url, vocabulary=vocabulary) as client:
+                return client.recommend(["item-1"])
+        except ClientError:
+            time.sleep(0.1)
+    raise AssertionError(log.read_text())
+
+
+def test_stopping_leaves_no_process_and_status_0(shop_config, tmp_path):
+    with TritonServer(shop_config.export.repository, free_ports(), tmp_path / "log") as server:
+        pid = server.pid
+    assert server.stop() == 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)

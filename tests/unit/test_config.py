@@ -1,0 +1,74 @@
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from distilrec.config import load_config, parse_config, preset_names
+from distilrec.errors import ConfigError
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_loads_and_names_itself(name):
+    assert load_config(name).name == name
+
+
+def test_all_faults_are_listed_at_once():
+    text = """
+    name = "shop"
+    [data]
+    source = "ml-100k"
+    k_core = 0
+    [teacher]
+    embedding_size = 30
+    heads = 4
+    [student]
+    dropuot = 0.1
+    """
+    with pytest.raises(ConfigError) as error:
+        parse_config(text, where="shop.toml", folder=Path())
+    message = str(error.value)
+    assert message.startswith("shop.toml: 3 fault(s)")
+    assert "data.k_core" in message
+    assert "(found 0)" in message
+    assert "teacher: embedding_size (30) must be a multiple of heads (4)" in message
+    assert "student.dropuot: no such setting" in message
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("", "either 'source'"),
+        ('source = "ml-100k"\ninteractions = "x.csv"', "either 'source'"),
+        ('interactions = "x.csv"\nevents = ["buy"]', "columns.event, which is not set"),
+        ('source = "ml-100k"\nvalidation_fraction = 0.6\ntest_fraction = 0.5', "leave nothing to train on"),
+    ],
+)
+def test_data_that_cannot_be(data, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_config(f'name = "x"\n[data]\n{data}', where="x", folder=Path())
+
+
+def test_data_paths_are_relative_to_the_file(tmp_path):
+    path = tmp_path / "shop.toml"
+    path.write_text('name = "shop"\n[data]\ninteractions = "logs.csv"\nitems = "items.csv"\n')
+    config = load_config(str(path))
+    assert config.data.interactions == tmp_path / "logs.csv"
+    assert config.data.items == tmp_path / "items.csv"
+    assert config.data.split_kind == "temporal"
+
+
+def test_unknown_preset_lists_what_there_is():
+    with pytest.raises(ConfigError, match=r"'ml-10k', expected one of ml-100k, smoke"):
+        load_config("ml-10k")
+
+
+def test_broken_toml():
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        parse_config("name = ", where="x", folder=Path())
+
+
+def test_readme_example_of_own_data_is_valid():
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    example = readme.split("```toml\n")[1].split("```")[0]
+    assert "interactions" in tomllib.loads(example)["data"]
+    parse_config(example, where="README.md", folder=Path())

@@ -1,0 +1,69 @@
+"""Training learns, stops early, and goes on after an interruption as if there had been none."""
+
+import pytest
+import torch
+
+from distill.fit import fit
+from distill.module import NextItemModule
+from distill.student_stage import build_student, popularity_prior
+from distilrec.config import Config
+from distilrec.data import stage as data_stage
+from distilrec.errors import DataError
+from distilrec.specs import RecommenderSpec
+
+
+@pytest.fixture(scope="module")
+def shop(shop_config: Config, tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("fit") / "data"
+    data_stage.run(shop_config, {}, folder)
+    return data_stage.load(folder)[0]
+
+
+def train(config: Config, dataset, scratch, **training):
+    torch.manual_seed(1)
+    student = build_student(config, dataset.item_count, popularity_prior(dataset))
+    spec = RecommenderSpec(dataset.item_count, config.history_length, 16, 10)
+    settings = config.student.model_copy(update=training)
+    result = fit(student, dataset, spec, settings, seed=1, scratch=scratch)
+    return student, result
+
+
+def test_training_learns_and_keeps_the_best_epoch(shop_config, shop, tmp_path):
+    _, short = train(shop_config, shop, tmp_path / "short", epochs=1)
+    _, long = train(shop_config, shop, tmp_path / "long", epochs=12)
+    assert long.validation_ndcg > short.validation_ndcg
+    assert long.validation_ndcg > 0.08  # 90 items in 6 genres; a random list has about 0.05
+
+
+def test_training_stops_when_nothing_improves(shop_config, shop, tmp_path):
+    _, result = train(shop_config, shop, tmp_path, epochs=50, learning_rate=1e-12, patience=2)
+    assert result.epochs == 3
+
+
+def test_interrupted_training_ends_with_the_same_weights(shop_config, shop, tmp_path, monkeypatch):
+    straight, _ = train(shop_config, shop, tmp_path / "straight", epochs=4)
+
+    def interrupt(self):
+        if self.current_epoch == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(NextItemModule, "on_train_epoch_start", interrupt, raising=False)
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            train(shop_config, shop, tmp_path / "resumed", epochs=4)
+    assert (tmp_path / "resumed" / "last.ckpt").exists()
+
+    started = []
+    monkeypatch.setattr(NextItemModule, "on_train_epoch_start", lambda self: started.append(self.current_epoch), raising=False)
+    resumed, result = train(shop_config, shop, tmp_path / "resumed", epochs=4)
+    assert started == [2, 3]
+    assert result.epochs == 4
+    for name, weights in straight.state_dict().items():
+        torch.testing.assert_close(resumed.state_dict()[name], weights, msg=name)
+
+
+def test_no_validation_user_is_an_error(shop_config, shop, tmp_path):
+    ends = shop.offsets[1:] - shop.offsets[:-1]
+    all_training = type(shop)(shop.items, shop.offsets, ends, ends, shop.item_count)
+    with pytest.raises(DataError, match="found no user with both training and validation"):
+        train(shop_config, all_training, tmp_path)
