@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from distilrec.data.dataset import Dataset
 from distilrec.specs import PADDING, ROW_MULTIPLE, RecommenderSpec
 
 
@@ -57,6 +58,12 @@ class ItemTable(nn.Module):
 def is_item(history: Tensor, item_count: int) -> Tensor:
     """Which entries are items; everything outside 1..N counts as padding. bool, same shape."""
     return (history > PADDING) & (history <= item_count)
+
+
+def popularity_prior(dataset: Dataset) -> Tensor:
+    """Standardised log(1 + training count) of items 1..N, scaled to the size of learned coordinates. float32 [N]."""
+    logs = torch.from_numpy(dataset.training_counts()[1:]).float().log1p()
+    return 0.1 * (logs - logs.mean()) / logs.std().clamp(min=1e-6)
 
 
 def _in_table(values: Tensor, rows: int) -> Tensor:

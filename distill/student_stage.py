@@ -4,17 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from distill.fit import fit
-from distill.item_table import ItemTable
+from distill.item_table import ItemTable, popularity_prior
 from distill.soft_targets import load_targets
 from distill.students import MlpStudent
 from distilrec.config import Config
 from distilrec.data import stage as data_stage
-from distilrec.data.dataset import Dataset
 from distilrec.manifest import Manifest
 from distilrec.specs import RecommenderSpec
 from distilrec.stage import Inputs, run_stage
@@ -62,9 +60,3 @@ def load_student(config: Config, folder: Path, item_count: int) -> MlpStudent:
     student = build_student(config, item_count)
     student.load_state_dict(load_file(folder / WEIGHTS))
     return student.eval()
-
-
-def popularity_prior(dataset: Dataset) -> Tensor:
-    """Standardised log(1 + training count) of items 1..N, scaled to the size of learned coordinates. float32 [N]."""
-    logs = torch.from_numpy(dataset.training_counts()[1:]).float().log1p()
-    return 0.1 * (logs - logs.mean()) / logs.std().clamp(min=1e-6)

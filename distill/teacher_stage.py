@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from distill.fit import fit
-from distill.item_table import ItemTable
+from distill.item_table import ItemTable, popularity_prior
 from distill.teachers import SequenceTeacher
 from distill.text import embed_titles, find_text_model
 from distilrec.config import Config
@@ -33,7 +33,7 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
         if text is None:
             logger.info('teacher: item vectors without title texts (extra [text] not installed, or teacher.text = "off")')
         lightning.seed_everything(config.seed, verbose=False)
-        teacher = build_teacher(config, dataset.item_count, text)
+        teacher = build_teacher(config, dataset.item_count, text, popularity_prior(dataset))
         spec = RecommenderSpec(dataset.item_count, config.history_length, config.export.exclude_length, min(10, dataset.item_count))
         result = fit(teacher, dataset, spec, config.teacher, seed=config.seed, scratch=scratch)
         teacher.items.fold()
@@ -51,10 +51,10 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
     return run_stage("teacher", settings=settings, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)
 
 
-def build_teacher(config: Config, item_count: int, text: Tensor | None = None) -> SequenceTeacher:
-    """An untrained teacher; ``text`` is float32 [N, d_text]."""
+def build_teacher(config: Config, item_count: int, text: Tensor | None = None, popularity: Tensor | None = None) -> SequenceTeacher:
+    """An untrained teacher; ``text`` is float32 [N, d_text], ``popularity`` float32 [N]."""
     settings = config.teacher
-    items = ItemTable(item_count, settings.embedding_size, text)
+    items = ItemTable(item_count, settings.embedding_size, text, popularity)
     return SequenceTeacher(items, config.history_length, settings.layers, settings.heads, settings.dropout)
 
 

@@ -34,7 +34,7 @@ class Manifest(BaseModel):
     format_version: Literal[1] = 1
     stage: str
     fingerprint: str
-    """sha256 of everything the result depends on: stage, settings, seed and the digests of the inputs."""
+    """sha256 of what the result depends on: stage, settings, seed, digests of the inputs, version of DistilRec."""
     settings: dict[str, Any]
     seed: int
     inputs: dict[str, str]

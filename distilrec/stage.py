@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from distilrec import __version__
 from distilrec import manifest as manifests
 from distilrec.errors import ManifestError
 from distilrec.files import replace_folder, write_text
@@ -47,7 +48,9 @@ def run_stage(
         ManifestError: an input is not what its manifest says.
     """
     input_digests = {name: manifests.verify_manifest(path).digest for name, path in inputs.items()}
-    fingerprint = manifests.sha256_of_json({"stage": stage, "settings": settings, "seed": seed, "inputs": input_digests})
+    # The version stands for the code: another one may read and write the same files differently.
+    depends_on = {"stage": stage, "settings": settings, "seed": seed, "inputs": input_digests, "distilrec": __version__}
+    fingerprint = manifests.sha256_of_json(depends_on)
     finished = _finished(out_dir, fingerprint)
     if finished is not None:
         logger.info("%s: unchanged, nothing to do (%s)", stage, out_dir)

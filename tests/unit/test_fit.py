@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from distill.fit import fit
+from distill.item_table import popularity_prior
 from distill.module import NextItemModule
-from distill.student_stage import build_student, popularity_prior
+from distill.student_stage import build_student
 from distilrec.config import Config
 from distilrec.data import stage as data_stage
 from distilrec.errors import DataError
