@@ -15,14 +15,14 @@ from distilrec.data.stage import load
 from distilrec.evaluation import ranking_metrics
 from distilrec.pipeline import run_dir
 from distilrec.runner import Runner
-from distilrec.specs import RecommenderSpec
+from distilrec.specs import MODEL_FILE, RecommenderSpec
 from export.onnx_runner import OnnxRunner
-from export.stage import MODEL, recommender_spec
+from export.stage import recommender_spec
 
 RUNNERS: dict[str, Callable[[Config, RecommenderSpec], Runner]] = {
     "teacher-pytorch": lambda c, s: TorchRunner(load_teacher(c, run_dir(c) / "teacher", s.item_count), s),
     "student-pytorch": lambda c, s: TorchRunner(load_student(c, run_dir(c) / "student", s.item_count), s),
-    "student-onnx": lambda c, s: OnnxRunner(run_dir(c) / "export" / MODEL, s),
+    "student-onnx": lambda c, s: OnnxRunner(run_dir(c) / "export" / MODEL_FILE, s),
 }
 
 

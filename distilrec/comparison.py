@@ -11,6 +11,7 @@ from distilrec.data.dataset import HeldOut, held_out
 from distilrec.evaluation import ranking_metrics, recommend_all
 from distilrec.pipeline import run_dir
 from distilrec.runner import Runner
+from distilrec.specs import MODEL_FILE
 
 _TIMED_REQUESTS = 300
 _WARM_UP_REQUESTS = 30
@@ -31,7 +32,15 @@ class Row:
     """Median time of a request of one user, one after another, one thread."""
 
 
-def compare_hops(config: Config, url: str) -> list[Row]:
+@dataclass(frozen=True)
+class Comparison:
+    """All hops, judged by the same users."""
+
+    rows: list[Row]
+    users: HeldOut
+
+
+def compare_hops(config: Config, url: str) -> Comparison:
     """Measure all hops of a finished run; ``url`` is the gRPC endpoint of a server that serves its export."""
     import torch
 
@@ -44,7 +53,7 @@ def compare_hops(config: Config, url: str) -> list[Row]:
     from distill.teacher_stage import load_teacher
     from distilrec.data.stage import load
     from export.onnx_runner import OnnxRunner
-    from export.stage import MODEL, recommender_spec
+    from export.stage import recommender_spec
 
     folder = run_dir(config)
     dataset, vocabulary = load(folder / "data")
@@ -61,11 +70,11 @@ def compare_hops(config: Config, url: str) -> list[Row]:
         _measure(name, TorchRunner(model, spec), users, model.parameter_count(), _size(path))
         for name, (model, path) in models.items()
     ]
-    parameters, size = rows[-1].parameters, _size(folder / "export" / MODEL)
-    rows.append(_measure("distilled, ONNX", OnnxRunner(folder / "export" / MODEL, spec), users, parameters, size))
+    parameters, size = rows[-1].parameters, _size(folder / "export" / MODEL_FILE)
+    rows.append(_measure("distilled, ONNX", OnnxRunner(folder / "export" / MODEL_FILE, spec), users, parameters, size))
     with GrpcModel(url) as served:
         rows.append(_measure("distilled, through Triton (gRPC)", served, users, parameters, size))
-    return rows
+    return Comparison(rows, users)
 
 
 def markdown_table(rows: list[Row]) -> str:

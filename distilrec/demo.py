@@ -27,12 +27,16 @@ def run_demo(config: Config, say: Callable[[str], None]) -> None:
         logger.info("tritonserver: starting on %s", config.export.repository)
         with TritonServer(config.export.repository, free_ports(), Path(logs) / "tritonserver.log") as server:
             say(example_user(config, server.url))
-            rows = compare_hops(config, server.url)
+            comparison = compare_hops(config, server.url)
             status = server.stop()
     if status:
         raise ServerError(f"tritonserver ended with status {status}, expected 0")
-    table = markdown_table(rows)
-    say(f"\n{table}\n\nFull ranking of the whole catalogue for the held-out users of {config.name}, seen items removed;")
+    users = comparison.users
+    say(f"\n{markdown_table(comparison.rows)}\n")
+    say(f"Full ranking of the whole catalogue for {len(users.users)} held-out users of {config.name}, seen items removed")
+    say(
+        f"({users.unjudged_users} users have nothing to be judged by; {users.truncated_users} have seen more than a request can rule out)."
+    )
     say("p50: one request in flight, one thread. tritonserver was stopped and ended cleanly.")
 
 

@@ -19,6 +19,12 @@ ROW_MULTIPLE = 8
 MODEL_NAME = "student"
 """Name of the served model in the Triton repository."""
 
+MODEL_VERSION = "1"
+"""Version folder of the served model."""
+
+MODEL_FILE = "model.onnx"
+"""The exported model, in an artefact and in the Triton repository."""
+
 Dtype = Literal["int32", "float32"]
 
 

@@ -11,11 +11,9 @@ from distilrec.data import vocabulary as vocabularies
 from distilrec.errors import RepositoryError
 from distilrec.files import copy_file, write_text
 from distilrec.manifest import verify_manifest
-from distilrec.specs import MODEL_NAME, RecommenderSpec, TensorSpec
-from export.stage import MODEL
+from distilrec.specs import MODEL_FILE, MODEL_NAME, MODEL_VERSION, RecommenderSpec, TensorSpec
 
 _TRITON_DTYPES = {"int32": model_config_pb2.TYPE_INT32, "float32": model_config_pb2.TYPE_FP32}
-_VERSION = "1"
 _HEADER = "# Rendered by `distilrec export` from the serving contract (distilrec/specs.py) and the settings; do not edit.\n"
 
 
@@ -51,13 +49,13 @@ def fill_repository(artefact: Path, config: ExportConfig) -> Path:
     item_count = manifest.metrics["item_count"]
     sizes = manifest.settings
     spec = RecommenderSpec(item_count, sizes["history_length"], sizes["exclude_length"], min(sizes["top_k"], item_count))
+    source = _model_source()
     folder = config.repository / MODEL_NAME
-    version = folder / _VERSION
+    version = folder / MODEL_VERSION
     try:
         version.mkdir(parents=True, exist_ok=True)
-        if not (version / "model.py").exists():
-            write_text(version / "model.py", _model_source())
-        for name in (MODEL, vocabularies.FILE_NAME):
+        write_text(version / "model.py", source)
+        for name in (MODEL_FILE, vocabularies.FILE_NAME):
             copy_file(artefact / name, version / name)
         write_text(folder / "config.pbtxt", render_config(spec, manifest.metrics["vocabulary_sha256"], config))
     except OSError as error:
@@ -70,7 +68,7 @@ def _model_source() -> str:
     # A namespace package: with an __init__.py, Triton would take its __pycache__ for a model.
     package = importlib.util.find_spec("triton_repo")
     for folder in package.submodule_search_locations or () if package else ():
-        path = Path(folder) / MODEL_NAME / _VERSION / "model.py"
+        path = Path(folder) / MODEL_NAME / MODEL_VERSION / "model.py"
         if path.is_file():
             return path.read_text(encoding="utf-8")
     raise RepositoryError("found no triton_repo/student/1/model.py in the installed package; install distilrec again")

@@ -13,13 +13,12 @@ from distilrec.data import stage as data_stage
 from distilrec.data import vocabulary as vocabularies
 from distilrec.data.dataset import held_out
 from distilrec.manifest import Manifest
-from distilrec.specs import Precision, RecommenderSpec
+from distilrec.specs import MODEL_FILE, Precision, RecommenderSpec
 from distilrec.stage import Inputs, run_stage
 from export.onnx import OPSET, export_onnx
 from export.onnx_runner import OnnxRunner
 from export.parity import SCORE_TOLERANCE, check_parity, edge_requests
 
-MODEL = "model.onnx"
 _PARITY_USERS = 200
 
 
@@ -40,14 +39,14 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
         spec = recommender_spec(config, len(vocabulary))
         student = load_student(config, inputs["student"], len(vocabulary))
         metadata = {"vocabulary_sha256": vocabulary.sha256, "item_count": str(spec.item_count), "precision": Precision.FP32.value}
-        export_onnx(Recommender(student, spec).eval(), folder / MODEL, metadata)
+        export_onnx(Recommender(student, spec).eval(), folder / MODEL_FILE, metadata)
         vocabulary.save(folder / vocabularies.FILE_NAME)
 
         users = held_out(dataset, "validation", spec, max_users=_PARITY_USERS)
         edge_history, edge_exclude = edge_requests(spec)
         history = np.concatenate([edge_history, users.history])
         exclude = np.concatenate([edge_exclude, users.exclude])
-        parity = check_parity(TorchRunner(student, spec), OnnxRunner(folder / MODEL, spec), history, exclude)
+        parity = check_parity(TorchRunner(student, spec), OnnxRunner(folder / MODEL_FILE, spec), history, exclude)
         return {
             "item_count": spec.item_count,
             "vocabulary_sha256": vocabulary.sha256,

@@ -16,7 +16,7 @@ from tritonclient.utils import InferenceServerException
 
 from distilrec.errors import ServerError
 from distilrec.serving import wheel
-from distilrec.specs import MODEL_NAME
+from distilrec.specs import MODEL_FILE, MODEL_NAME, MODEL_VERSION
 
 LOOPBACK = "127.0.0.1"
 _START_TIMEOUT_S = 60
@@ -155,7 +155,7 @@ def check_repository(repository: Path) -> None:
         ServerError: config.pbtxt, model.py or model.onnx is missing.
     """
     folder = repository / MODEL_NAME
-    expected = [folder / "config.pbtxt", folder / "1" / "model.py", folder / "1" / "model.onnx"]
+    expected = [folder / "config.pbtxt", folder / MODEL_VERSION / "model.py", folder / MODEL_VERSION / MODEL_FILE]
     if missing := [str(path) for path in expected if not path.is_file()]:
         raise ServerError(f"{repository}: found no {', '.join(missing)}. Fill the repository first: distilrec run --preset ml-100k")
 

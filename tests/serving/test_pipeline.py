@@ -4,8 +4,9 @@ import logging
 
 import numpy as np
 
+from distilrec.data.stage import load
 from distilrec.manifest import read_manifest, verify_manifest
-from distilrec.pipeline import STAGES, run_all
+from distilrec.pipeline import STAGES, run_all, run_stage
 
 
 def test_every_stage_left_a_verified_folder(shop_run):
@@ -41,3 +42,14 @@ def test_second_run_does_nothing(shop_run, shop_config, monkeypatch, caplog):
         run_all(shop_config)
     assert {stage: (shop_run / stage / "manifest.json").stat().st_mtime_ns for stage in STAGES} == before
     assert sum("unchanged" in record.message for record in caplog.records) == len(STAGES)
+
+
+def test_own_data_split_by_time_trains_without_a_teacher(shop_config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = shop_config.model_copy(update={"data": shop_config.data.model_copy(update={"split": None})})
+    assert config.data.split_kind == "temporal"
+    run_stage(config, "data")
+    manifest = run_stage(config, "student-undistilled")
+    assert manifest.metrics["validation_ndcg@10"] > 0
+    dataset, _ = load(tmp_path / "runs" / "shop" / "data")
+    assert (dataset.test_start - dataset.validation_start).max() > 1  # some users have several right answers
