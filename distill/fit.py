@@ -2,52 +2,27 @@
 
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
-from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 
+from distill.callbacks import EpochProgressBar, EpochSeed, MovingAverage
 from distill.encoders import Encoder
-from distill.module import VALIDATION_METRIC, NextItemModule, SequenceData, epoch_seed
+from distill.module import VALIDATION_METRIC, NextItemModule, SequenceData
 from distill.sequences import Windows, training_windows
 from distill.soft_targets import SoftTargets
 from distilrec.config import TrainingConfig
 from distilrec.data.dataset import Dataset, held_out
 from distilrec.errors import DataError
-from distilrec.progress import redraw_interval_s
 from distilrec.specs import RecommenderSpec
 
-
-class EpochSeed(Callback):
-    """Seeds dropout anew each epoch, so that a resumed training ends with the same weights as one in one go."""
-
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-
-    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002
-        """Depends on seed and epoch alone."""
-        torch.manual_seed(epoch_seed(self.seed, trainer.current_epoch))
-
-
-class EpochProgressBar(TQDMProgressBar):
-    """One bar for training: validation takes a moment and would only flicker; without a terminal a line now and then."""
-
-    def __init__(self) -> None:
-        super().__init__(refresh_rate=1)
-
-    def init_train_tqdm(self) -> Tqdm:
-        """As in the base class, with the redraw rate of ``distilrec.progress``."""
-        bar = super().init_train_tqdm()
-        bar.mininterval = redraw_interval_s()
-        return bar
-
-    def init_validation_tqdm(self) -> Tqdm:
-        """A bar that is never drawn."""
-        return Tqdm(disable=True)
+_BEST = "best"
 
 
 @dataclass(frozen=True)
@@ -94,14 +69,26 @@ def fit(
     windows = Windows(dataset.items, training_windows(dataset, spec.history_length))
     module = NextItemModule(encoder, spec, config, validation, targets=targets, soft_ratio=soft_ratio)
     data = SequenceData(windows, validation, config.batch_size, seed)
-    best = ModelCheckpoint(scratch, "best", monitor=VALIDATION_METRIC, mode="max", enable_version_counter=False)
+    trainer, best = _trainer(config, seed, scratch)
+    checkpoint = scratch / "last.ckpt"
+    with _quiet():
+        trainer.fit(module, data, ckpt_path=checkpoint if checkpoint.exists() else None, weights_only=False)
+    module.load_state_dict(torch.load(scratch / f"{_BEST}.ckpt", map_location="cpu", weights_only=False)["state_dict"])
+    encoder.cpu().eval()
+    assert best.best_model_score is not None
+    return FitResult(trainer.current_epoch, float(best.best_model_score))
+
+
+def _trainer(config: TrainingConfig, seed: int, scratch: Path) -> tuple[lightning.Trainer, ModelCheckpoint]:
+    """The trainer, and the callback that knows the best epoch."""
+    best = ModelCheckpoint(scratch, _BEST, monitor=VALIDATION_METRIC, mode="max", enable_version_counter=False)
     # save_last of the above would write only when the best one improves; a resume needs every epoch.
     last = ModelCheckpoint(scratch, "last", save_on_train_epoch_end=True, enable_version_counter=False)
     early_stopping = EarlyStopping(VALIDATION_METRIC, mode="max", patience=config.patience)
     trainer = lightning.Trainer(
         max_epochs=config.epochs,
         precision="bf16-mixed" if torch.cuda.is_available() else "32-true",
-        callbacks=[best, early_stopping, last, EpochSeed(seed), EpochProgressBar()],
+        callbacks=[MovingAverage(config.ema_decay), best, early_stopping, last, EpochSeed(seed), EpochProgressBar()],
         logger=CSVLogger(scratch, name="log", version=""),
         log_every_n_steps=10,
         num_sanity_val_steps=0,
@@ -109,18 +96,18 @@ def fit(
         gradient_clip_val=1.0,
         enable_model_summary=False,
     )
-    checkpoint = scratch / "last.ckpt"
+    return trainer, best
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Lightning's hints that do not hold here."""
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
     with warnings.catch_warnings():
         # Loading is from memory; workers would only cost.
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
         warnings.filterwarnings("ignore", ".*number of training batches.*")
-        # Both folders are ours, and going on in them is the point.
+        # The folder is ours, and going on in it is the point.
         warnings.filterwarnings("ignore", ".*exists and is not empty.*")
         warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)
-        logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
-        trainer.fit(module, data, ckpt_path=checkpoint if checkpoint.exists() else None, weights_only=False)
-    state = torch.load(best.best_model_path, map_location="cpu", weights_only=False)["state_dict"]
-    module.load_state_dict(state)
-    encoder.cpu().eval()
-    assert best.best_model_score is not None
-    return FitResult(trainer.current_epoch, float(best.best_model_score))
+        yield

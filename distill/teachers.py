@@ -1,6 +1,5 @@
 """Teachers: large encoders whose opinion the student learns."""
 
-import torch
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
@@ -41,11 +40,14 @@ class SequenceTeacher(Encoder):
         self.body = BertModel(config, add_pooling_layer=False)
         self.head = nn.Sequential(
             nn.Dropout(dropout),
-            nn.Linear((len(_DECAYS) + 1) * size, 4 * size),
+            nn.Linear(len(_DECAYS) * size, 4 * size),
             nn.GELU(),
             nn.Dropout(dropout),
             nn.Linear(4 * size, size),
         )
+        self.correction = nn.Linear(size, size)
+        nn.init.zeros_(self.correction.weight)
+        nn.init.zeros_(self.correction.bias)
         self.norm = nn.LayerNorm(size)
         self.dropout = nn.Dropout(dropout)
         self.register_buffer("weights", decay_weights(history_length, _DECAYS), persistent=False)
@@ -65,6 +67,6 @@ class SequenceTeacher(Encoder):
         states = self.body(inputs_embeds=vectors, attention_mask=mask.long(), position_ids=positions).last_hidden_state
         length = history.shape[1]
         averages = decayed_averages(vectors, mask, self.weights[-length:, :, -length:])  # (B, T, A, d)
-        inputs = torch.cat([averages.flatten(2), states], dim=2)
-        user_vectors: Tensor = self.dropout(self.norm(averages[:, :, -2] + self.head(inputs)))
+        base = averages[:, :, -2] + self.head(averages.flatten(2))
+        user_vectors: Tensor = self.dropout(self.norm(base + self.correction(self.dropout(states))))
         return user_vectors

@@ -95,6 +95,8 @@ class TrainingConfig(Section):
     """Sequences a step."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    ema_decay: Fraction = 0.995
+    """Validate and keep an exponential moving average of the weights with this decay a step; 0 keeps the weights themselves."""
 
 
 class TeacherConfig(TrainingConfig):

@@ -34,9 +34,7 @@ def run_demo(config: Config, say: Callable[[str], None]) -> None:
     users = comparison.users
     say(f"\n{markdown_table(comparison.rows)}\n")
     say(f"Full ranking of the whole catalogue for {len(users.users)} held-out users of {config.name}, seen items removed")
-    say(
-        f"({users.unjudged_users} users have nothing to be judged by, {users.truncated_users} saw more than a request can name)."
-    )
+    say(f"({users.unjudged_users} users have nothing to be judged by, {users.truncated_users} saw more than a request can name).")
     say("p50: one request in flight, one thread. tritonserver was stopped and ended cleanly.")
 
 

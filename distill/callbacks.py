@@ -1,0 +1,54 @@
+"""Callbacks of a training: averaged weights, seeds, one calm progress bar."""
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback, TQDMProgressBar, WeightAveraging
+from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
+from torch import Tensor
+
+from distill.module import epoch_seed
+from distilrec.progress import redraw_interval_s
+
+
+class MovingAverage(WeightAveraging):
+    """Validates and keeps an exponential moving average of the weights (Polyak and Juditsky 1992).
+
+    Args:
+        decay: weight of the average against the newest weights, a step; smaller over the first steps, so that a short training
+            is not held at its random start.
+    """
+
+    def __init__(self, decay: float) -> None:
+        def average(averaged: Tensor, current: Tensor, steps: Tensor | int) -> Tensor:
+            return averaged.lerp(current, 1 - min(decay, (1 + int(steps)) / (10 + int(steps))))
+
+        # Buffers are constants here, some of them integers, which averaging would round.
+        super().__init__(use_buffers=False, avg_fn=average)
+
+
+class EpochSeed(Callback):
+    """Seeds dropout anew each epoch, so that a resumed training ends with the same weights as one in one go."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002
+        """Depends on seed and epoch alone."""
+        torch.manual_seed(epoch_seed(self.seed, trainer.current_epoch))
+
+
+class EpochProgressBar(TQDMProgressBar):
+    """One bar for training: validation takes a moment and would only flicker; without a terminal a line now and then."""
+
+    def __init__(self) -> None:
+        super().__init__(refresh_rate=1)
+
+    def init_train_tqdm(self) -> Tqdm:
+        """As in the base class, with the redraw rate of ``distilrec.progress``."""
+        bar = super().init_train_tqdm()
+        bar.mininterval = redraw_interval_s()
+        return bar
+
+    def init_validation_tqdm(self) -> Tqdm:
+        """A bar that is never drawn."""
+        return Tqdm(disable=True)
