@@ -102,8 +102,7 @@ class NextItemModule(lightning.LightningModule):
         """NDCG@10 over the validation users."""
         ranked = torch.cat(self._ranked).numpy()
         self._ranked.clear()
-        if len(ranked) == len(self.validation.users):  # Lightning's sanity check sees some users only
-            self.log(VALIDATION_METRIC, ranking_metrics(ranked, self.validation)["ndcg@10"], prog_bar=True)
+        self.log(VALIDATION_METRIC, ranking_metrics(ranked, self.validation)["ndcg@10"], prog_bar=True)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW; no decay on biases and norms."""

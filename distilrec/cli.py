@@ -59,7 +59,9 @@ def root(
 
 @app.command()
 def run(preset: Preset = _DEFAULT_PRESET) -> None:
-    """Run all stages; what is unchanged is skipped, what was interrupted goes on.
+    """Run all stages.
+
+    What is unchanged is skipped, what was interrupted goes on.
 
     Example: distilrec run --preset ml-100k
     """
@@ -70,7 +72,9 @@ def run(preset: Preset = _DEFAULT_PRESET) -> None:
 
 @app.command()
 def demo(preset: Preset = _DEFAULT_PRESET) -> None:
-    """Run all stages, serve the result for a moment, print recommendations and the table of all hops.
+    """Run all stages, serve for a moment, print the table.
+
+    Starts a real tritonserver on free ports, asks it by string ids, judges every hop and stops it.
 
     Example: distilrec demo --preset smoke
     """
@@ -99,7 +103,9 @@ def teacher(preset: Preset = _DEFAULT_PRESET) -> None:
 
 @app.command()
 def targets(preset: Preset = _DEFAULT_PRESET) -> None:
-    """Write the teacher's soft targets for every training prefix.
+    """Write the teacher's soft targets.
+
+    Its top items and logits for every training prefix.
 
     Example: distilrec targets --preset ml-100k
     """
@@ -120,7 +126,9 @@ def student(
 
 @app.command()
 def export(preset: Preset = _DEFAULT_PRESET) -> None:
-    """Export the student to ONNX, prove that it answers the same, and fill the Triton repository.
+    """Export to ONNX and fill the Triton repository.
+
+    The export counts only after it has answered as the PyTorch model does.
 
     Example: distilrec export --preset ml-100k
     """
@@ -135,7 +143,7 @@ def serve(
     http_port: Annotated[int, typer.Option(help="Port of the HTTP endpoint.")] = 8000,
     metrics_port: Annotated[int, typer.Option(help="Port of the metrics endpoint.")] = 8002,
 ) -> None:
-    """Start tritonserver on loopback and keep it until Ctrl-C.
+    """Start tritonserver on loopback, until Ctrl-C.
 
     Uses the tritonserver on PATH, else the one of the wheel nvidia-pytriton (extra [server]).
 
@@ -194,7 +202,9 @@ def recommend(  # noqa: PLR0917 - typer's parameters are options, not positions
 
 @app.command()
 def doctor(url: Url = _DEFAULT_URL) -> None:
-    """Say what is installed and what would stop a run; status 1 if tritonserver cannot be started.
+    """Say what is installed and what is missing.
+
+    Status 1 if tritonserver cannot be started.
 
     Example: distilrec doctor
     """
@@ -209,7 +219,9 @@ def doctor(url: Url = _DEFAULT_URL) -> None:
 
 @app.command("link-tritonserver")
 def link_tritonserver() -> None:
-    """Leave a `tritonserver` command in this environment that starts the server of the wheel nvidia-pytriton.
+    """Make the plain tritonserver command work here.
+
+    Leaves a command of that name in this environment; it starts the server of the wheel nvidia-pytriton.
 
     Example: distilrec link-tritonserver && tritonserver --model-repository triton_repo
     """

@@ -71,7 +71,9 @@ def load_vocabulary(path: Path) -> Vocabulary:
         vocabulary = Vocabulary(_strings(content["item_ids"]), _strings(content["titles"]))
         stated = content["sha256"]
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file; expected the vocabulary written by the export stage") from None
+        raise DataError(
+            f"{path}: no such file, expected the vocabulary of a served model. Make it with: distilrec export"
+        ) from None
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: not a vocabulary: {error!r}") from error
     if vocabulary.sha256 != stated:
