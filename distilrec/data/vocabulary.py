@@ -72,7 +72,7 @@ def load_vocabulary(path: Path) -> Vocabulary:
         stated = content["sha256"]
     except FileNotFoundError:
         raise DataError(
-            f"{path}: no such file, expected the vocabulary of a served model. Make it with: distilrec export"
+            f"{path}: no such file, expected a served model's vocabulary. Make it with: distilrec export"
         ) from None
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: not a vocabulary: {error!r}") from error
