@@ -14,7 +14,7 @@ from distilrec.specs import MODEL_NAME, RecommenderSpec
 DEFAULT_URL = "127.0.0.1:8001"
 
 _TRITON_DTYPES = {"int32": "INT32", "float32": "FP32"}
-_DEFAULT_DIMS = ("history", "exclude", "items")
+_SIZED_TENSORS = ("history", "exclude", "items")
 
 
 class GrpcModel:
@@ -87,9 +87,9 @@ class GrpcModel:
         """Sizes from the served configuration, which is where the server's truth lies."""
         dims = {tensor.name: tuple(tensor.dims) for tensor in (*config.input, *config.output)}
         item_count = config.parameters["item_count"].string_value
-        if not dims.keys() >= set(_DEFAULT_DIMS) or not item_count.isdigit():
+        if not dims.keys() >= set(_SIZED_TENSORS) or not item_count.isdigit():
             raise ClientError(f"{self.url}: model {self.model!r} has tensors {sorted(dims)}; it is not a DistilRec recommender")
-        return RecommenderSpec(int(item_count), *(dims[name][0] for name in _DEFAULT_DIMS))
+        return RecommenderSpec(int(item_count), *(dims[name][0] for name in _SIZED_TENSORS))
 
     def _fail(self, error: InferenceServerException) -> NoReturn:
         status, message = str(error.status()), str(error.message())
