@@ -1,5 +1,7 @@
 """Callbacks of a training: averaged weights, seeds, one calm progress bar."""
 
+import sys
+
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, TQDMProgressBar, WeightAveraging
@@ -7,7 +9,7 @@ from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from torch import Tensor
 
 from distill.module import epoch_seed
-from distilrec.progress import redraw_interval_s
+from distilrec.progress import somebody_watches
 
 
 class MovingAverage(WeightAveraging):
@@ -38,16 +40,10 @@ class EpochSeed(Callback):
 
 
 class EpochProgressBar(TQDMProgressBar):
-    """One bar for training: validation takes a moment and would only flicker; without a terminal a line now and then."""
+    """One bar for training: validation takes a moment and would only flicker; without a terminal, a line each epoch."""
 
     def __init__(self) -> None:
-        super().__init__(refresh_rate=1)
-
-    def init_train_tqdm(self) -> Tqdm:
-        """As in the base class, with the redraw rate of ``distilrec.progress``."""
-        bar = super().init_train_tqdm()
-        bar.mininterval = redraw_interval_s()
-        return bar
+        super().__init__(refresh_rate=1 if somebody_watches() else sys.maxsize)
 
     def init_validation_tqdm(self) -> Tqdm:
         """A bar that is never drawn."""

@@ -7,10 +7,10 @@ from tqdm import tqdm
 
 
 def progress(iterable: Any = None, **options: Any) -> Any:
-    """A tqdm bar on stderr."""
-    return tqdm(iterable, mininterval=redraw_interval_s(), dynamic_ncols=True, **options)
+    """A tqdm bar on stderr: smooth for a person, a line now and then where nobody watches."""
+    return tqdm(iterable, mininterval=0.1 if somebody_watches() else 10.0, dynamic_ncols=True, **options)
 
 
-def redraw_interval_s() -> float:
-    """Seconds between redraws: smooth for a person, a line now and then where nobody watches."""
-    return 0.1 if sys.stderr.isatty() else 10.0
+def somebody_watches() -> bool:
+    """Whether stderr is a terminal."""
+    return sys.stderr.isatty()

@@ -71,9 +71,7 @@ def load_vocabulary(path: Path) -> Vocabulary:
         vocabulary = Vocabulary(_strings(content["item_ids"]), _strings(content["titles"]))
         stated = content["sha256"]
     except FileNotFoundError:
-        raise DataError(
-            f"{path}: no such file, expected a served model's vocabulary. Make it with: distilrec export"
-        ) from None
+        raise DataError(f"{path}: no such file, expected a served model's vocabulary. Make it with: distilrec export") from None
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: not a vocabulary: {error!r}") from error
     if vocabulary.sha256 != stated:
