@@ -4,20 +4,18 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from distill.fit import fit
 from distill.item_table import ItemTable, popularity_prior
 from distill.soft_targets import load_targets
 from distill.students import MlpStudent
+from distill.weights import load_weights, save_weights
 from distilrec.config import Config
 from distilrec.data import stage as data_stage
 from distilrec.manifest import Manifest
 from distilrec.specs import RecommenderSpec
 from distilrec.stage import Inputs, run_stage
-
-WEIGHTS = "weights.safetensors"
 
 
 def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
@@ -39,8 +37,7 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
             targets=targets,
             soft_ratio=config.student.soft_ratio,
         )
-        student.items.fold()
-        save_file(student.state_dict(), folder / WEIGHTS)
+        save_weights(student, folder)
         return {"validation_ndcg@10": result.validation_ndcg, "epochs": result.epochs, "parameters": student.parameter_count()}
 
     excluded = set() if "targets" in inputs else {"soft_ratio"}
@@ -58,5 +55,5 @@ def build_student(config: Config, item_count: int, popularity: Tensor | None = N
 def load_student(config: Config, folder: Path, item_count: int) -> MlpStudent:
     """The trained student, ready for inference."""
     student = build_student(config, item_count)
-    student.load_state_dict(load_file(folder / WEIGHTS))
-    return student.eval()
+    load_weights(student, folder)
+    return student

@@ -5,20 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from distill.fit import fit
 from distill.item_table import ItemTable, popularity_prior
 from distill.teachers import SequenceTeacher
 from distill.text import embed_titles, find_text_model
+from distill.weights import load_weights, save_weights
 from distilrec.config import Config
 from distilrec.data import stage as data_stage
 from distilrec.manifest import Manifest, sha256_of_file
 from distilrec.specs import RecommenderSpec
 from distilrec.stage import Inputs, run_stage
-
-WEIGHTS = "weights.safetensors"
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +34,7 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
         teacher = build_teacher(config, dataset.item_count, text, popularity_prior(dataset))
         spec = RecommenderSpec(dataset.item_count, config.history_length, config.export.exclude_length, min(10, dataset.item_count))
         result = fit(teacher, dataset, spec, config.teacher, seed=config.seed, scratch=scratch)
-        teacher.items.fold()
-        save_file(teacher.state_dict(), folder / WEIGHTS)
+        save_weights(teacher, folder)
         return {
             "validation_ndcg@10": result.validation_ndcg,
             "epochs": result.epochs,
@@ -61,8 +58,8 @@ def build_teacher(config: Config, item_count: int, text: Tensor | None = None, p
 def load_teacher(config: Config, folder: Path, item_count: int) -> SequenceTeacher:
     """The trained teacher, ready for inference."""
     teacher = build_teacher(config, item_count)
-    teacher.load_state_dict(load_file(folder / WEIGHTS))
-    return teacher.eval()
+    load_weights(teacher, folder)
+    return teacher
 
 
 def _text_model_digest(folder: Path | None) -> str | None:

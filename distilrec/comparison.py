@@ -1,6 +1,8 @@
 """The table of the demo: every hop from teacher to live server, judged by the same held-out users in one run."""
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,15 +44,12 @@ class Comparison:
 
 def compare_hops(config: Config, url: str) -> Comparison:
     """Measure all hops of a finished run; ``url`` is the gRPC endpoint of a server that serves its export."""
-    import torch
-
     from clients.grpc_model import GrpcModel
     from distill.encoders import Encoder
     from distill.runner import TorchRunner
-    from distill.student_stage import WEIGHTS as STUDENT_WEIGHTS
     from distill.student_stage import load_student
-    from distill.teacher_stage import WEIGHTS as TEACHER_WEIGHTS
     from distill.teacher_stage import load_teacher
+    from distill.weights import WEIGHTS
     from distilrec.data.stage import load
     from export.onnx_runner import OnnxRunner
     from export.stage import recommender_spec
@@ -59,21 +58,20 @@ def compare_hops(config: Config, url: str) -> Comparison:
     dataset, vocabulary = load(folder / "data")
     spec = recommender_spec(config, len(vocabulary))
     users = held_out(dataset, "test", spec)
-    teacher, alone, distilled = (folder / name for name in ("teacher", "student-undistilled", "student"))
-    models: dict[str, tuple[Encoder, Path]] = {
-        "teacher (PyTorch)": (load_teacher(config, teacher, len(vocabulary)), teacher / TEACHER_WEIGHTS),
-        "student, no teacher": (load_student(config, alone, len(vocabulary)), alone / STUDENT_WEIGHTS),
-        "student, distilled": (load_student(config, distilled, len(vocabulary)), distilled / STUDENT_WEIGHTS),
+    models: dict[str, tuple[Callable[[Config, Path, int], Encoder], Path]] = {
+        "teacher (PyTorch)": (load_teacher, folder / "teacher"),
+        "student, no teacher": (load_student, folder / "student-undistilled"),
+        "student, distilled": (load_student, folder / "student"),
     }
-    torch.set_num_threads(1)
-    rows = [
-        _measure(name, TorchRunner(model, spec), users, model.parameter_count(), _size(path))
-        for name, (model, path) in models.items()
-    ]
-    parameters, size = rows[-1].parameters, _size(folder / "export" / MODEL_FILE)
-    rows.append(_measure("distilled, ONNX", OnnxRunner(folder / "export" / MODEL_FILE, spec), users, parameters, size))
-    with GrpcModel(url) as served:
-        rows.append(_measure("distilled, through Triton (gRPC)", served, users, parameters, size))
+    rows = []
+    with _one_thread():
+        for name, (load_model, stage) in models.items():
+            model = load_model(config, stage, len(vocabulary))
+            rows.append(_measure(name, TorchRunner(model, spec), users, model.parameter_count(), _size(stage / WEIGHTS)))
+        parameters, onnx = rows[-1].parameters, folder / "export" / MODEL_FILE
+        rows.append(_measure("distilled, ONNX", OnnxRunner(onnx, spec), users, parameters, _size(onnx)))
+        with GrpcModel(url) as served:
+            rows.append(_measure("distilled, through Triton (gRPC)", served, users, parameters, _size(onnx)))
     return Comparison(rows, users)
 
 
@@ -84,6 +82,19 @@ def markdown_table(rows: list[Row]) -> str:
         f"| {r.name} | {r.ndcg:.4f} | {r.hit_rate:.4f} | {r.parameters:,} | {r.size_bytes:,} | {r.p50_ms:.2f} |" for r in rows
     ]
     return "\n".join(lines)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """PyTorch on one thread, as ONNX Runtime and the server are."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _measure(name: str, runner: Runner, users: HeldOut, parameters: int, size_bytes: int) -> Row:
