@@ -33,11 +33,15 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
         settings[f"{name}_sha256"] = _sha256(path) if path else None
 
     def work(folder: Path, _scratch: Path) -> dict[str, Any]:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", DataWarning)
-            dataset, vocabulary = prepare(data, interactions_path, items_path)
-        for warning in caught:
-            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+        caught: list[warnings.WarningMessage] = []
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", DataWarning)
+                dataset, vocabulary = prepare(data, interactions_path, items_path)
+        finally:
+            # Shown also when nothing is left in the end: they may say why.
+            for warning in caught:
+                warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
         dataset.save(folder)
         vocabulary.save(folder / FILE_NAME)
         return {

@@ -130,6 +130,15 @@ def test_empty_after_filtering_is_an_error_and_leaves_nothing(tmp_path):
     assert not (tmp_path / "data").exists()
 
 
+def test_warnings_are_shown_even_when_nothing_is_left(tmp_path):
+    config = shop(tmp_path, ["a,x,1", ",y,2", "b,x,3"], k_core=2)
+    with (
+        pytest.warns(DataWarning, match=r"column 'user_id': 1 row\(s\) without an id"),
+        pytest.raises(DataError, match="found 2 interactions"),
+    ):
+        stage.run(config, {}, tmp_path / "data")
+
+
 def test_items_missing_from_the_catalogue_are_counted_and_recorded(tmp_path):
     (tmp_path / "items.csv").write_text("item_id,title\nx,Toy Story\n")
     rows = [f"{user},{item},{t}" for user in "abc" for t, item in enumerate("wxyz")]
