@@ -4,12 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from distilrec.data.dataset import Dataset
-from distilrec.specs import PADDING, ROW_MULTIPLE, RecommenderSpec
-
-
-def table_rows(item_count: int) -> int:
-    """Rows of a table of ``item_count`` items."""
-    return RecommenderSpec(item_count, 1, 1, 1).table_rows
+from distilrec.specs import PADDING, table_rows
 
 
 class ItemTable(nn.Module):
@@ -31,7 +26,6 @@ class ItemTable(nn.Module):
         self.item_count = item_count
         self.embedding_size = embedding_size
         rows = table_rows(item_count)
-        assert rows % ROW_MULTIPLE == 0
         learned_size = embedding_size - (popularity is not None)
         self.learned = nn.Parameter(torch.randn(rows, learned_size) * 0.02)
         self.register_buffer("text", None if text is None else _in_table(text, rows), persistent=False)

@@ -88,7 +88,7 @@ class RecommenderSpec:
         """Tensors of an answer, in the graph's order."""
         return self.items, self.scores
 
-    @property
-    def table_rows(self) -> int:
-        """Rows of the item table: padding row, N items, filler up to a multiple of ``ROW_MULTIPLE``."""
-        return -(-(self.item_count + 1) // ROW_MULTIPLE) * ROW_MULTIPLE
+
+def table_rows(item_count: int) -> int:
+    """Rows of an item table: padding row, N items, filler up to a multiple of ``ROW_MULTIPLE``."""
+    return -(-(item_count + 1) // ROW_MULTIPLE) * ROW_MULTIPLE
