@@ -22,6 +22,7 @@ class MlpStudent(Encoder):
     """
 
     weights: Tensor
+    last_weights: Tensor
     cold_start: Tensor
 
     def __init__(self, items: ItemTable, history_length: int, hidden_size: int, decays: Sequence[float], dropout: float) -> None:
@@ -36,7 +37,10 @@ class MlpStudent(Encoder):
         )
         self.norm = nn.LayerNorm(size)
         self.dropout = nn.Dropout(dropout)
-        self.register_buffer("weights", decay_weights(history_length, [*decays, 0.0]), persistent=False)
+        weights = decay_weights(history_length, [*decays, 0.0])
+        self.register_buffer("weights", weights, persistent=False)
+        # A copy, so that the exported graph holds these alone.
+        self.register_buffer("last_weights", weights[-1:].clone(), persistent=False)
         cold_start = torch.zeros(size)
         cold_start[0] = 1.0  # scores are then the popularity coordinate
         self.register_buffer("cold_start", cold_start, persistent=False)
@@ -50,7 +54,7 @@ class MlpStudent(Encoder):
     def encode_last(self, history: Tensor) -> Tensor:
         """int64 [B, L], left-padded -> float32 [B, d]; popularity for an empty history."""
         mask = is_item(history, self.items.item_count)
-        vectors = self._encode(history, mask, self.weights[-1:])[:, 0]
+        vectors = self._encode(history, mask, self.last_weights)[:, 0]
         return torch.where(mask.any(dim=1, keepdim=True), vectors, self.cold_start)
 
     def _encode(self, history: Tensor, mask: Tensor, weights: Tensor) -> Tensor:
