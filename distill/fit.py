@@ -69,9 +69,9 @@ def fit(
     windows = Windows(dataset.items, training_windows(dataset, spec.history_length))
     module = NextItemModule(encoder, spec, config, validation, targets=targets, soft_ratio=soft_ratio)
     data = SequenceData(windows, validation, config.batch_size, seed)
-    trainer, best = _trainer(config, seed, scratch)
     checkpoint = scratch / "last.ckpt"
     with _quiet():
+        trainer, best = _trainer(config, seed, scratch)
         trainer.fit(module, data, ckpt_path=checkpoint if checkpoint.exists() else None, weights_only=False)
     module.load_state_dict(torch.load(scratch / f"{_BEST}.ckpt", map_location="cpu", weights_only=False)["state_dict"])
     encoder.cpu().eval()
@@ -102,6 +102,7 @@ def _trainer(config: TrainingConfig, seed: int, scratch: Path) -> tuple[lightnin
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without Lightning's hints that do not hold here."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
     with warnings.catch_warnings():
         # Loading is from memory; workers would only cost.
