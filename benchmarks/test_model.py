@@ -13,16 +13,22 @@ from distilrec.config import Config
 from distilrec.data.dataset import HeldOut, held_out
 from distilrec.data.stage import load
 from distilrec.evaluation import ranking_metrics
-from distilrec.pipeline import run_dir
+from distilrec.pipeline import run_dir, served_artefact
 from distilrec.runner import Runner
-from distilrec.specs import MODEL_FILE, RecommenderSpec
+from distilrec.specs import Precision, RecommenderSpec
 from export.onnx_runner import OnnxRunner
 from export.stage import recommender_spec
+from export.storage import model_path
+
+
+def onnx_runner(precision: Precision) -> Callable[[Config, RecommenderSpec], Runner]:
+    return lambda c, s: OnnxRunner(model_path(served_artefact(c), precision), s)
+
 
 RUNNERS: dict[str, Callable[[Config, RecommenderSpec], Runner]] = {
     "teacher-pytorch": lambda c, s: TorchRunner(load_teacher(c, run_dir(c) / "teacher", s.item_count), s),
     "student-pytorch": lambda c, s: TorchRunner(load_student(c, run_dir(c) / "student", s.item_count), s),
-    "student-onnx": lambda c, s: OnnxRunner(run_dir(c) / "export" / MODEL_FILE, s),
+    **{f"student-onnx-{precision.value}": onnx_runner(precision) for precision in Precision},
 }
 
 

@@ -53,8 +53,13 @@ class SoftTargets:
 
 def load_targets(folder: Path) -> SoftTargets:
     """Open what stage ``targets`` wrote."""
+    return open_targets(folder, read_manifest(folder).settings["temperature"])
+
+
+def open_targets(folder: Path, temperature: float) -> SoftTargets:
+    """Open what ``write_targets`` wrote for this temperature."""
     arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("items", "logits", "rest")}
-    return SoftTargets(**arrays, temperature=read_manifest(folder).settings["temperature"])
+    return SoftTargets(**arrays, temperature=temperature)
 
 
 @torch.inference_mode()

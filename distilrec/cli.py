@@ -13,7 +13,7 @@ import typer
 from distilrec import __version__
 from distilrec.config import Config, load_config, preset_names
 from distilrec.errors import DataWarning, DistilRecError
-from distilrec.pipeline import STAGES, run_all, run_dir, run_stage
+from distilrec.pipeline import STAGES, fill_repository, run_all, run_dir, run_stage
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, add_completion=False)
 
@@ -65,9 +65,7 @@ def run(preset: Preset = _DEFAULT_PRESET) -> None:
 
     Example: distilrec run --preset ml-100k
     """
-    config = load_config(preset)
-    run_all(config)
-    _say_where(config, "export")
+    print(f"export: {run_all(load_config(preset))}")
 
 
 @app.command()
@@ -126,14 +124,28 @@ def student(
 
 @app.command()
 def export(preset: Preset = _DEFAULT_PRESET) -> None:
-    """Export to ONNX and fill the Triton repository.
+    """Export to ONNX in FP32, FP16 and INT8, choose one, and fill the Triton repository.
 
-    The export counts only after it has answered as the PyTorch model does.
+    The export counts only after it has answered as the PyTorch model does. INT8 or FP16 is served only where it is faster on this
+    machine and keeps the ranking; report.json holds what was measured.
 
     Example: distilrec export --preset ml-100k
     """
     config = _run_one(preset, "export")
+    fill_repository(config)
     print(f"serve it: distilrec serve --repository {config.export.repository}")
+
+
+@app.command()
+def qad(preset: Preset = _DEFAULT_PRESET) -> None:
+    """Train the student on under INT8's rounding, and export that.
+
+    Quantisation-aware distillation; `run` does it by itself when INT8 misses the ranking budget.
+
+    Example: distilrec qad --preset ml-100k
+    """
+    _run_one(preset, "student-qad")
+    fill_repository(_run_one(preset, "export-qad"))
 
 
 @app.command()

@@ -1,22 +1,18 @@
 """The table of the demo: every hop from teacher to live server, judged by the same held-out users in one run."""
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from distilrec.config import Config
 from distilrec.data.dataset import HeldOut, held_out
 from distilrec.evaluation import ranking_metrics, recommend_all
-from distilrec.pipeline import run_dir
+from distilrec.manifest import read_manifest
+from distilrec.pipeline import run_dir, served_artefact
 from distilrec.runner import Runner
-from distilrec.specs import MODEL_FILE
+from distilrec.specs import Precision
 
-_TIMED_REQUESTS = 300
-_WARM_UP_REQUESTS = 30
 _BATCH_SIZE = 64
 _HEADINGS = ("", "NDCG@10", "HR@10", "parameters", "bytes on disk", "p50 ms, one request")
 
@@ -53,6 +49,7 @@ def compare_hops(config: Config, url: str) -> Comparison:
     from distilrec.data.stage import load
     from export.onnx_runner import OnnxRunner
     from export.stage import recommender_spec
+    from export.storage import model_path, model_size_bytes
 
     folder = run_dir(config)
     dataset, vocabulary = load(folder / "data")
@@ -68,10 +65,16 @@ def compare_hops(config: Config, url: str) -> Comparison:
         for name, (load_model, stage) in models.items():
             model = load_model(config, stage, len(vocabulary))
             rows.append(_measure(name, TorchRunner(model, spec), users, model.parameter_count(), _size(stage / WEIGHTS)))
-        parameters, onnx = rows[-1].parameters, folder / "export" / MODEL_FILE
-        rows.append(_measure("distilled, ONNX", OnnxRunner(onnx, spec), users, parameters, _size(onnx)))
+        parameters, artefact = rows[-1].parameters, served_artefact(config)
+        for precision in Precision:
+            path = model_path(artefact, precision)
+            if path.exists():
+                name, size = f"distilled, ONNX {precision.value.upper()}", model_size_bytes(artefact, precision)
+                rows.append(_measure(name, OnnxRunner(path, spec), users, parameters, size))
+        precision = Precision(read_manifest(artefact).metrics["precision"])
         with GrpcModel(url) as served:
-            rows.append(_measure("distilled, through Triton (gRPC)", served, users, parameters, _size(onnx)))
+            name, size = f"distilled, through Triton (gRPC, {precision.value.upper()})", model_size_bytes(artefact, precision)
+            rows.append(_measure(name, served, users, parameters, size))
     return Comparison(rows, users)
 
 
@@ -98,20 +101,12 @@ def _one_thread() -> Iterator[None]:
 
 
 def _measure(name: str, runner: Runner, users: HeldOut, parameters: int, size_bytes: int) -> Row:
+    from export.latency import p50_ms
+
     items, _ = recommend_all(runner, users, _BATCH_SIZE, name)
     metrics = ranking_metrics(items, users)
-    return Row(name, metrics["ndcg@10"], metrics["hr@10"], parameters, size_bytes, _p50_ms(runner, users))
-
-
-def _p50_ms(runner: Runner, users: HeldOut) -> float:
-    seconds = []
-    for request in range(_WARM_UP_REQUESTS + _TIMED_REQUESTS):
-        row = request % len(users.users)
-        history, exclude = users.history[row : row + 1], users.exclude[row : row + 1]
-        started = time.perf_counter()
-        runner.recommend(history, exclude)
-        seconds.append(time.perf_counter() - started)
-    return float(np.median(seconds[_WARM_UP_REQUESTS:]) * 1000)
+    time = p50_ms({name: runner}, users.history, users.exclude)[name]
+    return Row(name, metrics["ndcg@10"], metrics["hr@10"], parameters, size_bytes, time)
 
 
 def _size(path: Path) -> int:

@@ -141,8 +141,30 @@ class StudentConfig(TrainingConfig):
     """Share of the teacher's softened KL in the loss; the rest is hard cross-entropy."""
 
 
+class QadConfig(TrainingConfig):
+    """Quantisation-aware distillation: some more epochs of the student as INT8 will round it."""
+
+    use: Literal["auto", "on", "off"] = "auto"
+    """``auto``: when INT8 after training misses the ranking budget."""
+    epochs: Positive = 5
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-5
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+
+
+class CalibrationConfig(Section):
+    """How the ranges of INT8 activations are found."""
+
+    method: Literal["minmax", "entropy", "percentile"] = "minmax"
+    percentile: Annotated[float, Field(gt=0, le=100)] = 99.99
+    """``percentile``: share of an activation's magnitudes, in percent, that is represented without clipping."""
+    samples: Positive = 1024
+    """Training requests drawn for calibration."""
+    requests: Path | None = None
+    """Recorded requests (.npz, as in an artefact's calibration.npz) to use instead."""
+
+
 class ExportConfig(Section):
-    """The served model's sizes and where it goes."""
+    """The served model's sizes and precision, and where it goes."""
 
     exclude_length: Positive = 128
     """E: items beyond the history that a request can rule out."""
@@ -152,6 +174,9 @@ class ExportConfig(Section):
     """Largest batch Triton forms."""
     instances: Positive = 2
     """Model instances on a CPU, one ONNX Runtime thread each."""
+    precision: Literal["auto", "fp32", "fp16", "int8"] = "auto"
+    """What is served. ``auto``: the smallest precision that is faster here and keeps the ranking."""
+    calibration: CalibrationConfig = CalibrationConfig()
     repository: Path = Path("triton_repo")
     """Triton model repository that is filled."""
 
@@ -168,6 +193,7 @@ class Config(Section):
     teacher: TeacherConfig = TeacherConfig()
     targets: TargetsConfig = TargetsConfig()
     student: StudentConfig = StudentConfig()
+    qad: QadConfig = QadConfig()
     export: ExportConfig = ExportConfig()
 
 

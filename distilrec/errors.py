@@ -25,6 +25,18 @@ class ParityError(DistilRecError):
     """A converted model that does not answer as the model it was made from."""
 
 
+class CalibrationError(DistilRecError):
+    """Calibration data that cannot be used, or activations that cannot be represented."""
+
+
+class PrecisionError(DistilRecError):
+    """A model that cannot be brought to a precision, or is not in the precision it claims."""
+
+
+class EngineError(DistilRecError):
+    """A TensorRT engine that cannot be built, or must not be run here."""
+
+
 class RepositoryError(DistilRecError):
     """A Triton model repository that cannot be written or served."""
 

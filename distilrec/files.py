@@ -11,13 +11,6 @@ def write_text(path: Path, text: str) -> None:
     beside.replace(path)
 
 
-def copy_file(source: Path, target: Path) -> None:
-    """Copy beside, then rename."""
-    beside = target.with_name(target.name + ".tmp")
-    shutil.copyfile(source, beside)
-    beside.replace(target)
-
-
 def replace_folder(new: Path, target: Path) -> None:
     """Put the finished folder ``new`` in the place of ``target``, which stays whole until the last moment."""
     retired = target.with_name(target.name + ".old")

@@ -47,4 +47,14 @@ def mrr(ranked: Ints, truth: Ints, k: int) -> Floats:
     return np.where(found.any(axis=1), 1.0 / (found.argmax(axis=1) + 1), 0.0)
 
 
+def overlap(ranked: Ints, other: Ints, k: int) -> Floats:
+    """Overlap@k of two rankings: share of the first k items of ``ranked`` that are among the first k of ``other``.
+
+    Ranks that are empty (0) in ``ranked`` do not count; a row of nothing else agrees fully.
+    """
+    shared = hits(ranked, other[:, :k], k).sum(axis=1)
+    counted = (ranked[:, :k] != 0).sum(axis=1)
+    return np.divide(shared, counted, out=np.ones(len(ranked)), where=counted > 0)
+
+
 METRICS: dict[str, Metric] = {"ndcg": ndcg, "hr": hit_rate, "mrr": mrr}

@@ -25,6 +25,12 @@ MODEL_VERSION = "1"
 MODEL_FILE = "model.onnx"
 """The exported model, in an artefact and in the Triton repository."""
 
+WEIGHT_LIMIT = 64
+"""Largest magnitude of an INT8 weight. CPUs without VNNI add pairs of products in int16, which +-127 saturates."""
+
+ACTIVATION_LIMIT = 127
+"""Largest magnitude of an INT8 activation."""
+
 Dtype = Literal["int32", "float32"]
 
 

@@ -4,8 +4,10 @@ import logging
 import warnings
 from pathlib import Path
 
+import numpy as np
 import onnx
 import torch
+from onnx import numpy_helper
 
 from distill.encoders import Recommender
 
@@ -42,6 +44,7 @@ def export_onnx(recommender: Recommender, path: Path, metadata: dict[str, str]) 
     assert program is not None
     model = program.model_proto
     _strip_node_metadata(model)
+    _name_matrices(model.graph, recommender)
     onnx.helper.set_model_props(model, metadata)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
@@ -53,3 +56,19 @@ def _strip_node_metadata(model: onnx.ModelProto) -> None:
     for entry in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
         entry.ClearField("metadata_props")
         entry.ClearField("doc_string")
+
+
+def _name_matrices(graph: onnx.GraphProto, recommender: Recommender) -> None:
+    """Call folded matrices by their parameter again, so that messages about layers can be understood."""
+    parameters = {name: value.detach().numpy() for name, value in recommender.named_parameters() if value.ndim == 2}
+    renamed = {}
+    for tensor in graph.initializer:
+        if tensor.name not in parameters and len(tensor.dims) == 2:
+            values = numpy_helper.to_array(tensor)
+            equal = [name for name, parameter in parameters.items() if np.array_equal(values, parameter.T)]
+            if equal:
+                renamed[tensor.name] = equal[0]
+    for tensor in graph.initializer:
+        tensor.name = renamed.get(tensor.name, tensor.name)
+    for node in graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]

@@ -20,16 +20,22 @@ class OnnxRunner:
         path: the model.
         spec: what its tensors must be.
         threads: of ONNX Runtime.
+        optimize: let ONNX Runtime rewrite the graph; without, every node runs as it is written.
 
     Raises:
-        ParityError: the model's tensors are not those of ``spec``.
+        ParityError: the model cannot be loaded, or its tensors are not those of ``spec``.
     """
 
-    def __init__(self, path: Path, spec: RecommenderSpec, threads: int = 1) -> None:
+    def __init__(self, path: Path, spec: RecommenderSpec, threads: int = 1, *, optimize: bool = True) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        if not optimize:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        try:
+            self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime has a class of its own for every status
+            raise ParityError(f"{path}: ONNX Runtime cannot load it: {error}. Run the export again.") from error
         self.spec = spec
         found = [(t.name, t.type, tuple(t.shape[1:])) for t in (*self.session.get_inputs(), *self.session.get_outputs())]
         expected = [(t.name, _ONNX_DTYPES[t.dtype], t.shape) for t in (*spec.inputs, *spec.outputs)]

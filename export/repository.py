@@ -1,6 +1,7 @@
 """The Triton model repository: config.pbtxt rendered from the spec, the model and its vocabulary put in place."""
 
 import importlib.util
+import shutil
 from pathlib import Path
 
 from google.protobuf import text_format
@@ -9,9 +10,10 @@ from tritonclient.grpc import model_config_pb2
 from distilrec.config import ExportConfig
 from distilrec.data import vocabulary as vocabularies
 from distilrec.errors import RepositoryError
-from distilrec.files import copy_file, write_text
+from distilrec.files import replace_folder, write_text
 from distilrec.manifest import verify_manifest
-from distilrec.specs import MODEL_FILE, MODEL_NAME, MODEL_VERSION, RecommenderSpec, TensorSpec
+from distilrec.specs import MODEL_NAME, MODEL_VERSION, Precision, RecommenderSpec, TensorSpec
+from export.storage import served_files
 
 _TRITON_DTYPES = {"int32": model_config_pb2.TYPE_INT32, "float32": model_config_pb2.TYPE_FP32}
 _HEADER = "# Rendered by `distilrec export` from the serving contract (distilrec/specs.py) and the settings; do not edit.\n"
@@ -39,7 +41,7 @@ def render_config(spec: RecommenderSpec, vocabulary_sha256: str, config: ExportC
 def fill_repository(artefact: Path, config: ExportConfig) -> Path:
     """Put an export stage's model into the repository as its served version; returns the model's folder.
 
-    Each file is written beside and renamed; config.pbtxt comes last.
+    The version's folder is written beside and renamed; config.pbtxt comes last.
 
     Raises:
         ManifestError: the artefact is not what its manifest says.
@@ -52,11 +54,16 @@ def fill_repository(artefact: Path, config: ExportConfig) -> Path:
     source = _model_source()
     folder = config.repository / MODEL_NAME
     version = folder / MODEL_VERSION
+    beside = folder / f"{MODEL_VERSION}.partial"  # Triton reads folders with a number for a name only
     try:
-        version.mkdir(parents=True, exist_ok=True)
-        write_text(version / "model.py", source)
-        for name in (MODEL_FILE, vocabularies.FILE_NAME):
-            copy_file(artefact / name, version / name)
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
+        write_text(beside / "model.py", source)
+        shutil.copyfile(artefact / vocabularies.FILE_NAME, beside / vocabularies.FILE_NAME)
+        for path in served_files(artefact, Precision(manifest.metrics["precision"])):
+            shutil.copyfile(path, beside / path.name)
+        # As one: a model with the weights of another would answer nonsense without a word.
+        replace_folder(beside, version)
         write_text(folder / "config.pbtxt", render_config(spec, manifest.metrics["vocabulary_sha256"], config))
     except OSError as error:
         raise RepositoryError(f"{config.repository}: cannot be written: {error}") from error

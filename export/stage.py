@@ -1,23 +1,33 @@
-"""Stage ``export``: the student as an ONNX file that has proved to answer as the PyTorch model."""
+"""Stage ``export``: the student as ONNX in all precisions, proved, measured, and one of them chosen to be served."""
 
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from distill.encoders import Recommender
+from distill.encoders import Encoder, Recommender
 from distill.runner import TorchRunner
 from distill.student_stage import load_student
 from distilrec.config import Config
 from distilrec.data import stage as data_stage
 from distilrec.data import vocabulary as vocabularies
-from distilrec.data.dataset import held_out
-from distilrec.manifest import Manifest
-from distilrec.specs import MODEL_FILE, Precision, RecommenderSpec
+from distilrec.data.dataset import Dataset, HeldOut, held_out
+from distilrec.errors import CalibrationError, PrecisionError
+from distilrec.manifest import Manifest, sha256_of_file
+from distilrec.specs import Precision, RecommenderSpec
 from distilrec.stage import Inputs, run_stage
+from export import calibration
 from export.onnx import OPSET, export_onnx
 from export.onnx_runner import OnnxRunner
-from export.parity import SCORE_TOLERANCE, check_parity, edge_requests
+from export.parity import SCORE_TOLERANCE, Parity, check_parity, edge_requests
+from export.precisions import SMALLEST_FIRST, Judge, Quantization, answers, costliest_layer, make_precisions, measure, saturation
+from export.report import write_report
+from export.storage import model_path
+from export.verdict import Measured, Verdict, budget_faults, choose
+
+logger = logging.getLogger(__name__)
 
 _PARITY_USERS = 200
 
@@ -28,31 +38,45 @@ def recommender_spec(config: Config, item_count: int) -> RecommenderSpec:
 
 
 def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
-    """Export the student. Inputs: data, student.
+    """Export the student. Inputs: data, student; reference (an earlier export) when the student was trained anew for INT8.
 
     Raises:
-        ParityError: ONNX Runtime does not answer as PyTorch does; no artefact is left behind.
+        ParityError: ONNX Runtime does not answer as PyTorch does, or a precision breaks the serving contract.
+        CalibrationError: the calibration data cannot be used.
+        No artefact is left behind then, and a former one stays.
     """
 
-    def work(folder: Path, _scratch: Path) -> dict[str, Any]:
+    def work(folder: Path, scratch: Path) -> dict[str, Any]:
         dataset, vocabulary = data_stage.load(inputs["data"])
         spec = recommender_spec(config, len(vocabulary))
-        student = load_student(config, inputs["student"], len(vocabulary))
-        metadata = {"vocabulary_sha256": vocabulary.sha256, "item_count": str(spec.item_count), "precision": Precision.FP32.value}
-        export_onnx(Recommender(student, spec).eval(), folder / MODEL_FILE, metadata)
+        quantization = Quantization(_calibration_set(config, dataset, spec, vocabulary.sha256), config.export.calibration)
+        quantization.data.save(folder / calibration.FILE_NAME)
         vocabulary.save(folder / vocabularies.FILE_NAME)
 
-        users = held_out(dataset, "validation", spec, max_users=_PARITY_USERS)
-        edge_history, edge_exclude = edge_requests(spec)
-        history = np.concatenate([edge_history, users.history])
-        exclude = np.concatenate([edge_exclude, users.exclude])
-        parity = check_parity(TorchRunner(student, spec), OnnxRunner(folder / MODEL_FILE, spec), history, exclude)
+        student = load_student(config, inputs["student"], len(vocabulary))
+        metadata = {"vocabulary_sha256": vocabulary.sha256, "item_count": str(spec.item_count), "precision": Precision.FP32.value}
+        fp32 = model_path(folder, Precision.FP32)
+        fp32.parent.mkdir()
+        export_onnx(Recommender(student, spec).eval(), fp32, metadata)
+        users = held_out(dataset, "validation", spec)
+        parity = _prove_parity(student, fp32, spec, users)
+
+        reference = OnnxRunner(model_path(inputs.get("reference", folder), Precision.FP32), spec)
+        judge = Judge(spec, users, answers(reference, users, "reference"))
+        refused = make_precisions(folder, quantization)
+        measured = measure(folder, judge, [precision for precision in SMALLEST_FIRST if precision not in refused])
+        verdict = _verdict(config, measured)
+        logger.info("export: %s", verdict.reason)
+        int8 = _examine_int8(folder, judge, measured, quantization, scratch)
+        write_report(folder, measured, refused, verdict, int8)
         return {
             "item_count": spec.item_count,
             "vocabulary_sha256": vocabulary.sha256,
             "parity_rows": parity.rows,
             "parity_max_score_error": parity.max_score_error,
             "parity_tied_items": parity.tied,
+            "precision": verdict.precision.value,
+            "int8_within_budget": int8.get("within_budget"),
         }
 
     settings = {
@@ -60,7 +84,55 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
         "exclude_length": config.export.exclude_length,
         "top_k": config.export.top_k,
         "opset": OPSET,
-        "precision": Precision.FP32.value,
+        "precision": config.export.precision,
+        "calibration": config.export.calibration.model_dump(mode="json", exclude={"requests"}),
+        "calibration_requests_sha256": _digest(config.export.calibration.requests),
         "score_tolerance": SCORE_TOLERANCE,
     }
     return run_stage("export", settings=settings, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)
+
+
+def _calibration_set(config: Config, dataset: Dataset, spec: RecommenderSpec, vocabulary_sha256: str) -> calibration.CalibrationSet:
+    settings = config.export.calibration
+    if settings.requests is not None:
+        return calibration.load_calibration(settings.requests, spec, vocabulary_sha256)
+    return calibration.sample_calibration(dataset, spec, vocabulary_sha256, settings.samples, config.seed)
+
+
+def _prove_parity(student: Encoder, model: Path, spec: RecommenderSpec, users: HeldOut) -> Parity:
+    edge_history, edge_exclude = edge_requests(spec)
+    history = np.concatenate([edge_history, users.history[:_PARITY_USERS]])
+    exclude = np.concatenate([edge_exclude, users.exclude[:_PARITY_USERS]])
+    return check_parity(TorchRunner(student, spec), OnnxRunner(model, spec), history, exclude)
+
+
+def _examine_int8(
+    folder: Path, judge: Judge, measured: Sequence[Measured], quantization: Quantization, scratch: Path
+) -> dict[str, Any]:
+    """What else there is to know of INT8; nothing where it could not be made."""
+    int8 = next((m for m in measured if m.precision is Precision.INT8), None)
+    if int8 is None:
+        return {}
+    findings: dict[str, Any] = {"saturation": saturation(folder, judge), "within_budget": not budget_faults(int8.agreement)}
+    if not findings["within_budget"]:
+        layer, overlap = costliest_layer(folder, judge, quantization, scratch)
+        findings["costliest_layer"] = {"layer": layer, "overlap_at_10_without_it": overlap}
+        logger.info("export: INT8 costs most in layer %s; with that in FP32 it keeps %.3f of the top 10", layer, overlap)
+    return findings
+
+
+def _verdict(config: Config, measured: list[Measured]) -> Verdict:
+    if config.export.precision == "auto":
+        return choose(measured)
+    asked = Precision(config.export.precision)
+    if asked not in (m.precision for m in measured):
+        raise PrecisionError(f"export.precision = {asked.value!r} was asked for, but cannot be made (the reason stands above)")
+    return Verdict(asked, f"{asked.value} ships: the settings ask for it")
+
+
+def _digest(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    if not path.is_file():
+        raise CalibrationError(f"export.calibration.requests: found no file {path}, expected a calibration set (.npz)")
+    return sha256_of_file(path)

@@ -62,7 +62,9 @@ def shop_config(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Co
             "teacher": {**training, "embedding_size": 16, "heads": 2, "layers": 1, "text_model": tiny_bert},
             "targets": {"top_n": 20},
             "student": {**training, "embedding_size": 8, "hidden_size": 16},
-            "export": {"exclude_length": 16, "top_k": 20, "repository": folder / "triton_repo"},
+            "qad": {"use": "on", "epochs": 1, "batch_size": 32},
+            # What is fastest differs between machines; the tests need to know what is served.
+            "export": {"exclude_length": 16, "top_k": 20, "precision": "fp32", "repository": folder / "triton_repo"},
         }
     )
 

@@ -1,5 +1,6 @@
 """Index sequences with their splits: what the data stage writes and all later stages read."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -83,13 +84,24 @@ def held_out(dataset: Dataset, split: Split, spec: RecommenderSpec, max_users: i
             rows.append((user, seen, truth))
     unjudged = dataset.user_count - len(rows)
     rows = rows[:max_users]
-    history = np.full((len(rows), spec.history_length), PADDING, np.int32)
-    exclude = np.full((len(rows), spec.exclude_length), PADDING, np.int32)
+    history, exclude = requests([seen for _, seen, _ in rows], spec)
     truths = np.full((len(rows), max((len(truth) for _, _, truth in rows), default=1)), PADDING, np.int32)
-    for row, (_, seen, truth) in enumerate(rows):
-        newest, older = seen[-spec.history_length :], np.unique(seen[: -spec.history_length])[: spec.exclude_length]
-        history[row, spec.history_length - len(newest) :] = newest
-        exclude[row, : len(older)] = older
+    for row, (_, _, truth) in enumerate(rows):
         truths[row, : len(truth)] = truth
     truncated = sum(len(seen) > spec.history_length + spec.exclude_length for _, seen, _ in rows)
     return HeldOut(np.array([user for user, _, _ in rows], np.int64), history, exclude, truths, unjudged, truncated)
+
+
+def requests(seen: Sequence[NDArray[np.int32]], spec: RecommenderSpec) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Requests of users who had ``seen``, oldest first: the newest L as history, as many of the older ones as fit to exclude.
+
+    Returns:
+        history int32 [U, L], left-padded with 0, and exclude int32 [U, E], padded with 0.
+    """
+    history = np.full((len(seen), spec.history_length), PADDING, np.int32)
+    exclude = np.full((len(seen), spec.exclude_length), PADDING, np.int32)
+    for row, items in enumerate(seen):
+        newest, older = items[-spec.history_length :], np.unique(items[: -spec.history_length])[: spec.exclude_length]
+        history[row, spec.history_length - len(newest) :] = newest
+        exclude[row, : len(older)] = older
+    return history, exclude

@@ -7,7 +7,20 @@ from typer.testing import CliRunner
 
 from distilrec.cli import app
 
-COMMANDS = ["run", "demo", "data", "teacher", "targets", "student", "export", "serve", "recommend", "doctor", "link-tritonserver"]
+COMMANDS = [
+    "run",
+    "demo",
+    "data",
+    "teacher",
+    "targets",
+    "student",
+    "qad",
+    "export",
+    "serve",
+    "recommend",
+    "doctor",
+    "link-tritonserver",
+]
 
 
 def distilrec(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

@@ -17,7 +17,7 @@ from export.parity import check_parity, edge_requests
 
 @pytest.fixture(scope="module")
 def model(shop_run):
-    return onnx.load(shop_run / "export" / "model.onnx")
+    return onnx.load(shop_run / "export" / "fp32" / "model.onnx")
 
 
 def test_artefact_records_its_proof(shop_run):
@@ -43,7 +43,7 @@ def test_table_is_stored_once(model, shop_config):
 
 
 def test_no_local_path_is_left_in_the_file(shop_run):
-    content = (shop_run / "export" / "model.onnx").read_bytes()
+    content = (shop_run / "export" / "fp32" / "model.onnx").read_bytes()
     assert b".py" not in content
     assert b"site-packages" not in content
 
@@ -64,7 +64,7 @@ def test_model_that_answers_differently_leaves_no_artefact(shop_run, shop_config
 
 def test_runner_refuses_a_model_of_other_sizes(shop_run):
     with pytest.raises(ParityError, match=r"found tensors .*expected"):
-        OnnxRunner(shop_run / "export" / "model.onnx", RecommenderSpec(90, 13, 16, 20))
+        OnnxRunner(shop_run / "export" / "fp32" / "model.onnx", RecommenderSpec(90, 13, 16, 20))
 
 
 @pytest.mark.parametrize("item_count", [1, 7, 8])

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from distilrec.metrics import METRICS, hit_rate, mrr, ndcg
+from distilrec.metrics import METRICS, hit_rate, mrr, ndcg, overlap
 
 RANKED = np.array([[5, 3, 9, 1], [5, 3, 9, 1], [2, 4, 6, 8], [7, 0, 0, 0]])
 
@@ -45,3 +45,11 @@ def test_padding_is_never_a_hit():
     for metric in METRICS.values():
         assert metric(ranked, truth, 2)[0] == 0
         assert metric(ranked, np.array([[0, 0]]), 2)[0] == 0
+
+
+def test_overlap_counts_shared_items_in_any_order():
+    ranked = np.array([[1, 2, 3, 4], [1, 2, 0, 0], [0, 0, 0, 0]])
+    other = np.array([[2, 1, 9, 3], [2, 7, 8, 9], [5, 6, 7, 8]])
+    assert overlap(ranked, other, 2).tolist() == [1, 0.5, 1]
+    assert overlap(ranked, other, 3).tolist() == pytest.approx([2 / 3, 0.5, 1])
+    assert overlap(ranked, other, 100).tolist() == [0.75, 0.5, 1]

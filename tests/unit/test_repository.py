@@ -62,7 +62,7 @@ def test_damaged_artefact_is_refused_and_the_repository_untouched(shop_run, tmp_
 
     artefact = tmp_path / "export"
     shutil.copytree(shop_run / "export", artefact)
-    with (artefact / "model.onnx").open("r+b") as file:
+    with (artefact / "fp32" / "model.onnx").open("r+b") as file:
         file.truncate(100)
     with pytest.raises(ManifestError, match=r"model\.onnx: sha256"):
         fill_repository(artefact, ExportConfig(repository=tmp_path / "repo"))

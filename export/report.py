@@ -1,0 +1,55 @@
+"""report.json: what was measured of each precision, and why one of them is served."""
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from distilrec.files import write_text
+from distilrec.specs import Precision
+from export.storage import REPORT_FILE, model_size_bytes
+from export.verdict import Measured, Verdict, budget_faults
+
+
+def write_report(
+    artefact: Path, measured: Sequence[Measured], refused: Mapping[Precision, str], verdict: Verdict, int8: Mapping[str, Any]
+) -> None:
+    """Write the report beside the models.
+
+    Args:
+        artefact: folder of the export.
+        measured: precisions in ONNX Runtime on this machine.
+        refused: precisions that could not be made, with the reason.
+        verdict: what is served and why.
+        int8: what else was found of INT8.
+    """
+    precisions: dict[str, Any] = {m.precision.value: _measurements(artefact, m) for m in measured}
+    precisions |= {precision.value: {"refused": reason} for precision, reason in refused.items()}
+    report = {
+        "target": "onnxruntime, CPU, one thread",
+        "machine": {"processor": _processor(), "system": platform.platform()},
+        "precisions": precisions,
+        "int8": dict(int8),
+        "verdict": asdict(verdict),
+    }
+    write_text(artefact / REPORT_FILE, json.dumps(report, indent=2) + "\n")
+
+
+def _measurements(artefact: Path, measured: Measured) -> dict[str, Any]:
+    return {
+        "p50_ms": measured.p50_ms,
+        "size_bytes": model_size_bytes(artefact, measured.precision),
+        **asdict(measured.agreement),
+        "budget_faults": budget_faults(measured.agreement),
+    }
+
+
+def _processor() -> str:
+    """Name of the processor; the kernel knows it better than ``platform``."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())

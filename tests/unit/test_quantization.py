@@ -1,0 +1,75 @@
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch.nn.utils import parametrize
+
+from distill.quantization import FakeQuantizedActivation, FakeQuantizedEncoder, FakeQuantizedWeight
+from distill.runner import TorchRunner
+from distill.student_stage import load_student
+from distilrec.data import stage as data_stage
+from distilrec.data.dataset import held_out
+from distilrec.specs import ACTIVATION_LIMIT
+from export.int8 import Form, quantize_weights, to_int8
+from export.layers import weight_layers
+from export.onnx_runner import OnnxRunner
+from export.stage import recommender_spec
+
+
+@pytest.fixture
+def student(shop_run, shop_config):
+    return load_student(shop_config, shop_run / "student", 90)
+
+
+def test_weights_are_rounded_as_the_export_rounds_them():
+    weights = np.random.default_rng(0).normal(size=(9, 5)).astype(np.float32)
+    weights[3] = 0
+    quantized, scales = quantize_weights(weights, axis=0)
+    found = FakeQuantizedWeight()(torch.from_numpy(weights))
+    assert found.numpy() == pytest.approx(quantized * scales[:, None], abs=1e-6)
+
+
+def test_activation_learns_its_range_in_training_only():
+    activation = FakeQuantizedActivation()
+    values = torch.tensor([[-2.0, 0.5, 1.0]])
+    rounded = activation(values)
+    assert activation.largest == 2
+    assert rounded.tolist()[0] == pytest.approx([-2, round(0.5 / 2 * ACTIVATION_LIMIT) / ACTIVATION_LIMIT * 2, 64 / 127 * 2])
+    activation.eval()(values * 10)
+    assert activation.largest == 2
+    activation.train()(values * 10)
+    assert activation.largest == pytest.approx(2 + 0.01 * 18)
+
+
+def test_gradient_passes_straight_through():
+    values = torch.randn(4, 3, requires_grad=True)
+    FakeQuantizedWeight()(values).sum().backward()
+    assert values.grad.tolist() == torch.ones(4, 3).tolist()
+
+
+def test_released_encoder_is_the_one_that_went_in(student):
+    before = {name: value.clone() for name, value in student.state_dict().items()}
+    quantized = FakeQuantizedEncoder(student)
+    assert quantized.encode_last(torch.tensor([[0] * 11 + [3]])).shape == (1, 8)
+    released = quantized.release()
+    assert released is student
+    assert not any(parametrize.is_parametrized(module) or module._forward_pre_hooks for module in released.modules())
+    assert all((released.state_dict()[name] == value).all() for name, value in before.items())
+
+
+def test_fake_quantised_student_answers_as_its_int8_export(student, shop_run, shop_config, tmp_path):
+    """Training sees what serving does: the same ranges give the same scores."""
+    dataset, vocabulary = data_stage.load(shop_run / "data")
+    spec = recommender_spec(shop_config, len(vocabulary))
+    users = held_out(dataset, "test", spec)
+    model = onnx.load(shop_run / "export" / "fp32" / "model.onnx")
+    ranges = {layer.activation: 2.5 for layer in weight_layers(model.graph) if layer.activation}
+    onnx.save(to_int8(model, ranges, Form.CPU), tmp_path / "model.onnx")
+    _, exported = OnnxRunner(tmp_path / "model.onnx", spec).recommend(users.history, users.exclude)
+    quantized = FakeQuantizedEncoder(student).eval()
+    for module in quantized.modules():
+        if isinstance(module, FakeQuantizedActivation):
+            module.largest.fill_(2.5)
+    _, trained = TorchRunner(quantized, spec).recommend(users.history, users.exclude)
+    plain = OnnxRunner(shop_run / "export" / "fp32" / "model.onnx", spec).recommend(users.history, users.exclude)[1]
+    assert np.abs(exported - trained).mean() < 0.2 * np.abs(exported - plain).mean()
