@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 SMALLEST_FIRST = (Precision.INT8, Precision.FP16, Precision.FP32)
 
 _BATCH_SIZE = 64
+_CONTRACT_USERS = 256
 
 
 class Quantization(NamedTuple):
@@ -75,8 +76,10 @@ def measure(artefact: Path, judge: Judge, precisions: Sequence[Precision]) -> li
     """
     spec, users, expected = judge
     runners = {precision: OnnxRunner(model_path(artefact, precision), spec) for precision in precisions}
-    edge_history, edge_exclude = edge_requests(spec)
-    history, exclude = np.concatenate([edge_history, users.history]), np.concatenate([edge_exclude, users.exclude])
+    history, exclude = (
+        np.concatenate([edges, rows[:_CONTRACT_USERS]])
+        for edges, rows in zip(edge_requests(spec), (users.history, users.exclude), strict=True)
+    )
     for precision, runner in runners.items():
         check_contract(runner, spec, history, exclude, BATCH_TOLERANCE[precision])
     times = p50_ms(runners, users.history, users.exclude)

@@ -23,10 +23,17 @@ from distilrec.data import stage as data_stage
 from distilrec.data.dataset import held_out
 from distilrec.data.vocabulary import Vocabulary
 from distilrec.errors import ServerError
+from distilrec.evaluation import recommend_all
+from distilrec.manifest import read_manifest, write_manifest
 from distilrec.serving import wheel
 from distilrec.serving.server import Ports, TritonServer, free_ports
+from distilrec.specs import Precision
+from export.onnx_runner import OnnxRunner
 from export.parity import SCORE_TOLERANCE, check_parity, compare, edge_requests
+from export.repository import fill_repository
 from export.stage import recommender_spec
+from export.storage import model_path
+from export.verification import BATCH_TOLERANCE, agreement, check_contract
 
 
 @pytest.fixture(scope="module")
@@ -216,3 +223,48 @@ def test_stopping_leaves_no_process_and_status_0(shop_config, tmp_path):
     assert server.stop() == 0
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_every_precision_is_served_and_keeps_the_contract(shop_run, shop_config, shop, precision, tmp_path):
+    """The artefact is filled in as if the verdict had chosen this precision."""
+    manifest = read_manifest(shop_run / "export")
+    artefact = tmp_path / "export"
+    shutil.copytree(shop_run / "export", artefact)
+    write_manifest(artefact, manifest.model_copy(update={"metrics": manifest.metrics | {"precision": precision}}))
+    config = shop_config.export.model_copy(update={"repository": tmp_path / "repo"})
+    fill_repository(artefact, config)
+    dataset, vocabulary = shop
+    spec = recommender_spec(shop_config, len(vocabulary))
+    users = held_out(dataset, "test", spec)
+    path = model_path(artefact, Precision(precision))
+    with TritonServer(config.repository, free_ports(), tmp_path / "log") as server, GrpcModel(server.url) as served:
+        edges = edge_requests(spec)
+        history, exclude = np.concatenate([edges[0], users.history[:50]]), np.concatenate([edges[1], users.exclude[:50]])
+        check_contract(served, spec, history, exclude, BATCH_TOLERANCE[Precision(precision)])
+        found = served.recommend(users.history[:64], users.exclude[:64])
+        expected = OnnxRunner(path, spec).recommend(users.history[:64], users.exclude[:64])
+        assert compare(expected, found).misplaced == 0
+        assert server.stop() == 0
+
+
+@pytest.fixture(scope="module")
+def runners(shop_run, shop_config, shop, shop_server):
+    """Everything that recommends, behind the one interface."""
+    spec = recommender_spec(shop_config, len(shop[1]))
+    found = {precision: OnnxRunner(model_path(shop_run / "export", precision), spec) for precision in Precision}
+    with GrpcModel(shop_server.url) as served:
+        yield {**found, "torch": TorchRunner(load_student(shop_config, shop_run / "student", len(shop[1])), spec), "triton": served}
+
+
+@pytest.mark.parametrize("name", ["torch", *Precision, "triton"])
+def test_contract_is_kept_by_every_runner(runners, name, shop, shop_config):
+    spec = recommender_spec(shop_config, len(shop[1]))
+    users = held_out(shop[0], "test", spec)
+    edges = edge_requests(spec)
+    history, exclude = np.concatenate([edges[0], users.history[:50]]), np.concatenate([edges[1], users.exclude[:50]])
+    check_contract(runners[name], spec, history, exclude, BATCH_TOLERANCE.get(name, SCORE_TOLERANCE))
+    expected = runners["torch"].recommend(users.history, users.exclude)
+    found = recommend_all(runners[name], users, 60, str(name))
+    least = {Precision.FP16: 0.99, Precision.INT8: 0.9}.get(name, 0.9999)
+    assert agreement(expected, found, users).overlap_at_10 >= least
