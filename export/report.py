@@ -14,7 +14,13 @@ from export.verdict import Measured, Verdict, budget_faults
 
 
 def write_report(
-    artefact: Path, measured: Sequence[Measured], refused: Mapping[Precision, str], verdict: Verdict, int8: Mapping[str, Any]
+    artefact: Path,
+    measured: Sequence[Measured],
+    refused: Mapping[Precision, str],
+    verdict: Verdict,
+    *,
+    int8: Mapping[str, Any],
+    engines: Mapping[str, Any] | None,
 ) -> None:
     """Write the report beside the models.
 
@@ -24,6 +30,7 @@ def write_report(
         refused: precisions that could not be made, with the reason.
         verdict: what is served and why.
         int8: what else was found of INT8.
+        engines: what came of the TensorRT engines; None without any.
     """
     precisions: dict[str, Any] = {m.precision.value: _measurements(artefact, m) for m in measured}
     precisions |= {precision.value: {"refused": reason} for precision, reason in refused.items()}
@@ -33,6 +40,7 @@ def write_report(
         "precisions": precisions,
         "int8": dict(int8),
         "verdict": asdict(verdict),
+        "engines": engines,
     }
     write_text(artefact / REPORT_FILE, json.dumps(report, indent=2) + "\n")
 

@@ -19,6 +19,7 @@ from distilrec.manifest import Manifest, sha256_of_file
 from distilrec.specs import Precision, RecommenderSpec
 from distilrec.stage import Inputs, run_stage
 from export import calibration
+from export.engines import find_engine_backend, make_engines
 from export.onnx import OPSET, export_onnx
 from export.onnx_runner import OnnxRunner
 from export.parity import SCORE_TOLERANCE, Parity, check_parity, edge_requests
@@ -43,8 +44,10 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
     Raises:
         ParityError: ONNX Runtime does not answer as PyTorch does, or a precision breaks the serving contract.
         CalibrationError: the calibration data cannot be used.
+        EngineError: an engine that the settings ask for cannot be built.
         No artefact is left behind then, and a former one stays.
     """
+    backend = find_engine_backend(config.export)
 
     def work(folder: Path, scratch: Path) -> dict[str, Any]:
         dataset, vocabulary = data_stage.load(inputs["data"])
@@ -68,7 +71,13 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
         verdict = _verdict(config, measured)
         logger.info("export: %s", verdict.reason)
         int8 = _examine_int8(folder, judge, measured, quantization, scratch)
-        write_report(folder, measured, refused, verdict, int8)
+        engines = None
+        if backend is not None:
+            made = [m.precision for m in measured]
+            engines = make_engines(
+                folder, judge, made, vocabulary_sha256=vocabulary.sha256, config=config.export, backend=backend
+            ).report()
+        write_report(folder, measured, refused, verdict, int8=int8, engines=engines)
         return {
             "item_count": spec.item_count,
             "vocabulary_sha256": vocabulary.sha256,
@@ -88,6 +97,8 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
         "calibration": config.export.calibration.model_dump(mode="json", exclude={"requests"}),
         "calibration_requests_sha256": _digest(config.export.calibration.requests),
         "score_tolerance": SCORE_TOLERANCE,
+        "engine": config.export.engine.model_dump(mode="json") | {"asked": config.export.engines} if backend else None,
+        "engine_backend": f"{backend.name} {backend.version}" if backend else None,
     }
     return run_stage("export", settings=settings, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)
 

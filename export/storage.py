@@ -18,7 +18,7 @@ WEIGHTS_FILE = "weights.bin"
 REPORT_FILE = "report.json"
 """Measurements of all precisions, and the verdict."""
 
-ENGINES_FOLDER = "engines"
+_ENGINES_FOLDER = "engines"
 
 _SHARED_FROM_BYTES = 512
 _ALIGNMENT = 64
@@ -37,6 +37,11 @@ def model_path(artefact: Path, precision: Precision) -> Path:
 def tensorrt_path(artefact: Path, precision: Precision) -> Path:
     """The model TensorRT engines are built from."""
     return model_folder(artefact, precision) / (TENSORRT_FILE if precision is Precision.INT8 else MODEL_FILE)
+
+
+def plan_path(artefact: Path, backend: str, precision: Precision) -> Path:
+    """The TensorRT engine; its manifest lies beside it."""
+    return artefact / _ENGINES_FOLDER / backend / f"{precision.value}.plan"
 
 
 def served_files(artefact: Path, precision: Precision) -> list[Path]:

@@ -72,3 +72,9 @@ def test_readme_example_of_own_data_is_valid():
     example = readme.split("```toml\n")[1].split("```")[0]
     assert "interactions" in tomllib.loads(example)["data"]
     parse_config(example, where="README.md", folder=Path())
+
+
+def test_engine_batch_sizes_must_fit():
+    text = 'name = "x"\n[data]\nsource = "ml-100k"\n[export.engine]\noptimal_batch_size = 65\n'
+    with pytest.raises(ConfigError, match=r"export\.engine: optimal_batch_size \(65\) exceeds max_batch_size \(64\)"):
+        parse_config(text, where="x.toml", folder=Path())
