@@ -1,5 +1,6 @@
 """The whole way in one command: logs to a live server, one user's recommendations by title, and the table."""
 
+import json
 import logging
 import tempfile
 from collections.abc import Callable
@@ -22,7 +23,7 @@ def run_demo(config: Config, say: Callable[[str], None]) -> None:
     Raises:
         DistilRecError: as the failing step says.
     """
-    run_all(config)
+    artefact = run_all(config)
     with tempfile.TemporaryDirectory() as logs:
         logger.info("tritonserver: starting on %s", config.export.repository)
         with TritonServer(config.export.repository, free_ports(), Path(logs) / "tritonserver.log") as server:
@@ -35,7 +36,15 @@ def run_demo(config: Config, say: Callable[[str], None]) -> None:
     say(f"\n{markdown_table(comparison.rows)}\n")
     say(f"Full ranking of the whole catalogue for {len(users.users)} held-out users of {config.name}, seen items removed")
     say(f"({users.unjudged_users} users have nothing to be judged by, {users.truncated_users} saw more than a request can name).")
+    say(f"Precision: {verdict(artefact)}.")
     say("p50: one request in flight, one thread. tritonserver was stopped and ended cleanly.")
+
+
+def verdict(artefact: Path) -> str:
+    """Why the precision that is served is served."""
+    from export.storage import REPORT_FILE
+
+    return str(json.loads((artefact / REPORT_FILE).read_text(encoding="utf-8"))["verdict"]["reason"])
 
 
 def example_user(config: Config, url: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from distilrec.files import write_text
 from distilrec.specs import Precision
+from export.latency import processor
 from export.storage import REPORT_FILE, model_size_bytes
 from export.verdict import Measured, Verdict, budget_faults
 
@@ -36,7 +37,7 @@ def write_report(
     precisions |= {precision.value: {"refused": reason} for precision, reason in refused.items()}
     report = {
         "target": "onnxruntime, CPU, one thread",
-        "machine": {"processor": _processor(), "system": platform.platform()},
+        "machine": {"processor": processor(), "system": platform.platform()},
         "precisions": precisions,
         "int8": dict(int8),
         "verdict": asdict(verdict),
@@ -52,12 +53,3 @@ def _measurements(artefact: Path, measured: Measured) -> dict[str, Any]:
         **asdict(measured.agreement),
         "budget_faults": budget_faults(measured.agreement),
     }
-
-
-def _processor() -> str:
-    """Name of the processor; the kernel knows it better than ``platform``."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())

@@ -20,6 +20,7 @@ from distilrec.specs import Precision, RecommenderSpec
 from distilrec.stage import Inputs, run_stage
 from export import calibration
 from export.engines import find_engine_backend, make_engines
+from export.latency import processor
 from export.onnx import OPSET, export_onnx
 from export.onnx_runner import OnnxRunner
 from export.parity import SCORE_TOLERANCE, Parity, check_parity, edge_requests
@@ -94,6 +95,8 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
         "top_k": config.export.top_k,
         "opset": OPSET,
         "precision": config.export.precision,
+        # What is fastest here need not be so elsewhere.
+        "measured_on": processor() if config.export.precision == "auto" else None,
         "calibration": config.export.calibration.model_dump(mode="json", exclude={"requests"}),
         "calibration_requests_sha256": _digest(config.export.calibration.requests),
         "score_tolerance": SCORE_TOLERANCE,

@@ -1,0 +1,52 @@
+"""Every kind of encoder and every size of catalogue, in all precisions."""
+
+import numpy as np
+import pytest
+import torch
+
+from distill.encoders import Recommender
+from distill.runner import TorchRunner
+from distill.student_stage import build_student
+from distill.teacher_stage import build_teacher
+from distilrec.config import CalibrationConfig
+from distilrec.specs import Precision, RecommenderSpec
+from export.calibration import CalibrationSet
+from export.onnx import export_onnx
+from export.onnx_runner import OnnxRunner
+from export.parity import check_parity, edge_requests
+from export.precisions import Quantization, make_precisions
+from export.storage import model_path
+from export.verification import BATCH_TOLERANCE, check_contract
+
+
+@pytest.mark.parametrize(
+    ("build", "item_count", "method"),
+    [
+        (build_student, 1, "minmax"),
+        (build_student, 7, "minmax"),
+        (build_student, 8, "percentile"),
+        (build_student, 40, "entropy"),
+        (build_teacher, 40, "minmax"),
+    ],
+)
+def test_every_precision_keeps_the_contract(shop_config, tmp_path, build, item_count, method):
+    torch.manual_seed(0)
+    encoder = build(shop_config, item_count, popularity=torch.linspace(-0.1, 0.1, item_count)).eval()
+    encoder.items.fold()
+    spec = RecommenderSpec(item_count, shop_config.history_length, 4, min(5, item_count))
+    path = model_path(tmp_path, Precision.FP32)
+    path.parent.mkdir()
+    export_onnx(Recommender(encoder, spec).eval(), path, {})
+    history = np.random.default_rng(0).integers(0, item_count + 1, (32, spec.history_length), dtype=np.int32)
+    exclude = np.zeros((32, spec.exclude_length), np.int32)
+    check_parity(TorchRunner(encoder, spec), OnnxRunner(path, spec), history, exclude)
+    assert make_precisions(tmp_path, Quantization(CalibrationSet(history, exclude, ""), CalibrationConfig(method=method))) == {}
+    edges = edge_requests(spec)
+    history, exclude = np.concatenate([edges[0], history]), np.concatenate([edges[1], exclude])
+    expected = OnnxRunner(path, spec).recommend(history, exclude)[1]
+    for precision in (Precision.FP16, Precision.INT8):
+        runner = OnnxRunner(model_path(tmp_path, precision), spec)
+        check_contract(runner, spec, history, exclude, BATCH_TOLERANCE[precision])
+        found = runner.recommend(history, exclude)[1]
+        real = expected > -1e30
+        assert np.abs(found - expected)[real].sum() <= 0.1 * np.abs(expected[real]).sum() + 1e-3
