@@ -160,9 +160,8 @@ class _Rewriter:
 
 
 def _drop_unused(graph: onnx.GraphProto) -> None:
-    """Remove constants no node reads and notes on tensors that are gone."""
+    """Remove constants that no node reads any more. Notes on shapes stay: with them ONNX Runtime masks scores in place."""
     read = {name for node in graph.node for name in node.input}
     kept = [tensor for tensor in graph.initializer if tensor.name in read]
     del graph.initializer[:]
     graph.initializer.extend(kept)
-    del graph.value_info[:]

@@ -8,8 +8,9 @@ import onnx
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from distilrec.config import parse_config
+from distilrec.config import CalibrationConfig, parse_config
 from distilrec.data import stage as data_stage
+from distilrec.data.dataset import held_out
 from distilrec.errors import CalibrationError, ConfigError, ManifestError, ParityError, PrecisionError
 from distilrec.manifest import record_files, verify_manifest, write_manifest
 from export import precisions, stage
@@ -161,3 +162,18 @@ def test_more_than_3840_items_in_an_answer_are_refused(tmp_path):
 def _spec_and_vocabulary(config, run):
     _, vocabulary = data_stage.load(run / "data")
     return recommender_spec(config, len(vocabulary)), vocabulary.sha256
+
+
+def test_layer_that_costs_most_is_found(shop_config, shop_run, tmp_path):
+    """Calibrated with cold users alone, averages of a history have no range, and the layer that reads them loses everything."""
+    dataset, vocabulary = data_stage.load(shop_run / "data")
+    spec = recommender_spec(shop_config, len(vocabulary))
+    users = held_out(dataset, "validation", spec)
+    fp32 = OnnxRunner(shop_run / "export" / "fp32" / "model.onnx", spec)
+    judge = precisions.Judge(spec, users, precisions.answers(fp32, users, "reference"))
+    requests = load_calibration(shop_run / "export" / "calibration.npz", spec, vocabulary.sha256)
+    cold = dataclasses.replace(requests, history=np.zeros_like(requests.history))
+    shutil.copytree(shop_run / "export" / "fp32", tmp_path / "fp32")
+    layer, overlap = precisions.costliest_layer(tmp_path, judge, precisions.Quantization(cold, CalibrationConfig()), tmp_path)
+    assert layer == "encoder.mlp.1.weight"
+    assert overlap > 0.8
