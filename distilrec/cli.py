@@ -196,9 +196,9 @@ def recommend(  # noqa: PLR0917 - typer's parameters are options, not positions
     """
     from clients import RecommenderClient
     from distilrec.data.vocabulary import FILE_NAME
-    from distilrec.specs import MODEL_NAME, MODEL_VERSION
+    from distilrec.versions import version_folder
 
-    path = repository / MODEL_NAME / MODEL_VERSION / FILE_NAME
+    path = version_folder(repository) / FILE_NAME
     with RecommenderClient(url, vocabulary=path, timeout_s=timeout_s) as client:
         answer = client.recommend(history or [], k=k, exclude=exclude or [])
         rows = [(item_id, score, client.vocabulary.title(item_id)) for item_id, score in answer]

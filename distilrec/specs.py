@@ -19,8 +19,8 @@ ROW_MULTIPLE = 8
 MODEL_NAME = "student"
 """Name of the served model in the Triton repository."""
 
-MODEL_VERSION = "1"
-"""Version folder of the served model."""
+FIRST_VERSION = 1
+"""Version that an export fills; promotion makes later ones."""
 
 MODEL_FILE = "model.onnx"
 """The exported model, in an artefact and in the Triton repository."""

@@ -10,6 +10,7 @@ import numpy as np
 from distill.encoders import Encoder, Recommender
 from distill.runner import TorchRunner
 from distill.student_stage import load_student
+from distilrec import golden
 from distilrec.config import Config
 from distilrec.data import stage as data_stage
 from distilrec.data import vocabulary as vocabularies
@@ -32,6 +33,7 @@ from export.verdict import Measured, Verdict, budget_faults, choose
 logger = logging.getLogger(__name__)
 
 _PARITY_USERS = 200
+_GOLDEN_USERS = 59
 
 
 def recommender_spec(config: Config, item_count: int) -> RecommenderSpec:
@@ -78,6 +80,7 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
             engines = make_engines(
                 folder, judge, made, vocabulary_sha256=vocabulary.sha256, config=config.export, backend=backend
             ).report()
+        _write_golden(folder, verdict.precision, judge)
         write_report(folder, measured, refused, verdict, int8=int8, engines=engines)
         return {
             "item_count": spec.item_count,
@@ -118,6 +121,16 @@ def _prove_parity(student: Encoder, model: Path, spec: RecommenderSpec, users: H
     history = np.concatenate([edge_history, users.history[:_PARITY_USERS]])
     exclude = np.concatenate([edge_exclude, users.exclude[:_PARITY_USERS]])
     return check_parity(TorchRunner(student, spec), OnnxRunner(model, spec), history, exclude)
+
+
+def _write_golden(folder: Path, precision: Precision, judge: Judge) -> None:
+    """Requests with the answers of the precision that is served: at the contract's edges, and of users."""
+    history, exclude = (
+        np.concatenate([edges, rows[:_GOLDEN_USERS]])
+        for edges, rows in zip(edge_requests(judge.spec), (judge.users.history, judge.users.exclude), strict=True)
+    )
+    items, scores = OnnxRunner(model_path(folder, precision), judge.spec).recommend(history, exclude)
+    golden.Golden(history, exclude, items, scores).save(folder / golden.FILE_NAME)
 
 
 def _examine_int8(

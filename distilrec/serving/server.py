@@ -16,7 +16,8 @@ from tritonclient.utils import InferenceServerException
 
 from distilrec.errors import ServerError
 from distilrec.serving import wheel
-from distilrec.specs import MODEL_FILE, MODEL_NAME, MODEL_VERSION
+from distilrec.specs import MODEL_FILE, MODEL_NAME
+from distilrec.versions import version_folder
 
 LOOPBACK = "127.0.0.1"
 _START_TIMEOUT_S = 60
@@ -152,11 +153,16 @@ def check_repository(repository: Path) -> None:
     """Refuse a repository whose model could not load: an incomplete version folder can hang the server.
 
     Raises:
-        ServerError: config.pbtxt, model.py or model.onnx is missing.
+        ServerError: config.pbtxt, or model.py or model.onnx of the version it pins, is missing.
+        RepositoryError: config.pbtxt cannot be read or pins no version.
     """
     folder = repository / MODEL_NAME
-    expected = [folder / "config.pbtxt", folder / MODEL_VERSION / "model.py", folder / MODEL_VERSION / MODEL_FILE]
-    if missing := [str(path) for path in expected if not path.is_file()]:
+    if not (folder / "config.pbtxt").is_file():
+        raise ServerError(
+            f"{repository}: found no {folder / 'config.pbtxt'}. Fill the repository first: distilrec run --preset ml-100k"
+        )
+    version = version_folder(repository)
+    if missing := [str(version / name) for name in ("model.py", MODEL_FILE) if not (version / name).is_file()]:
         raise ServerError(f"{repository}: found no {', '.join(missing)}. Fill the repository first: distilrec run --preset ml-100k")
 
 

@@ -37,6 +37,7 @@ def test_config_says_what_the_spec_says():
     assert model.max_batch_size == 7
     assert model.instance_group[0].count == 3
     assert model.HasField("dynamic_batching")
+    assert list(model.version_policy.specific.versions) == [1]
     assert model.parameters["vocabulary_sha256"].string_value == "abc"
     assert model.parameters["item_count"].string_value == "10"
 
@@ -49,6 +50,7 @@ def test_filled_repository_is_complete_and_serves_the_committed_model(shop_run, 
     config = ExportConfig(repository=tmp_path / "repo", exclude_length=16, top_k=20)
     folder = fill_repository(shop_run / "export", config)
     assert sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()) == [
+        "1/golden.npz",
         "1/model.onnx",
         "1/model.py",
         "1/vocabulary.json",
