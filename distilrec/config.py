@@ -195,8 +195,13 @@ class ExportConfig(Section):
     """K: items in an answer (TensorRT's limit is 3840)."""
     max_batch_size: Positive = 64
     """Largest batch Triton forms."""
-    instances: Positive = 2
-    """Model instances on a CPU, one ONNX Runtime thread each."""
+    instances: Positive | None = None
+    """Instances of each model on a CPU, one ONNX Runtime thread each; the default is one for each core found."""
+    target: Literal["python", "onnxruntime", "tensorrt"] = "python"
+    """What serves the student. ``python``: ONNX Runtime inside Triton's Python backend, on a CPU. ``onnxruntime``: Triton's own
+    backend, in NVIDIA's container. ``tensorrt``: an engine, on a GPU."""
+    accelerator: Literal["cpu", "cuda", "tensorrt"] = "cpu"
+    """``onnxruntime``: where it computes."""
     precision: Literal["auto", "fp32", "fp16", "int8"] = "auto"
     """What is served. ``auto``: the smallest precision that is faster here and keeps the ranking."""
     calibration: CalibrationConfig = CalibrationConfig()

@@ -19,11 +19,17 @@ ROW_MULTIPLE = 8
 MODEL_NAME = "student"
 """Name of the served model in the Triton repository."""
 
+FRONT_DOOR_NAME = "recommend"
+"""Name of the model that takes and gives ids as strings."""
+
 FIRST_VERSION = 1
 """Version that an export fills; promotion makes later ones."""
 
 MODEL_FILE = "model.onnx"
 """The exported model, in an artefact and in the Triton repository."""
+
+PLAN_FILE = "model.plan"
+"""A TensorRT engine in the Triton repository."""
 
 WEIGHT_LIMIT = 64
 """Largest magnitude of an INT8 weight. CPUs without VNNI add pairs of products in int16, which +-127 saturates."""

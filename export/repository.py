@@ -1,11 +1,10 @@
-"""The Triton model repository: config.pbtxt rendered from the spec, the model and its vocabulary put in place."""
+"""The Triton model repository: models, vocabulary and configurations put in place."""
 
 import importlib.util
 import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
-
-from google.protobuf import text_format
-from tritonclient.grpc import model_config_pb2
+from typing import NamedTuple
 
 from distilrec import golden
 from distilrec.config import ExportConfig
@@ -13,38 +12,11 @@ from distilrec.data import vocabulary as vocabularies
 from distilrec.errors import RepositoryError
 from distilrec.files import replace_folder, write_text
 from distilrec.manifest import Manifest, verify_manifest
-from distilrec.specs import FIRST_VERSION, MODEL_NAME, Precision, RecommenderSpec, TensorSpec
-from export.storage import served_files
-
-_TRITON_DTYPES = {"int32": model_config_pb2.TYPE_INT32, "float32": model_config_pb2.TYPE_FP32}
-_HEADER = "# Rendered by `distilrec export` from the serving contract (distilrec/specs.py) and the settings; do not edit.\n"
-
-
-def render_config(spec: RecommenderSpec, vocabulary_sha256: str, config: ExportConfig, version: int = FIRST_VERSION) -> str:
-    """config.pbtxt for the CPU target: Python backend, ONNX Runtime, dynamic batching. The same arguments give the same text.
-
-    Args:
-        spec: sizes of the tensors.
-        vocabulary_sha256: of the items.
-        config: batch size and instances.
-        version: the one version that is served, so that a restart never tries another that happens to lie there.
-    """
-    model = model_config_pb2.ModelConfig(
-        name=MODEL_NAME,
-        backend="python",
-        max_batch_size=config.max_batch_size,
-        input=[_input(tensor) for tensor in spec.inputs],
-        output=[_output(tensor) for tensor in spec.outputs],
-        # No queue policy and no delay: either costs latency and neither gains throughput on a CPU.
-        dynamic_batching=model_config_pb2.ModelDynamicBatching(),
-        instance_group=[
-            model_config_pb2.ModelInstanceGroup(kind=model_config_pb2.ModelInstanceGroup.KIND_CPU, count=config.instances)
-        ],
-    )
-    model.version_policy.specific.versions.append(version)
-    model.parameters["item_count"].string_value = str(spec.item_count)
-    model.parameters["vocabulary_sha256"].string_value = vocabulary_sha256
-    return _HEADER + str(text_format.MessageToString(model))
+from distilrec.specs import FIRST_VERSION, FRONT_DOOR_NAME, MODEL_NAME, PLAN_FILE, Precision, RecommenderSpec
+from export.plan import manifest_path
+from export.storage import plan_path, served_files
+from export.triton_check import check_config
+from export.triton_config import render_front_door, render_student
 
 
 def artefact_spec(manifest: Manifest) -> RecommenderSpec:
@@ -53,55 +25,97 @@ def artefact_spec(manifest: Manifest) -> RecommenderSpec:
     return RecommenderSpec(item_count, sizes["history_length"], sizes["exclude_length"], min(sizes["top_k"], item_count))
 
 
-def write_version(artefact: Path, manifest: Manifest, folder: Path) -> None:
-    """Write all files of a version of the model into ``folder``, which is made anew."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    write_text(folder / "model.py", _model_source())
-    for path in served_files(artefact, Precision(manifest.metrics["precision"])):
-        shutil.copyfile(path, folder / path.name)
+def write_student(artefact: Path, manifest: Manifest, config: ExportConfig, folder: Path) -> None:
+    """Write all files of a version of the student into ``folder``, which is made anew.
+
+    Raises:
+        RepositoryError: the target needs an engine that the artefact does not have.
+    """
+    source = _model_source(MODEL_NAME)
+    if config.target == "tensorrt":
+        plan = _engine(artefact, manifest)
+        _make(folder, {PLAN_FILE: plan, f"{PLAN_FILE}.json": manifest_path(plan)})
+    else:
+        _make(folder, {path.name: path for path in served_files(artefact, Precision(manifest.metrics["precision"]))})
+    # For every target: others ignore it, and in a checkout this folder is where it comes from.
+    write_text(folder / "model.py", source)
     for name in (vocabularies.FILE_NAME, golden.FILE_NAME):
         shutil.copyfile(artefact / name, folder / name)
 
 
-def fill_repository(artefact: Path, config: ExportConfig) -> Path:
-    """Put an export stage's model into the repository as its first version, which is served; returns the model's folder.
+def write_front_door(artefact: Path, manifest: Manifest, config: ExportConfig, folder: Path) -> None:
+    """Write all files of a version of the front door into ``folder``, which is made anew."""
+    served = served_files(artefact, Precision(manifest.metrics["precision"])) if config.target == "python" else []
+    source = _model_source(FRONT_DOOR_NAME)
+    _make(folder, {path.name: path for path in (*served, artefact / vocabularies.FILE_NAME)})
+    write_text(folder / "model.py", source)
 
-    The version's folder is written beside and renamed; config.pbtxt comes last.
+
+class ServedModel(NamedTuple):
+    """A model of the repository: how its version folder and its configuration come about."""
+
+    name: str
+    write: Callable[[Path, Manifest, ExportConfig, Path], None]
+    render: Callable[[RecommenderSpec, str, ExportConfig, int], str]
+
+
+MODELS = (
+    ServedModel(MODEL_NAME, write_student, render_student),
+    ServedModel(FRONT_DOOR_NAME, write_front_door, render_front_door),
+)
+"""Models that are filled, promoted and served together, with the same version number."""
+
+
+def fill_repository(artefact: Path, config: ExportConfig) -> None:
+    """Put an export stage's models into the repository as their first version, which is served.
+
+    Each version's folder is written beside and renamed; config.pbtxt comes last.
 
     Raises:
         ManifestError: the artefact is not what its manifest says.
         RepositoryError: the repository cannot be written.
     """
     manifest = verify_manifest(artefact)
-    folder = config.repository / MODEL_NAME
-    version = folder / str(FIRST_VERSION)
-    beside = folder / f"{version.name}.partial"  # Triton reads folders with a number for a name only
-    text = render_config(artefact_spec(manifest), manifest.metrics["vocabulary_sha256"], config)
     try:
-        write_version(artefact, manifest, beside)
-        # As one: a model with the weights of another would answer nonsense without a word.
-        replace_folder(beside, version)
-        write_text(folder / "config.pbtxt", text)
+        for model in MODELS:
+            folder = config.repository / model.name
+            version = folder / str(FIRST_VERSION)
+            beside = folder / f"{version.name}.partial"  # Triton reads folders with a number for a name only
+            model.write(artefact, manifest, config, beside)
+            # As one: a model with the weights of another would answer nonsense without a word.
+            replace_folder(beside, version)
+            text = model.render(artefact_spec(manifest), manifest.metrics["vocabulary_sha256"], config, FIRST_VERSION)
+            write_text(folder / "config.pbtxt", text)
+        check_config(config.repository / MODEL_NAME / "config.pbtxt", config.repository / MODEL_NAME / str(FIRST_VERSION))
     except OSError as error:
         raise RepositoryError(f"{config.repository}: cannot be written: {error}") from error
-    return folder
 
 
-def _model_source() -> str:
+def _engine(artefact: Path, manifest: Manifest) -> Path:
+    """The engine that Triton's TensorRT backend can run: TensorRT for RTX has none there."""
+    plan = plan_path(artefact, "tensorrt", Precision(manifest.metrics["precision"]))
+    if not plan.is_file():
+        raise RepositoryError(
+            f"{artefact}: found no {plan.relative_to(artefact)}, expected an engine for the target tensorrt. Build it on the GPU"
+            " that serves, with the TensorRT of its container: set export.engines to tensorrt and run distilrec export"
+        )
+    return plan
+
+
+def _make(folder: Path, files: Mapping[str, Path]) -> None:
+    """A new folder with copies of files, by their names there."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for name, path in files.items():
+        shutil.copyfile(path, folder / name)
+
+
+def _model_source(model: str) -> str:
     """The served model.py, as it stands in ``triton_repo/``."""
     # A namespace package: with an __init__.py, Triton would take its __pycache__ for a model.
     package = importlib.util.find_spec("triton_repo")
     for folder in package.submodule_search_locations or () if package else ():
-        path = Path(folder) / MODEL_NAME / str(FIRST_VERSION) / "model.py"
+        path = Path(folder) / model / str(FIRST_VERSION) / "model.py"
         if path.is_file():
             return path.read_text(encoding="utf-8")
-    raise RepositoryError("found no triton_repo/student/1/model.py in the installed package; install distilrec again")
-
-
-def _input(tensor: TensorSpec) -> model_config_pb2.ModelInput:
-    return model_config_pb2.ModelInput(name=tensor.name, data_type=_TRITON_DTYPES[tensor.dtype], dims=tensor.shape)
-
-
-def _output(tensor: TensorSpec) -> model_config_pb2.ModelOutput:
-    return model_config_pb2.ModelOutput(name=tensor.name, data_type=_TRITON_DTYPES[tensor.dtype], dims=tensor.shape)
+    raise RepositoryError(f"found no triton_repo/{model}/1/model.py in the installed package; install distilrec again")

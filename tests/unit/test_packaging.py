@@ -27,7 +27,12 @@ def test_wheel_holds_the_packages_and_their_data(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     packages = {name.split("/")[0] for name in names if ".dist-info" not in name}
     assert packages == {"clients", "distill", "distilrec", "export", "triton_repo"}
-    assert {"distilrec/py.typed", "distilrec/presets/ml-100k.toml", "triton_repo/student/1/model.py"} <= set(names)
+    assert {
+        "distilrec/py.typed",
+        "distilrec/presets/ml-100k.toml",
+        "triton_repo/student/1/model.py",
+        "triton_repo/recommend/1/model.py",
+    } <= set(names)
 
 
 def test_plain_install_is_light_and_says_what_is_missing(wheel, tmp_path):

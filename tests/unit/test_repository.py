@@ -8,10 +8,11 @@ from distilrec.config import ExportConfig, load_config
 from distilrec.data import stage as data_stage
 from distilrec.errors import ManifestError, RepositoryError
 from distilrec.specs import RecommenderSpec
-from export.repository import fill_repository, render_config
+from export.repository import MODELS, fill_repository
 from export.stage import recommender_spec
+from export.triton_config import render_front_door, render_student
 
-COMMITTED = Path(__file__).parents[2] / "triton_repo" / "student"
+COMMITTED = Path(__file__).parents[2] / "triton_repo"
 SPEC = RecommenderSpec(10, 4, 3, 5)
 
 
@@ -19,12 +20,17 @@ def test_committed_config_is_what_the_default_preset_renders(tmp_path):
     config = load_config("ml-100k")
     data_stage.run(config, {}, tmp_path / "data")
     _, vocabulary = data_stage.load(tmp_path / "data")
-    rendered = render_config(recommender_spec(config, len(vocabulary)), vocabulary.sha256, config.export)
-    assert (COMMITTED / "config.pbtxt").read_text() == rendered
+    for model in MODELS:
+        rendered = model.render(recommender_spec(config, len(vocabulary)), vocabulary.sha256, config.export, 1)
+        assert (COMMITTED / model.name / "config.pbtxt").read_text() == rendered
+
+
+def files(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
 def test_config_says_what_the_spec_says():
-    text = render_config(SPEC, "abc", ExportConfig(max_batch_size=7, instances=3))
+    text = render_student(SPEC, "abc", ExportConfig(max_batch_size=7, instances=3))
     model = text_format.Parse(text, model_config_pb2.ModelConfig())
     tensors = {t.name: (model_config_pb2.DataType.Name(t.data_type), list(t.dims)) for t in (*model.input, *model.output)}
     assert tensors == {
@@ -43,20 +49,26 @@ def test_config_says_what_the_spec_says():
 
 
 def test_rendering_is_deterministic():
-    assert render_config(SPEC, "abc", ExportConfig()) == render_config(SPEC, "abc", ExportConfig())
+    assert render_student(SPEC, "abc", ExportConfig()) == render_student(SPEC, "abc", ExportConfig())
 
 
 def test_filled_repository_is_complete_and_serves_the_committed_model(shop_run, tmp_path):
     config = ExportConfig(repository=tmp_path / "repo", exclude_length=16, top_k=20)
-    folder = fill_repository(shop_run / "export", config)
-    assert sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()) == [
-        "1/golden.npz",
-        "1/model.onnx",
-        "1/model.py",
-        "1/vocabulary.json",
-        "config.pbtxt",
+    fill_repository(shop_run / "export", config)
+    assert files(config.repository) == [
+        "recommend/1/model.onnx",
+        "recommend/1/model.py",
+        "recommend/1/vocabulary.json",
+        "recommend/config.pbtxt",
+        "student/1/golden.npz",
+        "student/1/model.onnx",
+        "student/1/model.py",
+        "student/1/vocabulary.json",
+        "student/config.pbtxt",
     ]
-    assert (folder / "1" / "model.py").read_text() == (COMMITTED / "1" / "model.py").read_text()
+    for model in MODELS:
+        source = Path(model.name) / "1" / "model.py"
+        assert (config.repository / source).read_text() == (COMMITTED / source).read_text()
 
 
 def test_damaged_artefact_is_refused_and_the_repository_untouched(shop_run, tmp_path):
@@ -75,3 +87,50 @@ def test_repository_that_cannot_be_written(shop_run, tmp_path):
     (tmp_path / "repo").write_text("a file")
     with pytest.raises(RepositoryError, match="cannot be written"):
         fill_repository(shop_run / "export", ExportConfig(repository=tmp_path / "repo"))
+
+
+def parsed(text):
+    return text_format.Parse(text, model_config_pb2.ModelConfig())
+
+
+def test_target_onnxruntime_leaves_the_graph_to_tritons_own_backend(shop_run, tmp_path):
+    config = ExportConfig(target="onnxruntime", repository=tmp_path / "repo")
+    fill_repository(shop_run / "export", config)
+    assert "student/1/model.onnx" in files(config.repository)
+    assert "recommend/1/model.onnx" not in files(config.repository)
+    student, front_door = (parsed((config.repository / name / "config.pbtxt").read_text()) for name in ("student", "recommend"))
+    assert (student.backend, student.default_model_filename) == ("onnxruntime", "model.onnx")
+    assert student.instance_group[0].kind == model_config_pb2.ModelInstanceGroup.KIND_CPU
+    assert front_door.parameters["upstream"].string_value == "student"
+
+
+@pytest.mark.parametrize(("accelerator", "names"), [("cuda", []), ("tensorrt", ["tensorrt"])])
+def test_accelerators_of_onnxruntime_are_on_the_gpu(accelerator, names):
+    model = parsed(render_student(SPEC, "abc", ExportConfig(target="onnxruntime", accelerator=accelerator)))
+    assert [a.name for a in model.optimization.execution_accelerators.gpu_execution_accelerator] == names
+    assert model.instance_group[0].kind == model_config_pb2.ModelInstanceGroup.KIND_GPU
+
+
+def test_target_tensorrt_has_graphs_and_pinned_memory():
+    model = parsed(render_student(SPEC, "abc", ExportConfig(target="tensorrt")))
+    assert (model.platform, model.default_model_filename) == ("tensorrt_plan", "model.plan")
+    assert model.optimization.cuda.graphs
+    assert model.optimization.cuda.output_copy_stream
+    assert model.optimization.input_pinned_memory.enable
+    assert model.optimization.output_pinned_memory.enable
+    assert parsed(render_front_door(SPEC, "abc", ExportConfig(target="tensorrt"))).backend == "python"
+
+
+def test_target_tensorrt_without_an_engine_is_refused_and_nothing_is_left(shop_run, tmp_path):
+    with pytest.raises(RepositoryError, match=r"found no engines/tensorrt/fp32\.plan.*export\.engines"):
+        fill_repository(shop_run / "export", ExportConfig(target="tensorrt", repository=tmp_path / "repo"))
+    assert files(tmp_path) == []
+
+
+def test_instances_are_the_cores_found_unless_they_are_set():
+    import os
+
+    model = parsed(text := render_student(SPEC, "abc", ExportConfig()))
+    assert model.instance_group[0].count == len(os.sched_getaffinity(0))
+    assert "one for each core found" in text
+    assert "3 instance(s), as the settings say" in render_student(SPEC, "abc", ExportConfig(instances=3))

@@ -1,0 +1,157 @@
+"""The front door: string ids in and out, for curl and every language.
+
+One model rather than an ensemble: ids are looked up, the graph runs and ids are written in one process, so a request crosses no
+process twice. Needs numpy and onnxruntime only; where the student is served by another backend (parameter ``upstream``), it is
+asked instead. Every request is judged by itself: a bad one gets its own error and does not touch the others in its batch.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+PADDING = 0
+MASKED = -1e38
+
+
+class BadRequest(ValueError):
+    """A request that cannot be answered; the message says why."""
+
+
+class TritonPythonModel:
+    """One instance of the model; Triton starts as many as config.pbtxt says."""
+
+    def initialize(self, args):
+        """Load vocabulary and graph, and refuse a vocabulary that is not the one config.pbtxt states."""
+        config = json.loads(args["model_config"])
+        parameters = {name: value["string_value"] for name, value in config["parameters"].items()}
+        self.history_length, self.exclude_length, self.top_k = (
+            int(parameters[name]) for name in ("history_length", "exclude_length", "top_k")
+        )
+        folder = Path(args["model_repository"]) / args["model_version"]
+        vocabulary = json.loads((folder / "vocabulary.json").read_text(encoding="utf-8"))
+        if vocabulary["sha256"] != parameters["vocabulary_sha256"]:
+            raise pb_utils.TritonModelException(
+                f"{folder} holds vocabulary {vocabulary['sha256']}, config.pbtxt states {parameters['vocabulary_sha256']}."
+                " Fill the repository again: distilrec export"
+            )
+        ids = [item_id.encode() for item_id in vocabulary["item_ids"]]
+        self.ids = np.array([b"", *ids], np.object_)
+        self.index_of = {item_id: index for index, item_id in enumerate(ids, start=1)}
+        self.infer = self._upstream(parameters["upstream"]) if "upstream" in parameters else self._local(folder, parameters)
+
+    def execute(self, requests):
+        """Answer all requests: the good ones as one batch, each bad one with its own error."""
+        answers = [None] * len(requests)
+        encoded = []
+        for place, request in enumerate(requests):
+            try:
+                encoded.append((place, *self._encode(request)))
+            except BadRequest as error:
+                answers[place] = _error(str(error), pb_utils.TritonError.INVALID_ARG)
+        if encoded:
+            try:
+                items, scores = self.infer(*(np.concatenate([entry[i] for entry in encoded]) for i in (1, 2)))
+            except Exception as error:  # whatever it was, these requests get an answer
+                for place, *_ in encoded:
+                    answers[place] = _error(str(error), pb_utils.TritonError.INTERNAL)
+                return answers
+            begin = 0
+            for place, history, _, k, unknown in encoded:
+                rows = slice(begin, begin + len(history))
+                begin = rows.stop
+                answers[place] = self._decode(items[rows, :k], scores[rows, :k], unknown)
+        return answers
+
+    def _encode(self, request):
+        """int32 [rows, L], int32 [rows, E], k, and the unknown ids of each row."""
+        histories = _ids(request, "history")
+        excludes = _ids(request, "exclude", default=histories[:, :0])
+        if len(excludes) != len(histories):
+            raise BadRequest(f"exclude: found {len(excludes)} rows, expected {len(histories)} as in history")
+        k = self._k(request)
+        history = np.full((len(histories), self.history_length), PADDING, np.int32)
+        exclude = np.full((len(histories), self.exclude_length), PADDING, np.int32)
+        unknown = []
+        for row, (seen_ids, banned_ids) in enumerate(zip(histories, excludes, strict=True)):
+            seen, not_seen = self._known(seen_ids)
+            banned, not_banned = self._known(banned_ids)
+            if len(set(banned)) > self.exclude_length:
+                raise BadRequest(f"exclude: found {len(set(banned))} ids, expected at most {self.exclude_length}")
+            # Of a long history the newest items are read; older ones are not recommended either, as far as they fit.
+            newest, older = seen[-self.history_length :], seen[: -self.history_length]
+            banned = list(dict.fromkeys([*banned, *reversed(older)]))[: self.exclude_length]
+            history[row, self.history_length - len(newest) :] = newest
+            exclude[row, : len(banned)] = banned
+            unknown.append(not_seen + not_banned)
+        return history, exclude, k, unknown
+
+    def _k(self, request):
+        tensor = pb_utils.get_input_tensor_by_name(request, "k")
+        if tensor is None:
+            return min(10, self.top_k)
+        values = np.unique(tensor.as_numpy())
+        if len(values) != 1 or not 1 <= values[0] <= self.top_k:
+            raise BadRequest(f"k: found {', '.join(map(str, values))}, expected one number of 1 to {self.top_k}")
+        return int(values[0])
+
+    def _known(self, ids):
+        """Indices of known ids, and the ids that are not known; empty strings are padding."""
+        known, unknown = [], []
+        for item_id in ids:
+            index = self.index_of.get(item_id)
+            if index is not None:
+                known.append(index)
+            elif item_id:
+                unknown.append(item_id)
+        return known, unknown
+
+    def _decode(self, items, scores, unknown):
+        items = np.where(scores > MASKED, items, PADDING)
+        width = max(map(len, unknown))
+        padded = [row + [b""] * (width - len(row)) for row in unknown]
+        return pb_utils.InferenceResponse(
+            [
+                pb_utils.Tensor("item_ids", self.ids[items]),
+                pb_utils.Tensor("scores", np.where(items == PADDING, np.float32(0), scores)),
+                pb_utils.Tensor("unknown_ids", np.array(padded, np.object_).reshape(len(unknown), width)),
+            ]
+        )
+
+    def _local(self, folder, parameters):
+        """The graph in ONNX Runtime, in this process."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
+        found = session.get_modelmeta().custom_metadata_map.get("vocabulary_sha256")
+        if found != parameters["vocabulary_sha256"]:
+            raise pb_utils.TritonModelException(f"{folder}/model.onnx was made for vocabulary {found}. Fill the repository again")
+        return lambda history, exclude: session.run(["items", "scores"], {"history": history, "exclude": exclude})
+
+    def _upstream(self, model):
+        """The student on another backend, asked inside the server."""
+
+        def infer(history, exclude):
+            tensors = [pb_utils.Tensor("history", history), pb_utils.Tensor("exclude", exclude)]
+            response = pb_utils.InferenceRequest(
+                model_name=model, requested_output_names=["items", "scores"], inputs=tensors
+            ).exec()
+            if response.has_error():
+                raise RuntimeError(response.error().message())
+            return [pb_utils.get_output_tensor_by_name(response, name).as_numpy() for name in ("items", "scores")]
+
+        return infer
+
+
+def _ids(request, name, default=None):
+    """Ids of a tensor, bytes [rows, n]."""
+    tensor = pb_utils.get_input_tensor_by_name(request, name)
+    return default if tensor is None else tensor.as_numpy()
+
+
+def _error(message, code):
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, code))
