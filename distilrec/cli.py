@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from distilrec import __version__
-from distilrec.config import Config, load_config, preset_names
+from distilrec.config import Config, load_config, preset_names, with_export_settings
 from distilrec.errors import DataWarning, DistilRecError
 from distilrec.pipeline import STAGES, fill_repository, run_all, run_dir, run_stage
 
@@ -123,16 +123,23 @@ def student(
 
 
 @app.command()
-def export(preset: Preset = _DEFAULT_PRESET) -> None:
+def export(
+    preset: Preset = _DEFAULT_PRESET,
+    target: Annotated[str | None, typer.Option(help="What serves the student: python, onnxruntime or tensorrt.")] = None,
+    instances: Annotated[int | None, typer.Option(help="Instances of each model on a CPU.")] = None,
+    with_benchmarks: Annotated[bool, typer.Option("--with-benchmarks", help="Also serve the teacher and an idle model.")] = False,
+) -> None:
     """Export to ONNX in FP32, FP16 and INT8, choose one, and fill the Triton repository.
 
     The export counts only after it has answered as the PyTorch model does. INT8 or FP16 is served only where it is faster on this
     machine and keeps the ranking; report.json holds what was measured.
 
-    Example: distilrec export --preset ml-100k
+    Example: distilrec export --preset ml-100k --target python
     """
-    config = _run_one(preset, "export")
-    fill_repository(config)
+    config = with_export_settings(load_config(preset), {"target": target, "instances": instances})
+    run_stage(config, "export")
+    _say_where(config, "export")
+    fill_repository(config, with_benchmarks=with_benchmarks)
     print(f"serve it: distilrec serve --repository {config.export.repository}")
 
 

@@ -251,6 +251,19 @@ def load_config(preset: str) -> Config:
     return parse_config(path.read_text(encoding="utf-8"), where=str(path), folder=path.parent)
 
 
+def with_export_settings(config: Config, settings: dict[str, Any]) -> Config:
+    """The same settings with some of section ``export`` replaced; None leaves one as it is.
+
+    Raises:
+        ConfigError: a value that cannot be used.
+    """
+    given = {name: value for name, value in settings.items() if value is not None}
+    try:
+        return config.model_copy(update={"export": ExportConfig.model_validate(config.export.model_dump() | given)})
+    except ValidationError as error:
+        raise ConfigError("options: " + "; ".join(_fault(e).strip() for e in error.errors())) from None
+
+
 def parse_config(text: str, *, where: str, folder: Path) -> Config:
     """Settings from TOML text; ``where`` names it in errors, ``folder`` is what relative data paths are relative to."""
     try:

@@ -91,10 +91,20 @@ def _serves_int8(manifest: Manifest) -> bool:
     return bool(manifest.metrics["precision"] == Precision.INT8.value)
 
 
-def fill_repository(config: Config) -> Path:
-    """Put the artefact to serve into the Triton repository; returns the artefact."""
+def fill_repository(config: Config, *, with_benchmarks: bool = False) -> Path:
+    """Put the artefact to serve into the Triton repository; returns the artefact.
+
+    Args:
+        config: of the run.
+        with_benchmarks: also the teacher, and a model that does no work, to compare with.
+    """
     from export import repository
 
     artefact = served_artefact(config)
     repository.fill_repository(artefact, config.export)
+    if with_benchmarks:
+        from distill.teacher_stage import load_teacher
+
+        item_count = read_manifest(artefact).metrics["item_count"]
+        repository.fill_benchmark_models(load_teacher(config, run_dir(config) / "teacher", item_count), artefact, config.export)
     return artefact

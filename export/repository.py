@@ -6,17 +6,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from distill.encoders import Encoder, Recommender
 from distilrec import golden
 from distilrec.config import ExportConfig
 from distilrec.data import vocabulary as vocabularies
 from distilrec.errors import RepositoryError
 from distilrec.files import replace_folder, write_text
 from distilrec.manifest import Manifest, verify_manifest
-from distilrec.specs import FIRST_VERSION, FRONT_DOOR_NAME, MODEL_NAME, PLAN_FILE, Precision, RecommenderSpec
+from distilrec.specs import FIRST_VERSION, FRONT_DOOR_NAME, MODEL_FILE, MODEL_NAME, PLAN_FILE, Precision, RecommenderSpec
+from export.onnx import export_onnx
 from export.plan import manifest_path
 from export.storage import plan_path, served_files
 from export.triton_check import check_config
-from export.triton_config import render_front_door, render_student
+from export.triton_config import HEADER, render_front_door, render_recommender, render_student
 
 
 def artefact_spec(manifest: Manifest) -> RecommenderSpec:
@@ -51,6 +53,10 @@ def write_front_door(artefact: Path, manifest: Manifest, config: ExportConfig, f
     write_text(folder / "model.py", source)
 
 
+IDENTITY_NAME = "identity"
+TEACHER_NAME = "teacher"
+
+
 class ServedModel(NamedTuple):
     """A model of the repository: how its version folder and its configuration come about."""
 
@@ -77,6 +83,7 @@ def fill_repository(artefact: Path, config: ExportConfig) -> None:
     """
     manifest = verify_manifest(artefact)
     try:
+        _remove_benchmark_models(config.repository)
         for model in MODELS:
             folder = config.repository / model.name
             version = folder / str(FIRST_VERSION)
@@ -89,6 +96,14 @@ def fill_repository(artefact: Path, config: ExportConfig) -> None:
         check_config(config.repository / MODEL_NAME / "config.pbtxt", config.repository / MODEL_NAME / str(FIRST_VERSION))
     except OSError as error:
         raise RepositoryError(f"{config.repository}: cannot be written: {error}") from error
+
+
+def _remove_benchmark_models(repository: Path) -> None:
+    """They are of the last artefact; a model of that name that is not ours stays."""
+    for name in (IDENTITY_NAME, TEACHER_NAME):
+        config = repository / name / "config.pbtxt"
+        if config.is_file() and config.read_text(encoding="utf-8").startswith(HEADER):
+            shutil.rmtree(repository / name)
 
 
 def _engine(artefact: Path, manifest: Manifest) -> Path:
@@ -108,6 +123,30 @@ def _make(folder: Path, files: Mapping[str, Path]) -> None:
     folder.mkdir(parents=True)
     for name, path in files.items():
         shutil.copyfile(path, folder / name)
+
+
+def fill_benchmark_models(teacher: Encoder, artefact: Path, config: ExportConfig) -> None:
+    """Put two more models into the repository, for benchmarks: the teacher, and one with the same tensors that does no work.
+
+    Args:
+        teacher: trained, in evaluation mode.
+        artefact: the student's, whose sizes and vocabulary are the teacher's, too.
+        config: of the repository; these models are always served by the Python backend.
+
+    Raises:
+        ManifestError: the artefact is not what its manifest says.
+    """
+    manifest = verify_manifest(artefact)
+    spec, sha256 = artefact_spec(manifest), manifest.metrics["vocabulary_sha256"]
+    on_cpu = config.model_copy(update={"target": "python"})
+    identity = (Path(__file__).parent / IDENTITY_NAME / "model.py").read_text(encoding="utf-8")
+    for name, source in ((IDENTITY_NAME, identity), (TEACHER_NAME, _model_source(MODEL_NAME))):
+        folder = config.repository / name
+        _make(folder / str(FIRST_VERSION), {})
+        write_text(folder / str(FIRST_VERSION) / "model.py", source)
+        if name == TEACHER_NAME:
+            export_onnx(Recommender(teacher, spec).eval(), folder / str(FIRST_VERSION) / MODEL_FILE, {"vocabulary_sha256": sha256})
+        write_text(folder / "config.pbtxt", render_recommender(name, spec, sha256, on_cpu, FIRST_VERSION))
 
 
 def _model_source(model: str) -> str:

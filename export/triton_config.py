@@ -10,7 +10,7 @@ from distilrec.specs import FIRST_VERSION, FRONT_DOOR_NAME, MODEL_FILE, MODEL_NA
 
 TRITON_DTYPES = {"int32": model_config_pb2.TYPE_INT32, "float32": model_config_pb2.TYPE_FP32}
 
-_HEADER = "# Rendered by `distilrec export` from the serving contract (distilrec/specs.py) and the settings; do not edit.\n"
+HEADER = "# Rendered by `distilrec export` from the serving contract (distilrec/specs.py) and the settings; do not edit.\n"
 _GROUP = model_config_pb2.ModelInstanceGroup
 
 
@@ -23,7 +23,12 @@ def render_student(spec: RecommenderSpec, vocabulary_sha256: str, config: Export
         config: target, batch size and instances.
         version: the one version that is served, so that a restart never tries another that happens to lie there.
     """
-    model, comment = _model(MODEL_NAME, config, version, python=config.target == "python")
+    return render_recommender(MODEL_NAME, spec, vocabulary_sha256, config, version)
+
+
+def render_recommender(name: str, spec: RecommenderSpec, vocabulary_sha256: str, config: ExportConfig, version: int) -> str:
+    """Any model behind the serving contract. Arguments as above."""
+    model, comment = _model(name, config, version, python=config.target == "python")
     model.input.extend(model_config_pb2.ModelInput(**_tensor(tensor)) for tensor in spec.inputs)
     model.output.extend(model_config_pb2.ModelOutput(**_tensor(tensor)) for tensor in spec.outputs)
     return _render(model, comment, {"item_count": str(spec.item_count), "vocabulary_sha256": vocabulary_sha256})
@@ -90,7 +95,7 @@ def _on_gpu(model: model_config_pb2.ModelConfig) -> str:
 def _render(model: model_config_pb2.ModelConfig, comment: str, parameters: dict[str, str]) -> str:
     for name, value in parameters.items():
         model.parameters[name].string_value = value
-    return f"{_HEADER}# {comment}\n{text_format.MessageToString(model)}"
+    return f"{HEADER}# {comment}\n{text_format.MessageToString(model)}"
 
 
 def _tensor(tensor: TensorSpec) -> dict[str, object]:

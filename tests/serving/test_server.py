@@ -19,6 +19,7 @@ from clients.errors import ModelNotFound, VocabularyMismatch
 from clients.grpc_model import GrpcModel
 from distill.runner import TorchRunner
 from distill.student_stage import load_student
+from distill.teacher_stage import load_teacher
 from distilrec.data import stage as data_stage
 from distilrec.data.dataset import held_out
 from distilrec.data.vocabulary import Vocabulary
@@ -30,7 +31,7 @@ from distilrec.serving.server import Ports, TritonServer, free_ports
 from distilrec.specs import Precision
 from export.onnx_runner import OnnxRunner
 from export.parity import SCORE_TOLERANCE, check_parity, compare, edge_requests
-from export.repository import fill_repository
+from export.repository import fill_benchmark_models, fill_repository
 from export.stage import recommender_spec
 from export.storage import model_path
 from export.verification import BATCH_TOLERANCE, agreement, check_contract
@@ -268,3 +269,20 @@ def test_contract_is_kept_by_every_runner(runners, name, shop, shop_config):
     found = recommend_all(runners[name], users, 60, str(name))
     least = {Precision.FP16: 0.99, Precision.INT8: 0.9}.get(name, 0.9999)
     assert agreement(expected, found, users).overlap_at_10 >= least
+
+
+def test_teacher_and_idle_model_are_served_for_benchmarks(shop_run, shop_config, shop, tmp_path):
+    config = shop_config.export.model_copy(update={"repository": tmp_path / "repo"})
+    teacher = load_teacher(shop_config, shop_run / "teacher", len(shop[1]))
+    fill_repository(shop_run / "export", config)
+    fill_benchmark_models(teacher, shop_run / "export", config)
+    spec = recommender_spec(shop_config, len(shop[1]))
+    users = held_out(shop[0], "test", spec, max_users=40)
+    with TritonServer(config.repository, free_ports(), tmp_path / "log") as server:
+        with GrpcModel(server.url, "teacher") as served:
+            found = served.recommend(users.history, users.exclude)
+        with GrpcModel(server.url, "identity") as idle:
+            items, _ = idle.recommend(users.history, users.exclude)
+    assert compare(TorchRunner(teacher, spec).recommend(users.history, users.exclude), found).misplaced == 0
+    assert items.shape == (40, 20)
+    assert not items.any()

@@ -4,11 +4,14 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
+from distill.teacher_stage import load_teacher
 from distilrec.config import ExportConfig, load_config
 from distilrec.data import stage as data_stage
 from distilrec.errors import ManifestError, RepositoryError
+from distilrec.manifest import read_manifest
 from distilrec.specs import RecommenderSpec
-from export.repository import MODELS, fill_repository
+from export.onnx_runner import OnnxRunner
+from export.repository import MODELS, artefact_spec, fill_benchmark_models, fill_repository
 from export.stage import recommender_spec
 from export.triton_config import render_front_door, render_student
 
@@ -134,3 +137,16 @@ def test_instances_are_the_cores_found_unless_they_are_set():
     assert model.instance_group[0].count == len(os.sched_getaffinity(0))
     assert "one for each core found" in text
     assert "3 instance(s), as the settings say" in render_student(SPEC, "abc", ExportConfig(instances=3))
+
+
+def test_benchmark_models_are_of_this_artefact_or_gone(shop_run, shop_config, tmp_path):
+    config = shop_config.export.model_copy(update={"repository": tmp_path / "repo"})
+    fill_repository(shop_run / "export", config)
+    fill_benchmark_models(load_teacher(shop_config, shop_run / "teacher", 90), shop_run / "export", config)
+    spec = artefact_spec(read_manifest(shop_run / "export"))
+    assert OnnxRunner(tmp_path / "repo" / "teacher" / "1" / "model.onnx", spec)
+    assert "identity/1/model.py" in files(config.repository)
+    (tmp_path / "repo" / "identity" / "config.pbtxt").write_text('name: "identity"\nbackend: "of somebody else"\n')
+    fill_repository(shop_run / "export", config)
+    assert not (tmp_path / "repo" / "teacher").exists()
+    assert (tmp_path / "repo" / "identity").exists()
