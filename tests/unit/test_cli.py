@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from distilrec import cli_serving
 from distilrec.cli import app
 
 COMMANDS = [
@@ -28,7 +29,8 @@ def distilrec(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedP
 
 
 def test_commands_are_those_tested_here():
-    assert sorted(command.name or command.callback.__name__ for command in app.registered_commands) == sorted(COMMANDS)
+    commands = [*app.registered_commands, *cli_serving.app.registered_commands]
+    assert sorted(command.name or command.callback.__name__ for command in commands) == sorted(COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,0 +1,16 @@
+"""Options that several commands have."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from distilrec.config import preset_names
+
+DEFAULT_PRESET = "ml-100k"
+DEFAULT_URL = "127.0.0.1:8001"
+DEFAULT_REPOSITORY = Path("triton_repo")
+
+Preset = Annotated[str, typer.Option(help=f"Preset ({', '.join(preset_names())}) or path of a TOML file.")]
+Repository = Annotated[Path, typer.Option(help="Triton model repository.")]
+Url = Annotated[str, typer.Option(help="Host and port of Triton's gRPC endpoint.")]
