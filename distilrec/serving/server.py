@@ -1,38 +1,35 @@
 """A tritonserver process: started on checked ports, waited for, stopped by its pid."""
 
 import contextlib
+import logging
 import shutil
 import signal
-import socket
 import subprocess
 import sys
+import threading
 import time
-from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import IO, Self
 
-from tritonclient import grpc
-from tritonclient.utils import InferenceServerException
-
 from distilrec.errors import ServerError
 from distilrec.serving import wheel
+from distilrec.serving.environment import ANYWHERE, LOOPBACK, Ports, check_ports, free_ports, region_prefix, remove_leftovers
+from distilrec.serving.loopback import call
+from distilrec.serving.processes import living
+from distilrec.serving.security import ControlSecret, TlsConfig, hide_from_process_list
 from distilrec.specs import MODEL_FILE, MODEL_NAME
 from distilrec.versions import version_folder
 
-LOOPBACK = "127.0.0.1"
+logger = logging.getLogger(__name__)
+
+__all__ = ["LOOPBACK", "Ports", "TritonServer", "check_ports", "check_repository", "find_tritonserver", "free_ports"]
+
 _START_TIMEOUT_S = 60
 _STOP_TIMEOUT_S = 30
+_RESTART_DRAIN_S = 5
 _POLL_S = 0.1
 _STDERR = 2
-
-
-@dataclass(frozen=True)
-class Ports:
-    """TCP ports on loopback."""
-
-    grpc: int = 8001
-    http: int = 8000
-    metrics: int = 8002
 
 
 def find_tritonserver() -> list[str]:
@@ -49,50 +46,53 @@ def find_tritonserver() -> list[str]:
     return [sys.executable, "-m", "distilrec.serving.wheel"]
 
 
-def free_ports() -> Ports:
-    """Three ports that nobody listens on now."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(3)]
-        for entry in sockets:
-            entry.bind((LOOPBACK, 0))
-        return Ports(*(entry.getsockname()[1] for entry in sockets))
-
-
 class TritonServer:
     """A running tritonserver; a context manager that stops it.
 
+    HTTP and metrics listen on loopback always: large bodies can crash this server. Our own probes ask over that loopback HTTP, so
+    they need no client certificate under mutual TLS. Nobody may load models, register shared memory or change tracing and logging
+    without the secret.
+
     Args:
         repository: the model repository.
-        ports: where to listen, on loopback only.
+        ports: where to listen.
         log: file for the server's output; None lets it go to stderr.
+        secret: lets those who know it load and unload models (``distilrec.serving.security``); None lets nobody.
+        tls: certificates of the gRPC endpoint; None speaks plain text.
+        grpc_address: where gRPC listens; 0.0.0.0 is everywhere.
 
     Raises:
-        ServerError: a port is taken, the repository has no model, or the server does not get ready.
+        ServerError: a port is taken, the repository has no model, a TLS file cannot be used, or the server does not get ready.
     """
 
-    def __init__(self, repository: Path, ports: Ports, log: Path | None = None) -> None:
+    def __init__(
+        self,
+        repository: Path,
+        ports: Ports,
+        log: Path | None = None,
+        *,
+        secret: ControlSecret | None = None,
+        tls: TlsConfig | None = None,
+        grpc_address: str = LOOPBACK,
+    ) -> None:
+        if tls is not None:
+            tls.check()
         check_repository(repository)
-        check_ports(ports)
-        self.ports = ports
-        self.log = log
-        self.url = f"{LOOPBACK}:{ports.grpc}"
-        options = {
-            "--model-repository": str(repository),
-            "--grpc-address": LOOPBACK,
-            "--grpc-port": str(ports.grpc),
-            "--http-address": LOOPBACK,
-            "--http-port": str(ports.http),
-            "--metrics-address": LOOPBACK,
-            "--metrics-port": str(ports.metrics),
-            "--exit-timeout-secs": str(_STOP_TIMEOUT_S),
-            "--log-info": "false",
-        }
-        command = find_tritonserver() + [f"{name}={value}" for name, value in options.items()]
-        command.append("--disable-auto-complete-config")
+        check_ports(ports, grpc_address)
+        remove_leftovers()
+        self.repository, self.ports, self.log, self.secret, self.tls = repository, ports, log, secret, tls
+        self.url = f"{LOOPBACK if grpc_address == ANYWHERE else grpc_address}:{ports.grpc}"
+        self.http_url = f"http://{LOOPBACK}:{ports.http}"
+        # Without a client certificate there is no gRPC under mutual TLS; the secret opens HTTP as well.
+        self.control_url = self.http_url if tls else self.url
+        self._restricted = secret or ControlSecret()
+        self._command = find_tritonserver() + self._options(grpc_address)
+        self._lock = threading.RLock()
+        self._stopping = False
+        self._abandoned: set[int] = set()
+        self._cut_short = False
         self._output: IO[bytes] | None = log.open("wb") if log else None
-        # A session of its own: Ctrl-C in the terminal reaches us alone, and we end the server in order.
-        output = self._output or _STDERR
-        self._process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+        self._process = self._spawn()
         try:
             self._wait_until_ready()
         except BaseException:
@@ -104,22 +104,53 @@ class TritonServer:
         """Process id of the server."""
         return self._process.pid
 
+    @property
+    def alive(self) -> bool:
+        """Whether the server's process runs."""
+        return self._process.poll() is None
+
     def wait(self) -> int:
-        """Wait until the server ends by itself; returns its exit status."""
-        return self._process.wait()
+        """Wait until the server ends by itself; returns its exit status. A restart is not an end."""
+        while True:
+            process = self._process
+            status = process.wait()
+            with self._lock:  # a restart under way holds it
+                if process is self._process:
+                    return 0 if self._cut_short else status
+
+    def restart(self) -> None:
+        """End the server's process and start another with the same options; calls meanwhile fail.
+
+        Raises:
+            ServerError: it does not get ready; then there is no server any more, and ``wait`` returns.
+        """
+        with self._lock:
+            if self._stopping:
+                return
+            self._end(_RESTART_DRAIN_S)
+            self._abandoned, self._cut_short = set(), False
+            self._process = self._spawn()
+            try:
+                self._wait_until_ready()
+            except ServerError:
+                self._end(0)
+                raise
 
     def stop(self) -> int:
         """End the server: requests in flight are answered first. Returns its exit status; 0 means cleanly."""
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
-            try:
-                self._process.wait(_STOP_TIMEOUT_S + 5)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-        if self._output:
-            self._output.close()
-        return self._process.returncode
+        self._stopping = True  # ends a restart that waits
+        with self._lock:
+            self._end(_STOP_TIMEOUT_S + 5)
+            if self._output:
+                self._output.close()
+            return 0 if self._cut_short else self._process.returncode
+
+    def abandon(self, pids: set[int]) -> None:
+        """Do not wait for these model processes at the end: they belong to a model that died with a request in its hands.
+
+        Triton waits for such a request for ever, and would need all of its exit timeout to stop.
+        """
+        self._abandoned |= pids
 
     def __enter__(self) -> Self:
         return self
@@ -127,20 +158,62 @@ class TritonServer:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    def _options(self, grpc_address: str) -> list[str]:
+        options = {
+            "--model-repository": str(self.repository),
+            "--grpc-address": grpc_address,
+            "--grpc-port": str(self.ports.grpc),
+            "--http-address": LOOPBACK,
+            "--http-port": str(self.ports.http),
+            "--metrics-address": LOOPBACK,
+            "--metrics-port": str(self.ports.metrics),
+            "--exit-timeout-secs": str(_STOP_TIMEOUT_S),
+            "--log-info": "false",
+            "--log-format": "ISO8601",
+            "--backend-config": f"python,shm-region-prefix-name={region_prefix()}",
+            **self._restricted.options(),
+        }
+        if self.secret:
+            options |= {"--model-control-mode": "explicit", "--load-model": "*"}
+        if self.tls:
+            options |= self.tls.options()
+        return [*(f"{name}={value}" for name, value in options.items()), "--disable-auto-complete-config"]
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        # A session of its own: Ctrl-C in the terminal reaches us alone, and we end the server in order.
+        output = self._output or _STDERR
+        return subprocess.Popen(self._command, stdout=output, stderr=output, start_new_session=True)
+
+    def _end(self, timeout_s: float) -> None:
+        """Let the server answer what it has, at most ``timeout_s`` seconds, then kill it."""
+        if self._process.poll() is not None:
+            return
+        deadline = time.monotonic() + timeout_s
+        self._process.send_signal(signal.SIGTERM)
+        while time.monotonic() < deadline:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_POLL_S)
+                return
+            # A model process ends when its last request is answered.
+            if self._abandoned and not living(self.pid) - self._abandoned:
+                self._cut_short = True
+                break
+        self._process.kill()
+        self._process.wait()
+
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + _START_TIMEOUT_S
-        client = grpc.InferenceServerClient(self.url)
-        try:
-            while time.monotonic() < deadline:
-                if self._process.poll() is not None:
-                    status = self._process.returncode
-                    raise ServerError(f"tritonserver ended with status {status} before it was ready.{self._last_words()}")
-                with contextlib.suppress(InferenceServerException):
-                    if client.is_server_ready(client_timeout=1) and client.is_model_ready(MODEL_NAME, client_timeout=1):
-                        return
-                time.sleep(_POLL_S)
-        finally:
-            client.close()
+        while time.monotonic() < deadline and not self._stopping:
+            if self._process.poll() is not None:
+                status = self._process.returncode
+                raise ServerError(f"tritonserver ended with status {status} before it was ready.{self._last_words()}")
+            # HTTP starts after gRPC, so this tells for both; and ready means that every model is.
+            with contextlib.suppress(OSError):
+                if call(self.http_url, "GET", "/v2/health/ready", timeout_s=1).status == HTTPStatus.OK:
+                    if not hide_from_process_list(self.pid, self._restricted):
+                        logger.warning("the control secret stays visible in the process list; mount /proc with hidepid=2")
+                    return
+            time.sleep(_POLL_S)
         raise ServerError(f"tritonserver was not ready within {_START_TIMEOUT_S} s.{self._last_words()}")
 
     def _last_words(self) -> str:
@@ -150,31 +223,21 @@ class TritonServer:
 
 
 def check_repository(repository: Path) -> None:
-    """Refuse a repository whose model could not load: an incomplete version folder can hang the server.
+    """Refuse a repository whose models could not load: an incomplete version folder can hang the server.
 
     Raises:
-        ServerError: config.pbtxt, or model.py or model.onnx of the version it pins, is missing.
-        RepositoryError: config.pbtxt cannot be read or pins no version.
+        ServerError: config.pbtxt of the student, or a file that a pinned version needs, is missing.
+        RepositoryError: a config.pbtxt cannot be read or pins no version.
     """
     folder = repository / MODEL_NAME
     if not (folder / "config.pbtxt").is_file():
         raise ServerError(
             f"{repository}: found no {folder / 'config.pbtxt'}. Fill the repository first: distilrec run --preset ml-100k"
         )
-    version = version_folder(repository)
-    if missing := [str(version / name) for name in ("model.py", MODEL_FILE) if not (version / name).is_file()]:
+    required = [version_folder(repository) / name for name in ("model.py", MODEL_FILE)]
+    for config in sorted(repository.glob("*/config.pbtxt")):
+        # Which other files it needs, a model of the Python backend says by itself; without this one the server hangs.
+        if 'backend: "python"' in config.read_text(encoding="utf-8", errors="replace"):
+            required.append(version_folder(repository, config.parent.name) / "model.py")
+    if missing := [str(path) for path in dict.fromkeys(required) if not path.is_file()]:
         raise ServerError(f"{repository}: found no {', '.join(missing)}. Fill the repository first: distilrec run --preset ml-100k")
-
-
-def check_ports(ports: Ports) -> None:
-    """Raise ServerError when somebody listens on one of ``ports`` already."""
-    for name, port in vars(ports).items():
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((LOOPBACK, port))
-            except OSError as error:
-                raise ServerError(
-                    f"port {port} ({name}) on {LOOPBACK} is taken ({error.strerror});"
-                    f" end what listens there, or choose another with --{name}-port"
-                ) from error

@@ -21,6 +21,9 @@ COMMANDS = [
     "recommend",
     "doctor",
     "link-tritonserver",
+    "promote",
+    "rollback",
+    "versions",
 ]
 
 

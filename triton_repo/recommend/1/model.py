@@ -6,6 +6,7 @@ asked instead. Every request is judged by itself: a bad one gets its own error a
 """
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +122,7 @@ class TritonPythonModel:
 
     def _local(self, folder, parameters):
         """The graph in ONNX Runtime, in this process."""
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read by ONNX Runtime as it is loaded
         import onnxruntime
 
         options = onnxruntime.SessionOptions()

@@ -5,11 +5,14 @@ graph counts bad indices as padding, so one request cannot fail the others.
 """
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import triton_python_backend_utils as pb_utils
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read by ONNX Runtime as it is loaded
+import onnxruntime
 
 
 class TritonPythonModel:

@@ -1,0 +1,179 @@
+"""Does anybody notice a promotion? 20 promotions and 5 rollbacks of tiny students while two processes ask all the time.
+
+Every answer is held against the golden answers of the version that gave it. No request may fail and no answer belong to no
+version; how long the slowest request took is reported, and judged by who reads it.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tritonclient import grpc
+from tritonclient.utils import InferenceServerException
+
+from clients.grpc_model import GrpcModel
+from distilrec import golden
+from distilrec.config import ExportConfig
+from distilrec.golden import Golden, load_golden
+from distilrec.manifest import Manifest, record_files, write_manifest
+from distilrec.serving.live import Limits
+from distilrec.serving.promotion import Server, promote, rollback
+from distilrec.serving.server import find_tritonserver, free_ports
+from distilrec.specs import Precision, RecommenderSpec
+from export.parity import SCORE_TOLERANCE, compare
+from export.repository import MODELS, fill_repository
+from export.storage import model_path
+
+PROMOTIONS, ROLLBACKS, REQUESTS, PROCESSES, THREADS = 20, 5, 100_000, 2, 2
+SPEC = RecommenderSpec(1000, history_length=20, exclude_length=32, top_k=20)
+STOP = "stop"
+
+
+def make_artefact(folder: Path, seed: int) -> Path:
+    """What the export stage leaves of an untrained student, as far as promotion reads it."""
+    import torch
+
+    from distill.encoders import Recommender
+    from distill.item_table import ItemTable
+    from distill.students import MlpStudent
+    from distilrec.data import vocabulary as vocabularies
+    from export.onnx import export_onnx
+    from export.onnx_runner import OnnxRunner
+
+    torch.manual_seed(seed)
+    ids = tuple(f"item-{item}" for item in range(SPEC.item_count))
+    vocabulary = vocabularies.Vocabulary(ids, ids)
+    path = model_path(folder, Precision.FP32)
+    path.parent.mkdir(parents=True)
+    vocabulary.save(folder / vocabularies.FILE_NAME)
+    student = MlpStudent(ItemTable(SPEC.item_count, 16), SPEC.history_length, 32, (0.5, 0.9), 0.0).eval()
+    metadata = {"vocabulary_sha256": vocabulary.sha256, "item_count": str(SPEC.item_count), "precision": "fp32"}
+    export_onnx(Recommender(student, SPEC).eval(), path, metadata)
+    history = np.random.default_rng(0).integers(1, SPEC.item_count + 1, (64, SPEC.history_length), dtype=np.int32)
+    exclude = np.zeros((64, SPEC.exclude_length), np.int32)
+    Golden(history, exclude, *OnnxRunner(path, SPEC).recommend(history, exclude)).save(folder / golden.FILE_NAME)
+    metrics = {"precision": "fp32", "vocabulary_sha256": vocabulary.sha256, "item_count": SPEC.item_count}
+    sizes = {"history_length": SPEC.history_length, "exclude_length": SPEC.exclude_length, "top_k": SPEC.top_k}
+    empty = Manifest(
+        stage="export", fingerprint=str(seed), settings=sizes, seed=seed, inputs={}, versions={}, files={}, metrics=metrics
+    )
+    write_manifest(folder, empty.model_copy(update={"files": record_files(folder)}))
+    return folder
+
+
+@contextlib.contextmanager
+def server(repository: Path, log: Path) -> Iterator[Server]:
+    """A tritonserver with open model control, on loopback."""
+    ports = free_ports()
+    options = {"model-repository": repository, "model-control-mode": "explicit", "log-info": "false"}
+    options |= {"grpc-port": ports.grpc, "http-port": ports.http, "metrics-port": ports.metrics}
+    command = [*find_tritonserver(), "--disable-auto-complete-config", *(f"--{name}={value}" for name, value in options.items())]
+    with log.open("wb") as output:
+        process = subprocess.Popen([*command, *(f"--load-model={m.name}" for m in MODELS)], stdout=output, stderr=output)
+    try:
+        with grpc.InferenceServerClient(f"127.0.0.1:{ports.grpc}") as client:
+            for _ in range(600):
+                with contextlib.suppress(InferenceServerException):
+                    if all(client.is_model_ready(model.name, client_timeout=1) for model in MODELS):
+                        break
+                assert process.poll() is None, log.read_text()
+                time.sleep(0.1)
+        yield Server(f"127.0.0.1:{ports.grpc}")
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def client(url: str, expected: Path) -> dict[str, Any]:
+    """Ask until told to stop; what came of it."""
+    answers = cache(lambda version: load_golden(expected / str(version) / golden.FILE_NAME))
+    found: dict[str, Any] = {"failed": [], "wrong": 0, "versions": set(), "took_ms": []}
+
+    def ask_on(row: int) -> None:
+        # One byte for each request: appending needs no lock.
+        with GrpcModel(url) as model, (expected / f"{os.getpid()}.count").open("ab", buffering=0) as progress:
+            while not (expected / STOP).exists():
+                row = (row + 1) % 64
+                begin = time.perf_counter()
+                try:
+                    requests = answers("1")
+                    items, scores, version = model.recommend_with_version(requests.history[row, None], requests.exclude[row, None])
+                except Exception as error:  # whatever it was, the request failed
+                    found["failed"].append(repr(error))
+                    continue
+                found["took_ms"].append((time.perf_counter() - begin) * 1000)
+                progress.write(b".")
+                own = answers(version)
+                parity = compare((own.items[row, None], own.scores[row, None]), (items, scores))
+                found["wrong"] += bool(parity.misplaced or not parity.max_score_error <= SCORE_TOLERANCE)
+                found["versions"].add(int(version))
+
+    threads = [threading.Thread(target=ask_on, args=(place,)) for place in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    took_ms = found.pop("took_ms")
+    p99_ms, p50_ms = (float(np.percentile(took_ms, share)) for share in (99, 50))
+    found |= {"versions": sorted(found["versions"]), "requests": len(took_ms), "slowest_ms": max(took_ms)}
+    return found | {"p50_ms": p50_ms, "p99_ms": p99_ms}
+
+
+def move(artefacts: Path, repository: Path, config: ExportConfig, server: Server) -> list[int]:
+    """All promotions, with a rollback after every fourth; the versions that served, in their order."""
+    served, limits = [1], Limits(watch_s=2.0)
+    for number in range(2, 2 + PROMOTIONS):
+        served.append(promote(artefacts / str(number), repository, config, server, limits=limits).version)
+        if number % (PROMOTIONS // ROLLBACKS) == 0:
+            served.append(rollback(repository, server).version)
+    return served
+
+
+def test_promotions_under_load(benchmark: Any, tmp_path: Path) -> None:
+    artefacts, repository = tmp_path / "artefacts", tmp_path / "repository"
+    for number in range(1, 2 + PROMOTIONS):
+        make_artefact(artefacts / str(number), number)
+    config = ExportConfig(repository=repository, instances=1)
+    fill_repository(artefacts / "1", config)
+    with server(repository, tmp_path / "log") as live:
+        command = [sys.executable, "-m", "benchmarks.test_promotion", live.url, str(artefacts)]
+        asking = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(PROCESSES)]
+        try:
+            while not all(count(artefacts, process.pid) for process in asking):
+                assert all(process.poll() is None for process in asking)
+                time.sleep(0.1)
+            served = benchmark.pedantic(move, (artefacts, repository, config, live), rounds=1)
+            while sum(count(artefacts, process.pid) for process in asking) < REQUESTS:
+                assert all(process.poll() is None for process in asking)
+                time.sleep(1)
+        finally:
+            (artefacts / STOP).touch()
+            outputs = [process.communicate(timeout=60)[0] for process in asking]
+    reports = [json.loads(output) for output in outputs]
+    benchmark.extra_info["requests"] = sum(report["requests"] for report in reports)
+    for name in ("p50_ms", "p99_ms", "slowest_ms"):
+        benchmark.extra_info[name] = [round(report[name], 1) for report in reports]
+    assert [report["failed"] for report in reports] == [[]] * PROCESSES
+    assert [report["wrong"] for report in reports] == [0] * PROCESSES
+    assert len(served) == 1 + PROMOTIONS + ROLLBACKS
+    assert [report["versions"] for report in reports] == [sorted(set(served))] * PROCESSES
+    assert benchmark.extra_info["requests"] >= REQUESTS
+
+
+def count(folder: Path, pid: int) -> int:
+    """Requests that a client has had answered, as it says in a file."""
+    path = folder / f"{pid}.count"
+    return path.stat().st_size if path.exists() else 0
+
+
+if __name__ == "__main__":
+    print(json.dumps(client(sys.argv[1], Path(sys.argv[2]))))

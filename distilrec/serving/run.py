@@ -1,0 +1,80 @@
+"""``distilrec serve``: a server with its secret and its watchdog, until it is told to end."""
+
+import signal
+from collections.abc import Callable
+from contextlib import ExitStack, nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from distilrec.errors import RepositoryError
+from distilrec.serving import promotion
+from distilrec.serving.environment import LOOPBACK, Ports
+from distilrec.serving.security import TlsConfig, published, secret_path, server_secret
+from distilrec.serving.server import TritonServer
+from distilrec.serving.watchdog import Watchdog
+
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class ServeSettings:
+    """How to serve."""
+
+    repository: Path
+    ports: Ports
+    grpc_address: str = LOOPBACK
+    tls: TlsConfig | None = None
+    control: bool = True
+    """Restricted model control, for promotion and the watchdog."""
+    secret_file: Path | None = None
+    watchdog: bool = True
+    watchdog_port: int | None = None
+
+
+def run_server(settings: ServeSettings, say: Callable[[str], None]) -> int:
+    """Serve until SIGTERM, Ctrl-C or the server's own end.
+
+    Returns:
+        0 stopped in order, 1 the server failed, 130 interrupted before it was ready.
+
+    Raises:
+        ServerError, RepositoryError: it cannot start.
+    """
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    secret, new = server_secret(settings.secret_file) if settings.control else (None, False)
+    try:
+        with ExitStack() as stack:
+            _finish_promotion(settings.repository)
+            server = stack.enter_context(
+                TritonServer(
+                    settings.repository, settings.ports, secret=secret, tls=settings.tls, grpc_address=settings.grpc_address
+                )
+            )
+            secret_file = None
+            if secret is not None and new:
+                secret_file = stack.enter_context(published(secret, settings.secret_file or secret_path(settings.ports.grpc)))
+            # Within: a watchdog that still ran while the server drains would bring it back.
+            with Watchdog(server, metrics_port=settings.watchdog_port) if settings.watchdog else nullcontext():
+                say(f"ready: gRPC on {server.url}, HTTP on {LOOPBACK}:{settings.ports.http}; Ctrl-C ends it")
+                if secret_file is not None:
+                    say(f"its control secret lies in {secret_file}")
+                with suppress(KeyboardInterrupt):
+                    return 1 if server.wait() else 0
+            status = server.stop()
+            say("stopped")
+            return 1 if status else 0
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _finish_promotion(repository: Path) -> None:
+    """What an interrupted promotion left is finished or undone first; a repository that cannot be written is served as it is."""
+    try:
+        promotion.recover(repository)
+    except RepositoryError as error:
+        if "cannot be written" not in str(error):
+            raise

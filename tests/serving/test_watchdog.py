@@ -1,0 +1,309 @@
+"""Against a real tritonserver: a dead model process is healed, wrong answers are told, a stop under load loses nothing."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tritonclient import grpc
+from tritonclient.utils import InferenceServerException
+
+from distilrec.errors import DataError, ServerError
+from distilrec.golden import Golden, load_golden
+from distilrec.serving.control import load_model, repository_index, unload_model
+from distilrec.serving.probe import TOLERANCE, Fault, Finding, classify, judge, over_grpc, over_http
+from distilrec.serving.processes import ModelProcesses
+from distilrec.serving.security import ControlSecret
+from distilrec.serving.server import TritonServer, free_ports
+from distilrec.serving.watchdog import PATIENCE, Watchdog
+from export.repository import fill_repository
+from export.verification import BATCH_TOLERANCE
+
+
+@pytest.fixture
+def repository(shop_run, shop_config, tmp_path):
+    """Student and front door, as an export fills them in; two instances each."""
+    config = shop_config.export.model_copy(update={"repository": tmp_path / "repo", "instances": 2})
+    fill_repository(shop_run / "export", config)
+    return config.repository
+
+
+@pytest.fixture
+def golden(repository):
+    return load_golden(repository / "student" / "1" / "golden.npz")
+
+
+@pytest.fixture
+def server(repository, tmp_path):
+    with TritonServer(repository, free_ports(), tmp_path / "log", secret=ControlSecret()) as server:
+        yield server
+
+
+@dataclass
+class Load:
+    """What clients under load saw: when each call began, and its error."""
+
+    errors: list[tuple[float, str]] = field(default_factory=list)
+    answered: int = 0
+    wrong: int = 0
+
+
+@contextmanager
+def load_on(url: str, golden: Golden, threads: int = 4):
+    """Ask golden requests without a pause until the context ends."""
+    seen, stop = Load(), threading.Event()
+
+    def ask(offset: int) -> None:
+        client = grpc.InferenceServerClient(url)
+        for number in range(offset, sys.maxsize, threads):
+            if stop.is_set():
+                break
+            row = number % len(golden.history)
+            began = time.monotonic()
+            try:
+                result = client.infer("student", tensors(golden, row), client_timeout=20)
+                seen.answered += 1
+                seen.wrong += judge(part(golden, row), result.as_numpy("items"), result.as_numpy("scores")).fault is not None
+            except InferenceServerException as error:
+                seen.errors.append((began, f"{error.status()} {error.message()}"))
+                time.sleep(0.02)
+        client.close()
+
+    workers = [threading.Thread(target=ask, args=(offset,)) for offset in range(threads)]
+    for worker in workers:
+        worker.start()
+    try:
+        yield seen
+    finally:
+        stop.set()
+        for worker in workers:
+            worker.join(30)
+
+
+def part(golden: Golden, row: int) -> Golden:
+    return Golden(**{name: array[row : row + 1] for name, array in vars(golden).items()})
+
+
+def tensors(golden: Golden, row: int) -> list[grpc.InferInput]:
+    inputs = []
+    for name, values in (("history", golden.history[row : row + 1]), ("exclude", golden.exclude[row : row + 1])):
+        inputs.append(grpc.InferInput(name, values.shape, "INT32"))
+        inputs[-1].set_data_from_numpy(values)
+    return inputs
+
+
+def stubs(server: TritonServer, model: str) -> list[int]:
+    """Living model processes."""
+    found = []
+    for path in Path(f"/proc/{server.pid}/task").glob("*/children"):
+        for pid in path.read_text().split():
+            if f"/{model}/" in Path(f"/proc/{pid}/cmdline").read_text():
+                found.append(int(pid))
+    return found
+
+
+def wait_for(condition, timeout_s: float) -> float:
+    """Seconds until ``condition()`` held."""
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < timeout_s, f"not within {timeout_s} s"
+        time.sleep(0.02)
+    return time.monotonic() - began
+
+
+@pytest.mark.parametrize("model", ["student", "recommend"])
+def test_killed_model_process_is_healed_under_load(server, golden, model):
+    with Watchdog(server, metrics_port=0) as watchdog, load_on(server.url, golden) as seen:
+        wait_for(lambda: seen.answered > 200 and watchdog.last_success_s, 10)
+        assert not seen.errors
+        victim = stubs(server, model)[0]
+        killed = time.monotonic()
+        os.kill(victim, signal.SIGKILL)
+        wait_for(lambda: watchdog.heals, 5)
+        healed = time.monotonic()
+        before = seen.answered
+        time.sleep(3)  # another heal would come now, if what is left of the dead process were taken for a new one
+        assert seen.answered > before + 200
+        metrics = urllib.request.urlopen(f"http://127.0.0.1:{watchdog.metrics_port}/metrics").read().decode()
+    assert healed - killed < 5
+    assert [error for began, error in seen.errors if not killed - 2 <= began <= healed] == []
+    assert not seen.wrong
+    assert (watchdog.heals, watchdog.restarts, watchdog.faults[Fault.PROCESS_DEAD]) == (1, 0, 1)
+    assert len([pid for pid in stubs(server, model) if pid != victim]) >= 2
+    assert "distilrec_watchdog_heals_total 1\n" in metrics
+    assert 'distilrec_watchdog_faults_total{reason="process_dead"} 1\n' in metrics
+    assert "distilrec_watchdog_last_success_timestamp_seconds 1" in metrics
+    began = time.monotonic()
+    assert server.stop() == 0
+    assert time.monotonic() - began < 20  # not the exit timeout, which the dead process's request would otherwise take
+
+
+def test_killed_process_of_an_idle_model_is_healed_once(server):
+    """Whether the probe fails first or the process table is seen first."""
+    with Watchdog(server) as watchdog:
+        for heals in (1, 2):
+            wait_for(lambda: time.time() - watchdog.last_success_s < 1, 10)
+            os.kill(stubs(server, "student")[-1], signal.SIGKILL)
+            wait_for(lambda: watchdog.heals == heals, 10)  # noqa: B023
+            time.sleep(1.5)
+    assert (watchdog.heals, watchdog.restarts) == (2, 0)
+    assert server.stop() == 0
+
+
+def test_nothing_is_healed_under_load_or_when_versions_are_reloaded(server, golden):
+    with Watchdog(server) as watchdog, load_on(server.url, golden, threads=16) as seen:
+        for _ in range(3):
+            (server.repository / "student" / "config.pbtxt").touch()
+            load_model(server.control_url, server.secret, "student")
+            time.sleep(0.7)
+    assert seen.answered
+    assert not seen.errors
+    assert (watchdog.heals, watchdog.restarts) == (0, 0)
+    assert not set(watchdog.faults) - {Fault.DEADLINE}
+
+
+def test_unloaded_student_is_loaded_again(server):
+    with Watchdog(server, interval_s=0.1) as watchdog:
+        unload_model(server.url, server.secret, "student")
+        wait_for(lambda: watchdog.heals, 10)
+    states = {entry.name: entry.state for entry in repository_index(server.url, server.secret)}
+    assert states["student"] == "READY"
+    assert watchdog.faults[Fault.UNAVAILABLE] >= PATIENCE[Fault.UNAVAILABLE]
+
+
+def test_server_is_restarted_when_loading_fails_twice(server, golden, monkeypatch):
+    def refuse(*_, **__):
+        raise ServerError("refused by the test")
+
+    monkeypatch.setattr("distilrec.serving.watchdog.load_model", refuse)
+    before, ended = server.pid, []
+    waiting = threading.Thread(target=lambda: ended.append(server.wait()))
+    waiting.start()
+    with Watchdog(server) as watchdog:
+        os.kill(stubs(server, "student")[0], signal.SIGKILL)
+        wait_for(lambda: watchdog.restarts, 30)
+        wait_for(lambda: time.time() - watchdog.last_success_s < 1, 10)
+        assert not ended
+    assert server.pid != before
+    assert (watchdog.heals, watchdog.restarts, watchdog.faults[Fault.HEAL_FAILED]) == (0, 1, 2)
+    assert over_grpc(server.url, 2)(golden.history[:1], golden.exclude[:1]).version == 1
+    assert server.stop() == 0
+    waiting.join(5)
+    assert ended == [0]
+
+
+def test_without_a_secret_the_server_is_restarted(repository, golden, tmp_path):
+    with TritonServer(repository, free_ports(), tmp_path / "log") as server, Watchdog(server) as watchdog:
+        os.kill(stubs(server, "student")[0], signal.SIGKILL)
+        wait_for(lambda: watchdog.restarts, 30)
+        assert over_http(server.http_url, 2)(golden.history[:1], golden.exclude[:1]).version == 1
+
+
+def test_wrong_answers_are_told_and_not_healed(server, golden, caplog):
+    Golden(golden.history, golden.exclude, golden.items[:, ::-1].copy(), golden.scores).save(
+        server.repository / "student" / "1" / "golden.npz"
+    )
+    with caplog.at_level("WARNING"), Watchdog(server, interval_s=0.05) as watchdog:
+        wait_for(lambda: watchdog.faults[Fault.WRONG_ANSWER] >= 5, 10)
+    assert (watchdog.heals, watchdog.restarts, watchdog.last_success_s) == (0, 0, 0)
+    assert len([record for record in caplog.records if "wrong_answer" in record.message]) == 1
+
+
+def test_missing_golden_requests_are_said_at_once(server):
+    (server.repository / "student" / "1" / "golden.npz").unlink()
+    with pytest.raises(DataError, match=r"golden\.npz: no such file"):
+        Watchdog(server)
+
+
+def test_deadlines_heal_only_when_many_follow_each_other(server):
+    with Watchdog(server, interval_s=3600) as watchdog:
+        outcomes = [Finding(Fault.DEADLINE)] * (PATIENCE[Fault.DEADLINE] - 1) + [Finding(None)]
+        script = iter([*outcomes, *outcomes, *[Finding(Fault.DEADLINE)] * PATIENCE[Fault.DEADLINE], Finding(None)])
+        watchdog._probe = lambda: next(script)
+        for _ in range(2 * len(outcomes)):
+            watchdog._check()
+        assert watchdog.heals == 0
+        for _ in range(PATIENCE[Fault.DEADLINE]):
+            watchdog._check()
+        assert (watchdog.heals, watchdog.restarts) == (1, 0)
+
+
+def test_http_and_grpc_probes_get_the_same_answer(server, golden):
+    for row in range(len(golden.history)):
+        one = part(golden, row)
+        for ask in (over_grpc(server.url, 2), over_http(server.http_url, 2)):
+            answer = ask(one.history, one.exclude)
+            assert judge(one, answer.items, answer.scores) == Finding(None)
+            assert answer.version == 1
+
+
+def test_sigterm_under_load_answers_what_was_accepted(server, golden):
+    with load_on(server.url, golden, threads=16) as seen:
+        wait_for(lambda: seen.answered > 500, 20)
+        told = time.monotonic()
+        os.kill(server.pid, signal.SIGTERM)
+        assert server.wait() == 0
+    assert not seen.wrong
+    # A request that was accepted and lost would be told as a cancelled or broken call. Later ones are not accepted any more, and the
+    # last of them see the endpoint close.
+    assert [error for began, error in seen.errors if began <= told and not is_refusal(error)] == []
+    assert {error for _, error in seen.errors if not is_refusal(error)} <= {"StatusCode.CANCELLED CANCELLED"}
+
+
+def is_refusal(error: str) -> bool:
+    # Triton's answers before and after the model is unloaded; at the end nobody listens any more.
+    refused = ("Server is stopping", "StatusCode.NOT_FOUND Request for unknown model", "Connection refused")
+    return any(part in error for part in refused)
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "fault"),
+    [
+        ("StatusCode.INTERNAL", "Stub process 'student_0_0' is not healthy.", Fault.NOT_HEALTHY),
+        ("StatusCode.DEADLINE_EXCEEDED", "Deadline Exceeded", Fault.DEADLINE),
+        ("StatusCode.NOT_FOUND", "Request for unknown model: 'student' has no available versions", Fault.UNAVAILABLE),
+        ("", '{"error":"Request for unknown model: \'student\' is not found"}', Fault.UNAVAILABLE),
+        ("StatusCode.UNAVAILABLE", "failed to connect to all addresses", Fault.UNAVAILABLE),
+        ("StatusCode.INVALID_ARGUMENT", "unexpected shape for input 'history'", Fault.REFUSED),
+        ("StatusCode.INTERNAL", "onnxruntime: out of memory", Fault.ERROR),
+    ],
+)
+def test_failed_calls_are_told_apart(status, message, fault):
+    assert classify(status, message) is fault
+
+
+def test_judge_lets_ties_pass_and_finds_other_items():
+    scores = np.array([[3.0, 1.0, 1.0]], np.float32)
+    none = np.zeros((1, 4), np.int32)
+    expected = Golden(none, none, np.array([[7, 8, 9]], np.int32), scores)
+    assert judge(expected, np.array([[7, 9, 8]], np.int32), scores).fault is None
+    assert judge(expected, np.array([[8, 7, 9]], np.int32), scores).fault is Fault.WRONG_ANSWER
+    assert judge(expected, expected.items, scores * np.float32(np.nan)).fault is Fault.WRONG_ANSWER
+    assert judge(expected, expected.items[:, :2], scores[:, :2]).fault is Fault.WRONG_ANSWER
+
+
+def test_tolerance_is_the_widest_of_the_precisions():
+    assert max(BATCH_TOLERANCE.values()) == TOLERANCE
+
+
+def test_children_that_are_no_model_processes_are_left_alone():
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    try:
+        processes = ModelProcesses()
+        time.sleep(0.5)
+        assert [processes.dead(os.getpid()) for _ in range(3)] == [set()] * 3
+    finally:
+        child.wait()
+
+
+def test_taken_metrics_port_is_said_plainly(server):
+    with pytest.raises(ServerError, match=r"port \d+ \(watchdog metrics\) on 127\.0\.0\.1 is taken.*--watchdog-port"):
+        Watchdog(server, metrics_port=server.ports.metrics)
