@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distilrec.errors import RepositoryError
-from distilrec.serving import promotion
 from distilrec.serving.environment import LOOPBACK, Ports
+from distilrec.serving.journal import locked, recover
 from distilrec.serving.security import TlsConfig, published, secret_path, server_secret
 from distilrec.serving.server import TritonServer
 from distilrec.serving.watchdog import Watchdog
+from distilrec.specs import FRONT_DOOR_NAME, MODEL_NAME
 
 INTERRUPTED = 130
 
@@ -42,9 +43,14 @@ def run_server(settings: ServeSettings, say: Callable[[str], None]) -> int:
     """
 
     def stop(*_: object) -> None:
+        # Once: a second signal must not interrupt the drain. A function that does nothing, for with SIG_IGN a signal that is
+        # pending already would raise.
+        for sent in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(sent, lambda *_: None)
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, stop)
+    for sent in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sent, stop)
     secret, new = server_secret(settings.secret_file) if settings.control else (None, False)
     try:
         with ExitStack() as stack:
@@ -73,8 +79,13 @@ def run_server(settings: ServeSettings, say: Callable[[str], None]) -> int:
 
 def _finish_promotion(repository: Path) -> None:
     """What an interrupted promotion left is finished or undone first; a repository that cannot be written is served as it is."""
+    names = [name for name in (MODEL_NAME, FRONT_DOOR_NAME) if (repository / name / "config.pbtxt").exists()]
+    if not names:
+        return  # the server's own check says what is missing
     try:
-        promotion.recover(repository)
+        # Not by way of ``promotion``, which proves models and brings PyTorch along: a serving image has none.
+        with locked(repository):
+            recover(repository, names)
     except RepositoryError as error:
         if "cannot be written" not in str(error):
             raise

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import shutil
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from distilrec.serving.environment import ANYWHERE, LOOPBACK, Ports, check_ports
 from distilrec.serving.loopback import call
 from distilrec.serving.processes import living
 from distilrec.serving.security import ControlSecret, TlsConfig, hide_from_process_list
-from distilrec.specs import MODEL_FILE, MODEL_NAME
+from distilrec.specs import MODEL_FILE, MODEL_NAME, PLAN_FILE
 from distilrec.versions import version_folder
 
 logger = logging.getLogger(__name__)
@@ -91,6 +92,7 @@ class TritonServer:
         self._stopping = False
         self._abandoned: set[int] = set()
         self._cut_short = False
+        self._ended: subprocess.Popen[bytes] | None = None
         self._output: IO[bytes] | None = log.open("wb") if log else None
         self._process = self._spawn()
         try:
@@ -146,10 +148,7 @@ class TritonServer:
             return 0 if self._cut_short else self._process.returncode
 
     def abandon(self, pids: set[int]) -> None:
-        """Do not wait for these model processes at the end: they belong to a model that died with a request in its hands.
-
-        Triton waits for such a request for ever, and would need all of its exit timeout to stop.
-        """
+        """Do not wait for these processes at the end: Triton waits for a request that died with one, all of its exit timeout."""
         self._abandoned |= pids
 
     def __enter__(self) -> Self:
@@ -168,6 +167,7 @@ class TritonServer:
             "--metrics-address": LOOPBACK,
             "--metrics-port": str(self.ports.metrics),
             "--exit-timeout-secs": str(_STOP_TIMEOUT_S),
+            "--metrics-config": "summary_latencies=true",  # p99 for dashboard and alarms
             "--log-info": "false",
             "--log-format": "ISO8601",
             "--backend-config": f"python,shm-region-prefix-name={region_prefix()}",
@@ -185,9 +185,17 @@ class TritonServer:
         return subprocess.Popen(self._command, stdout=output, stderr=output, start_new_session=True)
 
     def _end(self, timeout_s: float) -> None:
-        """Let the server answer what it has, at most ``timeout_s`` seconds, then kill it."""
-        if self._process.poll() is not None:
+        """Let the server answer what it has, at most ``timeout_s`` seconds, then kill it; no model process outlives it."""
+        if self._ended is self._process:
             return
+        if self._process.poll() is None:
+            self._drain(timeout_s)
+        self._ended = self._process
+        # Those that were starting when the server ended would stay for ever; they are in its session.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def _drain(self, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
         self._process.send_signal(signal.SIGTERM)
         while time.monotonic() < deadline:
@@ -234,7 +242,9 @@ def check_repository(repository: Path) -> None:
         raise ServerError(
             f"{repository}: found no {folder / 'config.pbtxt'}. Fill the repository first: distilrec run --preset ml-100k"
         )
-    required = [version_folder(repository) / name for name in ("model.py", MODEL_FILE)]
+    version = version_folder(repository)
+    model_file = PLAN_FILE if (version / PLAN_FILE).is_file() else MODEL_FILE
+    required = [version / name for name in ("model.py", model_file)]
     for config in sorted(repository.glob("*/config.pbtxt")):
         # Which other files it needs, a model of the Python backend says by itself; without this one the server hangs.
         if 'backend: "python"' in config.read_text(encoding="utf-8", errors="replace"):

@@ -252,7 +252,7 @@ def test_sigterm_under_load_answers_what_was_accepted(server, golden):
         os.kill(server.pid, signal.SIGTERM)
         assert server.wait() == 0
     assert not seen.wrong
-    # A request that was accepted and lost would be told as a cancelled or broken call. Later ones are not accepted any more, and the
+    # A request that was accepted and lost would be told as a cancelled or broken call. Later ones are not accepted, and the
     # last of them see the endpoint close.
     assert [error for began, error in seen.errors if began <= told and not is_refusal(error)] == []
     assert {error for _, error in seen.errors if not is_refusal(error)} <= {"StatusCode.CANCELLED CANCELLED"}

@@ -15,7 +15,14 @@ def loaded_by(statement: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "statement", ["import distilrec", "import clients", "import distilrec.cli", "import distilrec.evaluation, distilrec.manifest"]
+    "statement",
+    [
+        "import distilrec",
+        "import clients",
+        "import distilrec.cli",
+        "import distilrec.evaluation, distilrec.manifest",
+        "import distilrec.serving.run",
+    ],
 )
 def test_nothing_heavy_is_loaded(statement):
     assert not loaded_by(statement) & set(HEAVY)
