@@ -236,7 +236,7 @@ def preset_names() -> list[str]:
 
 
 def load_config(preset: str) -> Config:
-    """Read a preset by name, or a TOML file by path. Relative paths to data are taken from the file's folder.
+    """Read a preset by name, or a TOML file by path. Relative paths to data and requests are taken from the file's folder.
 
     Raises:
         ConfigError: no such preset or file, not TOML, or settings with faults (all are listed).
@@ -270,11 +270,11 @@ def parse_config(text: str, *, where: str, folder: Path) -> Config:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{where}: not valid TOML: {error}") from error
-    data = values.get("data")
-    if isinstance(data, dict):
-        for key in ("interactions", "items"):
-            if isinstance(data.get(key), str):
-                data[key] = str(folder / data[key])
+    calibration = values["export"].get("calibration") if isinstance(values.get("export"), dict) else None
+    for section, keys in ((values.get("data"), ("interactions", "items")), (calibration, ("requests",))):
+        for key in keys:
+            if isinstance(section, dict) and isinstance(section.get(key), str):
+                section[key] = str(folder / section[key])
     try:
         return Config.model_validate(values)
     except ValidationError as error:

@@ -78,3 +78,8 @@ def test_engine_batch_sizes_must_fit():
     text = 'name = "x"\n[data]\nsource = "ml-100k"\n[export.engine]\noptimal_batch_size = 65\n'
     with pytest.raises(ConfigError, match=r"export\.engine: optimal_batch_size \(65\) exceeds max_batch_size \(64\)"):
         parse_config(text, where="x.toml", folder=Path())
+
+
+def test_recorded_requests_are_looked_for_beside_the_settings():
+    text = 'name = "x"\n[data]\nsource = "ml-100k"\n[export.calibration]\nrequests = "traffic.npz"\n'
+    assert parse_config(text, where="x.toml", folder=Path("shop")).export.calibration.requests == Path("shop/traffic.npz")
