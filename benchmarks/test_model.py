@@ -8,12 +8,12 @@ import torch
 
 from distill.runner import TorchRunner
 from distill.student_stage import load_student
-from distill.teacher_stage import load_teacher
+from distill.teacher_stage import load_ensemble
 from distilrec.config import Config
 from distilrec.data.dataset import HeldOut, held_out
 from distilrec.data.stage import load
 from distilrec.evaluation import ranking_metrics
-from distilrec.pipeline import run_dir, served_artefact
+from distilrec.pipeline import run_dir, served_artefact, teacher_folders
 from distilrec.runner import Runner
 from distilrec.specs import Precision, RecommenderSpec
 from export.onnx_runner import OnnxRunner
@@ -26,7 +26,7 @@ def onnx_runner(precision: Precision) -> Callable[[Config, RecommenderSpec], Run
 
 
 RUNNERS: dict[str, Callable[[Config, RecommenderSpec], Runner]] = {
-    "teacher-pytorch": lambda c, s: TorchRunner(load_teacher(c, run_dir(c) / "teacher", s.item_count), s),
+    "teacher-pytorch": lambda c, s: TorchRunner(load_ensemble(c, teacher_folders(c), s.item_count), s),
     "student-pytorch": lambda c, s: TorchRunner(load_student(c, run_dir(c) / "student", s.item_count), s),
     **{f"student-onnx-{precision.value}": onnx_runner(precision) for precision in Precision},
 }

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from tritonclient import grpc
 
-from distill.teacher_stage import load_teacher
+from distill.teacher_stage import load_ensemble
 from distilrec.config import Config
 from distilrec.data.dataset import HeldOut, held_out
 from distilrec.data.stage import load
-from distilrec.pipeline import run_dir, served_artefact
+from distilrec.pipeline import run_dir, served_artefact, teacher_folders
 from distilrec.serving.server import TritonServer, free_ports
 from export.repository import fill_benchmark_models, fill_repository
 from export.stage import recommender_spec
@@ -31,7 +31,7 @@ def server(finished: Config, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     artefact = served_artefact(finished)
     fill_repository(artefact, config)
     _, vocabulary = load(run_dir(finished) / "data")
-    fill_benchmark_models(load_teacher(finished, run_dir(finished) / "teacher", len(vocabulary)), artefact, config)
+    fill_benchmark_models(load_ensemble(finished, teacher_folders(finished), len(vocabulary)), artefact, config)
     with TritonServer(config.repository, free_ports(), folder / "log") as server:
         yield server
 

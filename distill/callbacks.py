@@ -1,6 +1,8 @@
 """Callbacks of a training: averaged weights, seeds, one calm progress bar."""
 
 import sys
+import time
+from typing import Any
 
 import lightning
 import torch
@@ -37,6 +39,25 @@ class EpochSeed(Callback):
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002
         """Depends on seed and epoch alone."""
         torch.manual_seed(epoch_seed(self.seed, trainer.current_epoch))
+
+
+class EpochClock(Callback):
+    """Times the passes over the training data, without validation."""
+
+    def __init__(self) -> None:
+        self.mean_s = 0.0
+        self._epochs = 0
+        self._started = 0.0
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002
+        """Starts."""
+        self._started = time.monotonic()
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Stops at the last batch: the hook for an epoch's end comes after validation."""
+        if trainer.is_last_batch:
+            self._epochs += 1
+            self.mean_s += (time.monotonic() - self._started - self.mean_s) / self._epochs
 
 
 class EpochProgressBar(TQDMProgressBar):

@@ -6,15 +6,35 @@ import torch
 from torch import Tensor, nn
 
 from distill.item_table import ItemTable, is_item
-from distilrec.specs import MASKED_SCORE, PADDING, RecommenderSpec
+from distill.sequences import Batch
+from distilrec.specs import MASKED_SCORE, PADDING, RecommenderSpec, table_rows
 
 
-class Encoder(nn.Module, ABC):
+class Scorer(nn.Module, ABC):
+    """Anything that scores the whole catalogue: encoders, closed-form models, mixtures of them. All can teach."""
+
+    item_count: int
+
+    @abstractmethod
+    def score_prefixes(self, history: Tensor, valid: Tensor) -> Tensor:
+        """Logits of items 1..N at M positions. int64 [B, T], *right*-padded with 0; bool [B, T] -> float32 [M, N]."""
+
+    @abstractmethod
+    def score_last(self, history: Tensor) -> Tensor:
+        """Scores of all table rows after the whole history. int64 [B, L], *left*-padded with 0 -> float32 [B, rows]."""
+
+    def parameter_count(self) -> int:
+        """Numbers needed at inference, once the item table is folded."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+
+class Encoder(Scorer):
     """Turns histories into user vectors; the score of an item is the product of the two vectors."""
 
     def __init__(self, items: ItemTable) -> None:
         super().__init__()
         self.items = items
+        self.item_count = items.item_count
 
     @abstractmethod
     def encode_all(self, history: Tensor) -> Tensor:
@@ -24,9 +44,17 @@ class Encoder(nn.Module, ABC):
     def encode_last(self, history: Tensor) -> Tensor:
         """User vectors after the whole history. int64 [B, L], *left*-padded with 0 -> float32 [B, d]. For serving."""
 
-    def parameter_count(self) -> int:
-        """Numbers needed at inference, once the item table is folded."""
-        return sum(parameter.numel() for parameter in self.parameters())
+    def training_examples(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """User vectors float32 [M, d], their targets int64 [M] (0: none) and prefixes int64 [M], to learn from."""
+        return self.encode_all(batch.history)[batch.valid], batch.targets, batch.prefixes
+
+    def score_prefixes(self, history: Tensor, valid: Tensor) -> Tensor:
+        """See ``Scorer``."""
+        return nn.functional.linear(self.encode_all(history)[valid], self.items()[1 : self.item_count + 1])
+
+    def score_last(self, history: Tensor) -> Tensor:
+        """See ``Scorer``."""
+        return nn.functional.linear(self.encode_last(history), self.items())
 
 
 class Recommender(nn.Module):
@@ -37,19 +65,18 @@ class Recommender(nn.Module):
 
     filler: Tensor
 
-    def __init__(self, encoder: Encoder, spec: RecommenderSpec) -> None:
+    def __init__(self, scorer: Scorer, spec: RecommenderSpec) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.scorer = scorer
         self.spec = spec
-        table = encoder.items
-        self.register_buffer("filler", torch.tensor([PADDING, *range(table.item_count + 1, len(table.learned))]))
+        self.register_buffer("filler", torch.tensor([PADDING, *range(spec.item_count + 1, table_rows(spec.item_count))]))
 
     def forward(self, history: Tensor, exclude: Tensor) -> tuple[Tensor, Tensor]:
         """int32 [B, L] and [B, E] -> items int32 [B, K] (0 where none is left) and scores float32 [B, K], best first."""
         item_count = self.spec.item_count
         history = torch.where(is_item(history, item_count), history, PADDING).long()
         exclude = torch.where(is_item(exclude, item_count), exclude, PADDING).long()
-        scores = nn.functional.linear(self.encoder.encode_last(history), self.encoder.items())  # (B, rows)
+        scores = self.scorer.score_last(history)  # (B, rows)
         filler = self.filler.expand(history.shape[0], -1)
         banned = torch.cat([filler, history, exclude], dim=1)
         scores = scores.scatter(1, banned, MASKED_SCORE)

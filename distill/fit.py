@@ -1,4 +1,4 @@
-"""Fitting a model with Lightning: early stopping, checkpoints, resume."""
+"""Fitting a model with Lightning: early stopping, checkpoints, resume, loggers, several processes."""
 
 import logging
 import warnings
@@ -6,23 +6,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import lightning
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger
 
-from distill.callbacks import EpochProgressBar, EpochSeed, MovingAverage
+from distill.callbacks import EpochClock, EpochProgressBar, EpochSeed, MovingAverage
+from distill.distillation import Distillation
 from distill.encoders import Encoder
+from distill.loggers import Logging, make_logger
 from distill.module import VALIDATION_METRIC, NextItemModule, SequenceData
-from distill.sequences import Windows, training_windows
-from distill.soft_targets import SoftTargets
+from distill.sequences import hard_windows
 from distilrec.config import TrainingConfig
 from distilrec.data.dataset import Dataset, held_out
 from distilrec.errors import DataError
 from distilrec.specs import RecommenderSpec
 
-_BEST = "best"
+_BEST, _LAST = "best.ckpt", "last.ckpt"
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class FitResult:
     """Epochs trained, the patience at the end included."""
     validation_ndcg: float
     """NDCG@10 of the best epoch, whose weights the model has now."""
+    seconds_an_epoch: float
+    """Mean time of the passes over the training data of this start, without validation."""
 
 
 def fit(
@@ -43,8 +46,9 @@ def fit(
     *,
     seed: int,
     scratch: Path,
-    targets: SoftTargets | None = None,
-    soft_ratio: float = 0.0,
+    distillation: Distillation | None = None,
+    processes: int = 1,
+    log: Logging | None = None,
 ) -> FitResult:
     """Train ``encoder`` in place and leave it with the weights of its best epoch.
 
@@ -55,8 +59,9 @@ def fit(
         config: epochs, patience, batch size and optimizer settings.
         seed: of batch order and dropout.
         scratch: folder for checkpoints; a ``last.ckpt`` found there is gone on from.
-        targets: a teacher's soft targets.
-        soft_ratio: share of the softened KL in the loss; 0 without ``targets``.
+        distillation: soft targets and how to learn from them; without, only true items count.
+        processes: that share the work (PyTorch's DDP), on as many GPUs where there are any.
+        log: where losses go.
 
     Raises:
         DataError: there is no user to validate with.
@@ -66,37 +71,49 @@ def fit(
         raise DataError(
             "found no user with both training and validation interactions; lower data.k_core or change the split's fractions"
         )
-    windows = Windows(dataset.items, training_windows(dataset, spec.history_length))
-    module = NextItemModule(encoder, spec, config, validation, targets=targets, soft_ratio=soft_ratio)
-    data = SequenceData(windows, validation, config.batch_size, seed)
-    checkpoint = scratch / "last.ckpt"
+    windows = [hard_windows(dataset, spec.history_length)] if distillation is None else distillation.targets.training_windows(dataset)
+    module = NextItemModule(encoder, spec, config, validation, distillation)
+    data = SequenceData([some for some in windows if len(some)], validation, config.batch_size, seed)
+    checkpoint = scratch / _LAST
     with _quiet():
-        trainer, best = _trainer(config, seed, scratch)
+        trainer, clock = _trainer(config, seed, scratch, processes, log)
         trainer.fit(module, data, ckpt_path=checkpoint if checkpoint.exists() else None, weights_only=False)
-    module.load_state_dict(torch.load(scratch / f"{_BEST}.ckpt", map_location="cpu", weights_only=False)["state_dict"])
+    best, last = (torch.load(scratch / name, map_location="cpu", weights_only=False) for name in (_BEST, _LAST))
+    module.load_state_dict(best["state_dict"])
     encoder.cpu().eval()
-    assert best.best_model_score is not None
-    return FitResult(trainer.current_epoch, float(best.best_model_score))
+    return FitResult(last["epoch"] + 1, _best_score(best), clock.mean_s)
 
 
-def _trainer(config: TrainingConfig, seed: int, scratch: Path) -> tuple[lightning.Trainer, ModelCheckpoint]:
-    """The trainer, and the callback that knows the best epoch."""
-    best = ModelCheckpoint(scratch, _BEST, monitor=VALIDATION_METRIC, mode="max", enable_version_counter=False)
+def _best_score(checkpoint: dict[str, Any]) -> float:
+    """Read from the file: with several processes the callbacks of this one have seen nothing."""
+    states = [state for name, state in checkpoint["callbacks"].items() if name.startswith("ModelCheckpoint")]
+    return next(float(state["best_model_score"]) for state in states if state.get("best_model_score") is not None)
+
+
+def _trainer(
+    config: TrainingConfig, seed: int, scratch: Path, processes: int, log: Logging | None
+) -> tuple[lightning.Trainer, EpochClock]:
+    best = ModelCheckpoint(scratch, Path(_BEST).stem, monitor=VALIDATION_METRIC, mode="max", enable_version_counter=False)
     # save_last of the above would write only when the best one improves; a resume needs every epoch.
-    last = ModelCheckpoint(scratch, "last", save_on_train_epoch_end=True, enable_version_counter=False)
+    last = ModelCheckpoint(scratch, Path(_LAST).stem, save_on_train_epoch_end=True, enable_version_counter=False)
     early_stopping = EarlyStopping(VALIDATION_METRIC, mode="max", patience=config.patience)
+    clock = EpochClock()
+    callbacks = [MovingAverage(config.ema_decay), best, early_stopping, last, EpochSeed(seed), EpochProgressBar(), clock]
     trainer = lightning.Trainer(
         max_epochs=config.epochs,
         precision="bf16-mixed" if torch.cuda.is_available() else "32-true",
-        callbacks=[MovingAverage(config.ema_decay), best, early_stopping, last, EpochSeed(seed), EpochProgressBar()],
-        logger=CSVLogger(scratch, name="log", version=""),
+        devices=processes,
+        strategy="auto" if processes == 1 else "ddp_spawn",
+        use_distributed_sampler=False,  # the batch sampler shares batches out itself
+        callbacks=callbacks,
+        logger=make_logger(log) if log else False,
         log_every_n_steps=10,
         num_sanity_val_steps=0,
         reload_dataloaders_every_n_epochs=1,
         gradient_clip_val=1.0,
         enable_model_summary=False,
     )
-    return trainer, best
+    return trainer, clock
 
 
 @contextmanager

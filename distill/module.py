@@ -1,17 +1,22 @@
 """The LightningModule and DataModule that train teachers and students alike."""
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import lightning
 import numpy as np
 import torch
-from torch import Tensor, nn
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
 from torch.utils.data import DataLoader
 
+from distill.catalogue import catalogue_loss
+from distill.distillation import Distillation
 from distill.encoders import Encoder, Recommender
-from distill.losses import hard_cross_entropy, softened_kl
+from distill.losses import hard_cross_entropy
+from distill.negatives import draw_candidates
+from distill.optimizers import build_optimizer, learning_rate_factor
 from distill.sequences import Batch, LengthBatchSampler, Windows
-from distill.soft_targets import SoftTargets
 from distilrec.config import TrainingConfig
 from distilrec.data.dataset import HeldOut
 from distilrec.evaluation import ranking_metrics
@@ -26,9 +31,16 @@ def epoch_seed(seed: int, epoch: int) -> int:
 
 
 class SequenceData(lightning.LightningDataModule):
-    """Training windows in a seeded order of their own each epoch, and the validation users."""
+    """Training windows in a seeded order of their own each epoch, and the validation users.
 
-    def __init__(self, windows: Windows, validation: HeldOut, batch_size: int, seed: int) -> None:
+    Args:
+        windows: what to learn from; several take turns, one an epoch.
+        validation: users to validate with.
+        batch_size: windows a step, over all processes together.
+        seed: of the order.
+    """
+
+    def __init__(self, windows: Sequence[Windows], validation: HeldOut, batch_size: int, seed: int) -> None:
         super().__init__()
         self.windows = windows
         self.validation = validation
@@ -37,10 +49,14 @@ class SequenceData(lightning.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Made anew each epoch (see ``fit``), so that the order depends on seed and epoch alone and a resume is exact."""
-        epoch = self.trainer.current_epoch if self.trainer else 0
-        sampler = LengthBatchSampler(self.windows.lengths, self.batch_size, epoch_seed(self.seed, epoch))
+        trainer = self.trainer
+        epoch, rank, processes = (trainer.current_epoch, trainer.global_rank, trainer.world_size) if trainer else (0, 0, 1)
+        windows = self.windows[epoch % len(self.windows)]
+        sampler = LengthBatchSampler(
+            windows.lengths, self.batch_size, epoch_seed(self.seed, epoch), rank=rank, processes=processes
+        )
         # A generator of its own: a loader draws from the global one, which would disturb the dropout of a resumed training.
-        return DataLoader(self.windows, batch_sampler=sampler, collate_fn=self.windows.collate, generator=torch.Generator())
+        return DataLoader(windows, batch_sampler=sampler, collate_fn=windows.collate, generator=torch.Generator())
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Batches of (history, exclude) of the validation users, in order."""
@@ -49,15 +65,14 @@ class SequenceData(lightning.LightningDataModule):
 
 
 class NextItemModule(lightning.LightningModule):
-    """Next-item prediction at every position: hard cross-entropy, mixed with a teacher's soft targets where there are any.
+    """Next-item prediction at every position: hard cross-entropy, or what a teacher's soft targets and the settings make of it.
 
     Args:
         encoder: the model.
         spec: sizes of the recommender for validation.
         config: optimizer settings.
         validation: the users ``SequenceData`` validates with.
-        targets: the teacher's soft targets.
-        soft_ratio: share of the softened KL in the loss; 0 without ``targets``.
+        distillation: how to learn from soft targets.
     """
 
     def __init__(
@@ -66,32 +81,53 @@ class NextItemModule(lightning.LightningModule):
         spec: RecommenderSpec,
         config: TrainingConfig,
         validation: HeldOut,
-        *,
-        targets: SoftTargets | None = None,
-        soft_ratio: float = 0.0,
+        distillation: Distillation | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.recommender = Recommender(encoder, spec)
         self.config = config
         self.validation = validation
-        self.targets = targets
-        self.soft_ratio = soft_ratio if targets is not None else 0.0
+        self.distillation = distillation
         self._ranked: list[Tensor] = []
 
     def training_step(self, batch: Batch) -> Tensor:
-        """Loss over all M valid positions of a batch."""
-        user_vectors = self.encoder.encode_all(batch.history)[batch.valid]  # (M, d)
-        table = self.encoder.items()[1 : self.encoder.items.item_count + 1]  # (N, d)
-        logits = nn.functional.linear(user_vectors, table)
-        loss = hard_cross_entropy(logits, batch.targets - 1)
-        if self.targets is not None and self.soft_ratio > 0:
-            soft = self.targets.read(batch.prefixes).to(logits.device)
-            kl = softened_kl(logits, soft.items - 1, soft.logits, soft.rest, self.targets.temperature)
-            self.log("kl", kl, prog_bar=True)
-            loss = (1 - self.soft_ratio) * loss + self.soft_ratio * kl
+        """Mean loss over the M predictions of a batch, of all processes' batches together."""
+        vectors, targets, prefixes = self.encoder.training_examples(batch)
+        if self.distillation is None:
+            true = targets > 0
+            vectors, targets = vectors[true], targets[true]
+            loss = self._hard_loss(vectors, targets)
+        else:
+            progress = self.trainer.current_epoch / max(self.config.epochs - 1, 1)
+            loss, parts = self.distillation(vectors, self._table(), targets, prefixes, progress)
+            self.log_dict({name: value / max(len(vectors), 1) for name, value in parts.items()}, prog_bar=True)
+        loss = loss / self._predictions_a_process(len(vectors))
         self.log("loss", loss, prog_bar=True)
         return loss
+
+    def _hard_loss(self, vectors: Tensor, targets: Tensor) -> Tensor:
+        """Summed cross-entropy. float32 [M, d], int64 [M] -> scalar."""
+        table = self._table()
+        if self.config.negatives is None:
+            return catalogue_loss(vectors, table, lambda logits, rows: hard_cross_entropy(logits, targets[rows] - 1).sum())
+        candidates = draw_candidates(targets, self.encoder.item_count, self.config.negatives)
+        return catalogue_loss(
+            vectors,
+            table[candidates.items - 1],
+            lambda logits, rows: hard_cross_entropy(logits + candidates.correction, candidates.positions[rows]).sum(),
+        )
+
+    def _table(self) -> Tensor:
+        """Vectors of items 1..N."""
+        return self.encoder.items()[1 : self.encoder.item_count + 1]
+
+    def _predictions_a_process(self, mine: int) -> float:
+        """Mean number of predictions a process. DDP averages gradients; divided by this, they are those of one process alone."""
+        if self.trainer.world_size == 1:
+            return max(mine, 1)
+        counts = cast(Tensor, self.all_gather(torch.tensor(float(mine), device=self.device)))
+        return max(float(counts.mean()), 1.0)
 
     def validation_step(self, batch: list[Tensor]) -> None:
         """Rank the catalogue for some validation users."""
@@ -104,12 +140,11 @@ class NextItemModule(lightning.LightningModule):
         self._ranked.clear()
         self.log(VALIDATION_METRIC, ranking_metrics(ranked, self.validation)["ndcg@10"], prog_bar=True)
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW; no decay on biases and norms."""
-        parameters = list(self.encoder.parameters())
-        matrices = [p for p in parameters if p.ndim >= 2]
-        rest = [p for p in parameters if p.ndim < 2]
-        return torch.optim.AdamW(
-            [{"params": matrices, "weight_decay": self.config.weight_decay}, {"params": rest, "weight_decay": 0.0}],
-            lr=self.config.learning_rate,
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Optimizer and learning rate as the settings say."""
+        optimizer = build_optimizer(self.parameters(), self.config)
+        steps_an_epoch = max(int(self.trainer.estimated_stepping_batches) // self.config.epochs, 1)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: learning_rate_factor(step / steps_an_epoch, self.config)
         )
+        return cast(Any, {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}})

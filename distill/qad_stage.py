@@ -4,23 +4,24 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import torch
 from torch import nn
 
+from distill.distillation import Distillation
 from distill.encoders import Encoder
 from distill.fit import fit
 from distill.quantization import FakeQuantizedEncoder
-from distill.sequences import Windows, training_windows
-from distill.soft_targets import SoftTargets, open_targets, write_targets
+from distill.loggers import Logging
+from distill.opinions import write_targets
+from distill.soft_targets import SoftTargets, open_targets
 from distill.student_stage import load_student
 from distill.weights import save_weights
-from distilrec.config import Config
+from distilrec.config import Config, DistillationConfig, TargetsConfig
 from distilrec.data import stage as data_stage
 from distilrec.data.dataset import Dataset
 from distilrec.manifest import Manifest
 from distilrec.specs import RecommenderSpec
 from distilrec.stage import Inputs, run_stage
-
-_TEMPERATURE = 1.0
 
 
 def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
@@ -33,13 +34,24 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
         dataset, _ = data_stage.load(inputs["data"])
         lightning.seed_everything(config.seed, verbose=False)
         student = load_student(config, inputs["student"], dataset.item_count)
+        settings = DistillationConfig(hard=0.0, soft=1.0)
         targets = _own_targets(config, student, dataset, scratch)
+        distillation = Distillation(settings, targets, torch.zeros(dataset.item_count, dtype=torch.long), config.student.embedding_size)
         for module in student.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.0  # what it has learned is to be kept, not to be regularised again
         quantized = FakeQuantizedEncoder(student).train()
         spec = RecommenderSpec(dataset.item_count, config.history_length, config.export.exclude_length, min(10, dataset.item_count))
-        result = fit(quantized, dataset, spec, config.qad, seed=config.seed, scratch=scratch, targets=targets, soft_ratio=1.0)
+        result = fit(
+            quantized,
+            dataset,
+            spec,
+            config.qad,
+            seed=config.seed,
+            scratch=scratch,
+            distillation=distillation,
+            log=Logging(config.logger, out_dir.parent / "logs", out_dir.name),
+        )
         save_weights(quantized.release(), folder)
         return {"validation_ndcg@10": result.validation_ndcg, "epochs": result.epochs}
 
@@ -53,7 +65,6 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
 def _own_targets(config: Config, student: Encoder, dataset: Dataset, scratch: Path) -> SoftTargets:
     folder = scratch / "targets"
     folder.mkdir(exist_ok=True)
-    windows = Windows(dataset.items, training_windows(dataset, config.history_length, drop_last_prefix=False))
-    settings = config.targets
-    write_targets(student, windows, folder, top_n=settings.top_n, temperature=_TEMPERATURE, batch_size=settings.batch_size)
-    return open_targets(folder, _TEMPERATURE)
+    settings = TargetsConfig(top_n=config.targets.top_n, temperatures=(1.0,), batch_size=config.targets.batch_size)
+    write_targets(student, dataset, folder, history_length=config.history_length, settings=settings, seed=config.seed)
+    return open_targets(folder, settings.temperatures)

@@ -4,17 +4,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from distill.encoders import Encoder, Recommender
+from distill.encoders import Recommender, Scorer
 from distilrec.runner import Answer
 from distilrec.specs import RecommenderSpec
 
 
 class TorchRunner:
-    """Runs a trained encoder eagerly, on the CPU."""
+    """Runs a trained model eagerly, on the CPU."""
 
-    def __init__(self, encoder: Encoder, spec: RecommenderSpec) -> None:
+    def __init__(self, scorer: Scorer, spec: RecommenderSpec) -> None:
         self.spec = spec
-        self.recommender = Recommender(encoder, spec).eval()
+        self.recommender = Recommender(scorer, spec).eval()
 
     @torch.inference_mode()
     def recommend(self, history: NDArray[np.int32], exclude: NDArray[np.int32]) -> Answer:

@@ -1,89 +1,161 @@
-"""Soft targets: what a teacher thinks of every training prefix, on disk. A teacher is whatever wrote this folder."""
+"""Soft targets: what a teacher thinks of every training prefix, on disk. A teacher is whatever wrote this folder.
+
+items.npy      int32 [P, n]    the teacher's best items, indices 1..N, best first
+logits.npy     float16 [P, n]  their logits
+rest.npy       float32 [P, t]  logsumexp of all other logits / T, for each of t temperatures
+features.npy   float16 [P, d]  the teacher's user vectors (only where asked for)
+sequences.npy  int32 [P]       the sequences the prefixes are of: the training data's, then perturbed copies
+windows.npy    int64 [W, 3]    begin, end and copy (0: the training data's) of each window of them
+
+Row p belongs to the prefix that ends at flat position p. All are memory-mapped: only what a batch needs is read.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch import Tensor
 
-from distill.encoders import Encoder
-from distill.sequences import LengthBatchSampler, Windows
+from distill.sequences import Window, Windows, training_targets
+from distilrec.data.dataset import Dataset
 from distilrec.manifest import read_manifest
-from distilrec.progress import progress
+from distilrec.specs import PADDING
+
+_SMALLEST_REST = -1e4
+"""With every item in the top n there is no rest; its logsumexp would be -inf, and 0 * inf is NaN."""
 
 
 class SoftBatch(NamedTuple):
     """Soft targets of M prefixes."""
 
     items: Tensor
-    """int64 [M, n], indices 1..N."""
+    """int64 [M, n], indices 1..N; 0 where the teacher was not asked."""
     logits: Tensor
     """float32 [M, n], best first."""
     rest: Tensor
     """float32 [M]: logsumexp of all other logits / T."""
+    features: Tensor | None
+    """float32 [M, d]: the teacher's user vectors."""
 
     def to(self, device: torch.device) -> "SoftBatch":
         """The same on another device."""
-        return SoftBatch(*(tensor.to(device) for tensor in self))
+        return SoftBatch(*(None if tensor is None else tensor.to(device) for tensor in self))
 
 
 @dataclass(frozen=True)
 class SoftTargets:
-    """Memory-mapped: only what a batch needs is read. Row p belongs to the prefix that ends at flat position p."""
+    """An open folder of soft targets."""
 
     items: NDArray[np.int32]
     logits: NDArray[np.float16]
     rest: NDArray[np.float32]
-    temperature: float
+    features: NDArray[np.float16] | None
+    sequences: NDArray[np.int32]
+    windows: NDArray[np.int64]
+    temperatures: tuple[float, ...]
+    """Rising."""
 
-    def read(self, prefixes: Tensor) -> SoftBatch:
-        """Rows of M prefixes; ``prefixes`` is int64 [M]."""
+    def read(self, prefixes: Tensor, temperature: float = 1.0) -> SoftBatch:
+        """Rows of M prefixes; ``prefixes`` is int64 [M], ``temperature`` within ``temperatures``."""
         rows = prefixes.cpu().numpy()
         return SoftBatch(
             torch.from_numpy(self.items[rows].astype(np.int64)),
             torch.from_numpy(self.logits[rows].astype(np.float32)),
-            torch.from_numpy(self.rest[rows]),
+            torch.from_numpy(self._rest_at(rows, temperature)),
+            None if self.features is None else torch.from_numpy(self.features[rows].astype(np.float32)),
         )
+
+    def training_windows(self, dataset: Dataset) -> list[Windows]:
+        """What to learn from, one for each epoch in turn: the training data, then its perturbed copies (without true items)."""
+        targets = np.full(len(self.sequences), PADDING, np.int32)
+        targets[: len(dataset.items)] = training_targets(dataset)
+        copies = int(self.windows[:, 2].max()) + 1
+        per_copy = [[Window(*row[:2]) for row in self.windows[self.windows[:, 2] == copy].tolist()] for copy in range(copies)]
+        return [Windows(self.sequences, targets, windows) for windows in per_copy]
+
+    def _rest_at(self, rows: NDArray[np.int64], temperature: float) -> NDArray[np.float32]:
+        """Exact for the temperatures that are kept; between them T * logsumexp(z / T), which is smooth, is interpolated."""
+        grid = np.array(self.temperatures)
+        right = int(np.searchsorted(grid, temperature))
+        if grid[min(right, len(grid) - 1)] == temperature:
+            return np.asarray(self.rest[rows, right])
+        left = right - 1
+        share = (temperature - grid[left]) / (grid[right] - grid[left])
+        scaled = self.rest[rows][:, [left, right]] * grid[[left, right]]
+        between: NDArray[np.float32] = ((scaled @ np.array([1 - share, share])) / temperature).astype(np.float32)
+        return between
+
+
+class SoftTargetWriter:
+    """Fills a folder of soft targets, some prefixes at a time.
+
+    Args:
+        folder: where; exists.
+        sequences: int32 [P].
+        windows: int64 [W, 3].
+        top_n: n, at most all items.
+        item_count: N.
+        temperatures: rising.
+        feature_size: d, None for none.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        sequences: NDArray[np.int32],
+        windows: NDArray[np.int64],
+        *,
+        top_n: int,
+        item_count: int,
+        temperatures: tuple[float, ...],
+        feature_size: int | None = None,
+    ) -> None:
+        count, self.top_n = len(sequences), min(top_n, item_count)
+        self.temperatures = temperatures
+        np.save(folder / "sequences.npy", sequences)
+        np.save(folder / "windows.npy", windows)
+        self._items = _create(folder / "items.npy", np.int32, (count, self.top_n))
+        self._logits = _create(folder / "logits.npy", np.float16, (count, self.top_n))
+        self._rest = _create(folder / "rest.npy", np.float32, (count, len(temperatures)))
+        self._features = None if feature_size is None else _create(folder / "features.npy", np.float16, (count, feature_size))
+
+    def write(self, rows: NDArray[np.int64], scores: Tensor, features: Tensor | None = None) -> None:
+        """Opinions on M prefixes. int64 [M] and float32 [M, N]; scores are overwritten."""
+        best, order = scores.topk(self.top_n, dim=1)
+        self._items[rows] = order.cpu().numpy() + 1
+        # Only differences count; the best is put to 0, where float16 is finest.
+        self._logits[rows] = (best - best[:, :1]).cpu().numpy()
+        others = scores.sub_(best[:, :1]).scatter_(1, order, -torch.inf)
+        for column, temperature in enumerate(self.temperatures):
+            rest = (others / temperature).logsumexp(dim=1).clamp(min=_SMALLEST_REST)
+            self._rest[rows, column] = rest.cpu().numpy()
+        if self._features is not None:
+            assert features is not None
+            self._features[rows] = features.cpu().numpy()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for array in (self._items, self._logits, self._rest, self._features):
+            if array is not None:
+                array.flush()
 
 
 def load_targets(folder: Path) -> SoftTargets:
-    """Open what stage ``targets`` wrote."""
-    return open_targets(folder, read_manifest(folder).settings["temperature"])
+    """Open what a stage ``targets`` wrote."""
+    return open_targets(folder, tuple(read_manifest(folder).settings["temperatures"]))
 
 
-def open_targets(folder: Path, temperature: float) -> SoftTargets:
-    """Open what ``write_targets`` wrote for this temperature."""
-    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("items", "logits", "rest")}
-    return SoftTargets(**arrays, temperature=temperature)
-
-
-@torch.inference_mode()
-def write_targets(teacher: Encoder, windows: Windows, folder: Path, *, top_n: int, temperature: float, batch_size: int) -> None:
-    """Write items.npy int32 [P, n], logits.npy float16 [P, n] and rest.npy float32 [P]; rows outside the windows stay 0."""
-    item_count = teacher.items.item_count
-    top_n = min(top_n, item_count)
-    count = len(windows.items)
-    items = _create(folder / "items.npy", np.int32, (count, top_n))
-    logits = _create(folder / "logits.npy", np.float16, (count, top_n))
-    rest = _create(folder / "rest.npy", np.float32, (count,))
-    table = teacher.items()[1 : item_count + 1]
-    loader = DataLoader(windows, batch_sampler=LengthBatchSampler(windows.lengths, batch_size, None), collate_fn=windows.collate)
-    for batch in progress(loader, desc="soft targets", unit="batch"):
-        scores = nn.functional.linear(teacher.encode_all(batch.history)[batch.valid], table)
-        best, order = scores.topk(top_n, dim=1)
-        others = scores.scatter(1, order, -torch.inf) / temperature
-        rows = batch.prefixes.numpy()
-        items[rows] = order.numpy() + 1
-        logits[rows] = best.numpy()
-        # With every item in the top n there is no rest; its logsumexp would be -inf, and 0 * inf is NaN.
-        rest[rows] = others.logsumexp(dim=1).clamp(min=-1e4).numpy()
-    for array in (items, logits, rest):
-        array.flush()
+def open_targets(folder: Path, temperatures: tuple[float, ...]) -> SoftTargets:
+    """Open what a ``SoftTargetWriter`` wrote for these temperatures."""
+    names = ("items", "logits", "rest", "features", "sequences", "windows")
+    arrays = {name: np.load(path, mmap_mode="r") if (path := folder / f"{name}.npy").exists() else None for name in names}
+    return SoftTargets(**arrays, temperatures=temperatures)  # type: ignore[arg-type]
 
 
 def _create(path: Path, dtype: type[np.number[Any]], shape: tuple[int, ...]) -> np.memmap[Any, Any]:

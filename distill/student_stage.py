@@ -4,56 +4,98 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import torch
 from torch import Tensor
 
+from distill.distillation import Distillation
 from distill.fit import fit
 from distill.item_table import ItemTable, popularity_prior
+from distill.loggers import Logging
+from distill.losses import popularity_strata
 from distill.soft_targets import load_targets
 from distill.students import MlpStudent
+from distill.text_stage import load_embeddings
 from distill.weights import load_weights, save_weights
-from distilrec.config import Config
+from distilrec.config import Config, StudentConfig
 from distilrec.data import stage as data_stage
+from distilrec.data.dataset import Dataset
 from distilrec.manifest import Manifest
 from distilrec.specs import RecommenderSpec
 from distilrec.stage import Inputs, run_stage
 
+_STRATA = 10
+"""Popularity groups of equal weight, for the loss ``stratified``."""
+
 
 def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
-    """Train the student. Inputs: data, and targets for a distilled student (without them it is trained alone)."""
+    """Train the student. Inputs: data, text, and targets for a distilled student (without them it is trained alone)."""
+    return train_student("student", config.student, config, inputs, out_dir)
+
+
+def train_student(stage: str, settings: StudentConfig, config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
+    """Train a student of these settings as a stage of this name; an assistant is one, too."""
 
     def work(folder: Path, scratch: Path) -> dict[str, Any]:
         dataset, _ = data_stage.load(inputs["data"])
-        targets = load_targets(inputs["targets"]) if "targets" in inputs else None
+        # A resumed training gets the weights of its checkpoint; one that starts draws the same ones each time.
         lightning.seed_everything(config.seed, verbose=False)
-        student = build_student(config, dataset.item_count, popularity_prior(dataset))
+        text = load_embeddings(inputs["text"]) if settings.text else None
+        student = build_student(config, dataset.item_count, popularity_prior(dataset), text=text, settings=settings)
         spec = RecommenderSpec(dataset.item_count, config.history_length, config.export.exclude_length, min(10, dataset.item_count))
         result = fit(
             student,
             dataset,
             spec,
-            config.student,
+            settings,
             seed=config.seed,
             scratch=scratch,
-            targets=targets,
-            soft_ratio=config.student.soft_ratio,
+            distillation=_distillation(settings, inputs, dataset) if "targets" in inputs else None,
+            processes=config.processes,
+            log=Logging(config.logger, out_dir.parent / "logs", out_dir.name),
         )
         save_weights(student, folder)
-        return {"validation_ndcg@10": result.validation_ndcg, "epochs": result.epochs, "parameters": student.parameter_count()}
+        return {
+            "validation_ndcg@10": result.validation_ndcg,
+            "epochs": result.epochs,
+            "seconds_an_epoch": round(result.seconds_an_epoch, 3),
+            "parameters": student.parameter_count(),
+            "text_embeddings": text is not None,
+        }
 
-    excluded = set() if "targets" in inputs else {"soft_ratio"}
-    settings = config.student.model_dump(mode="json", exclude=excluded) | {"history_length": config.history_length}
-    return run_stage("student", settings=settings, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)
+    excluded = set() if "targets" in inputs else {"distillation"}
+    recorded = settings.model_dump(mode="json", exclude=excluded) | {"history_length": config.history_length}
+    return run_stage(stage, settings=recorded, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)
 
 
-def build_student(config: Config, item_count: int, popularity: Tensor | None = None) -> MlpStudent:
-    """An untrained student; ``popularity`` is float32 [N], its item table's fixed coordinate."""
-    settings = config.student
-    items = ItemTable(item_count, settings.embedding_size, popularity=popularity)
+def _distillation(settings: StudentConfig, inputs: Inputs, dataset: Dataset) -> Distillation:
+    strata = popularity_strata(torch.from_numpy(dataset.training_counts()[1:]), _STRATA)
+    return Distillation(settings.distillation, load_targets(inputs["targets"]), strata, settings.embedding_size)
+
+
+def build_student(
+    config: Config,
+    item_count: int,
+    popularity: Tensor | None = None,
+    *,
+    text: Tensor | None = None,
+    settings: StudentConfig | None = None,
+) -> MlpStudent:
+    """An untrained student.
+
+    Args:
+        config: of the run.
+        item_count: N.
+        popularity: float32 [N], its item table's fixed coordinate.
+        text: float32 [N, d_text], title embeddings.
+        settings: of another student than the run's: an assistant.
+    """
+    settings = settings or config.student
+    items = ItemTable(item_count, settings.embedding_size, text, popularity)
     return MlpStudent(items, config.history_length, settings.hidden_size, settings.decays, settings.dropout)
 
 
-def load_student(config: Config, folder: Path, item_count: int) -> MlpStudent:
-    """The trained student, ready for inference."""
-    student = build_student(config, item_count)
+def load_student(config: Config, folder: Path, item_count: int, settings: StudentConfig | None = None) -> MlpStudent:
+    """A trained student, ready for inference; ``settings`` as in ``build_student``."""
+    student = build_student(config, item_count, settings=settings)
     load_weights(student, folder)
     return student

@@ -1,10 +1,10 @@
-"""Stage ``targets``: ask the teacher about every training prefix."""
+"""Stages ``targets-<name>``: ask a teacher about every training prefix; and mix what several said into one cache."""
 
 from pathlib import Path
 from typing import Any
 
-from distill.sequences import Windows, training_windows
-from distill.soft_targets import write_targets
+from distill.opinions import mix_targets, write_targets
+from distill.soft_targets import load_targets
 from distill.teacher_stage import load_teacher
 from distilrec.config import Config
 from distilrec.data import stage as data_stage
@@ -12,23 +12,40 @@ from distilrec.manifest import Manifest
 from distilrec.stage import Inputs, run_stage
 
 
-def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
-    """Write the soft targets. Inputs: data, teacher."""
+def run(config: Config, inputs: Inputs, out_dir: Path, *, name: str) -> Manifest:
+    """Write the soft targets of the teacher of this name. Inputs: data, teacher."""
 
     def work(folder: Path, _scratch: Path) -> dict[str, Any]:
         dataset, _ = data_stage.load(inputs["data"])
-        teacher = load_teacher(config, inputs["teacher"], dataset.item_count)
-        windows = Windows(dataset.items, training_windows(dataset, config.history_length, drop_last_prefix=False))
-        settings = config.targets
-        write_targets(
-            teacher,
-            windows,
-            folder,
-            top_n=settings.top_n,
-            temperature=settings.temperature,
-            batch_size=settings.batch_size,
+        teacher = load_teacher(config, name, inputs["teacher"], dataset.item_count)
+        prefixes = write_targets(
+            teacher, dataset, folder, history_length=config.history_length, settings=config.targets, seed=config.seed
         )
-        return {"prefixes": int(dataset.validation_start.sum())}
+        return _size(folder, prefixes)
 
-    settings = config.targets.model_dump(mode="json") | {"history_length": config.history_length}
+    # What is not in the teacher's own manifest: how an EASE model answers.
+    answering = config.teachers[name].model_dump(mode="json", include={"decay", "scale"})
+    settings = _recorded(config) | {"answering": answering}
     return run_stage("targets", settings=settings, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)
+
+
+def run_mix(config: Config, inputs: Inputs, out_dir: Path, *, weights: dict[str, float]) -> Manifest:
+    """Mix the soft targets of several teachers. Inputs: data, and each teacher's targets by its name."""
+
+    def work(folder: Path, _scratch: Path) -> dict[str, Any]:
+        dataset, _ = data_stage.load(inputs["data"])
+        caches = [load_targets(inputs[name]) for name in weights]
+        return _size(folder, mix_targets(caches, list(weights.values()), dataset.item_count, folder, config.targets))
+
+    settings = _recorded(config) | {"weights": weights}
+    return run_stage("targets", settings=settings, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)
+
+
+def _recorded(config: Config) -> dict[str, Any]:
+    excluded = {"batch_size", "weights"}
+    return config.targets.model_dump(mode="json", exclude=excluded) | {"history_length": config.history_length}
+
+
+def _size(folder: Path, prefixes: int) -> dict[str, Any]:
+    size_bytes = sum(path.stat().st_size for path in folder.glob("*.npy"))
+    return {"prefixes": prefixes, "size_bytes": size_bytes, "gb_a_million_prefixes": round(size_bytes / prefixes / 1e3, 3)}

@@ -1,68 +1,109 @@
-"""Stage ``teacher``: train a sequence teacher and keep what inference needs."""
+"""Stages ``teacher-<name>``: train a teacher and keep what inference needs; and the teachers a student has, ready to score."""
 
-import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning
 from torch import Tensor
 
+from distill.ease import fit_ease, load_ease, save_ease
+from distill.encoders import Scorer
+from distill.ensemble import Ensemble
 from distill.fit import fit
 from distill.item_table import ItemTable, popularity_prior
+from distill.loggers import Logging
+from distill.student_stage import load_student, train_student
 from distill.teachers import SequenceTeacher
-from distill.text import embed_titles, find_text_model
+from distill.text_stage import load_embeddings
 from distill.weights import load_weights, save_weights
-from distilrec.config import Config
+from distilrec.config import AssistantTeacherConfig, Config, EaseTeacherConfig, SequenceTeacherConfig
 from distilrec.data import stage as data_stage
-from distilrec.manifest import Manifest, sha256_of_file
+from distilrec.manifest import Manifest
 from distilrec.specs import RecommenderSpec
 from distilrec.stage import Inputs, run_stage
 
-logger = logging.getLogger(__name__)
+
+def run(config: Config, inputs: Inputs, out_dir: Path, *, name: str) -> Manifest:
+    """Train the teacher of this name. Inputs: data, text, and targets for an assistant that learns from others."""
+    settings = config.teachers[name]
+    match settings:
+        case SequenceTeacherConfig():
+            return _train_sequence(settings, config, inputs, out_dir)
+        case EaseTeacherConfig():
+            return _solve_ease(settings, config, inputs, out_dir)
+        case AssistantTeacherConfig():
+            return train_student(out_dir.name, settings.student, config, inputs, out_dir)
 
 
-def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
-    """Train the teacher. Inputs: data."""
-    text_model = find_text_model(config.teacher)
+def load_teacher(config: Config, name: str, folder: Path, item_count: int) -> Scorer:
+    """The trained teacher of this name, ready for inference."""
+    settings = config.teachers[name]
+    match settings:
+        case SequenceTeacherConfig():
+            teacher = build_teacher(settings, config.history_length, item_count)
+            load_weights(teacher, folder)
+            return teacher
+        case EaseTeacherConfig():
+            return load_ease(folder, settings.decay, settings.scale)
+        case AssistantTeacherConfig():
+            return load_student(config, folder, item_count, settings.student)
 
+
+def load_ensemble(config: Config, folders: Mapping[str, Path], item_count: int) -> Scorer:
+    """What teaches the student: its only teacher, or all of them mixed. ``folders`` holds each teacher's stage by its name."""
+    members = [load_teacher(config, name, folders[name], item_count) for name in config.student_teachers]
+    return members[0] if len(members) == 1 else Ensemble(members, list(config.student_teachers.values())).eval()
+
+
+def build_teacher(
+    settings: SequenceTeacherConfig,
+    history_length: int,
+    item_count: int,
+    text: Tensor | None = None,
+    popularity: Tensor | None = None,
+) -> SequenceTeacher:
+    """An untrained sequence teacher; ``text`` is float32 [N, d_text], ``popularity`` float32 [N]."""
+    items = ItemTable(item_count, settings.embedding_size, text, popularity)
+    return SequenceTeacher(items, history_length, settings.layers, settings.heads, settings.dropout)
+
+
+def _train_sequence(settings: SequenceTeacherConfig, config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
     def work(folder: Path, scratch: Path) -> dict[str, Any]:
-        dataset, vocabulary = data_stage.load(inputs["data"])
-        text = embed_titles(vocabulary.titles, text_model) if text_model else None
-        if text is None:
-            logger.info('teacher: item vectors without title texts (extra [text] not installed, or teacher.text = "off")')
+        dataset, _ = data_stage.load(inputs["data"])
+        text = load_embeddings(inputs["text"]) if settings.text else None
         lightning.seed_everything(config.seed, verbose=False)
-        teacher = build_teacher(config, dataset.item_count, text, popularity_prior(dataset))
+        teacher = build_teacher(settings, config.history_length, dataset.item_count, text, popularity_prior(dataset))
         spec = RecommenderSpec(dataset.item_count, config.history_length, config.export.exclude_length, min(10, dataset.item_count))
-        result = fit(teacher, dataset, spec, config.teacher, seed=config.seed, scratch=scratch)
+        result = fit(
+            teacher,
+            dataset,
+            spec,
+            settings,
+            seed=config.seed,
+            scratch=scratch,
+            processes=config.processes,
+            log=Logging(config.logger, out_dir.parent / "logs", out_dir.name),
+        )
         save_weights(teacher, folder)
         return {
             "validation_ndcg@10": result.validation_ndcg,
             "epochs": result.epochs,
+            "seconds_an_epoch": round(result.seconds_an_epoch, 3),
             "parameters": teacher.parameter_count(),
             "text_embeddings": text is not None,
         }
 
-    settings = config.teacher.model_dump(mode="json", exclude={"text", "text_model"})
-    settings["history_length"] = config.history_length
-    settings["text_model_sha256"] = _text_model_digest(text_model)
-    return run_stage("teacher", settings=settings, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)
+    recorded = settings.model_dump(mode="json") | {"history_length": config.history_length}
+    return run_stage(out_dir.name, settings=recorded, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)
 
 
-def build_teacher(config: Config, item_count: int, text: Tensor | None = None, popularity: Tensor | None = None) -> SequenceTeacher:
-    """An untrained teacher; ``text`` is float32 [N, d_text], ``popularity`` float32 [N]."""
-    settings = config.teacher
-    items = ItemTable(item_count, settings.embedding_size, text, popularity)
-    return SequenceTeacher(items, config.history_length, settings.layers, settings.heads, settings.dropout)
+def _solve_ease(settings: EaseTeacherConfig, config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
+    def work(folder: Path, _scratch: Path) -> dict[str, Any]:
+        dataset, _ = data_stage.load(inputs["data"])
+        save_ease(fit_ease(dataset, settings.l2), folder)
+        return {"parameters": dataset.item_count**2}
 
-
-def load_teacher(config: Config, folder: Path, item_count: int) -> SequenceTeacher:
-    """The trained teacher, ready for inference."""
-    teacher = build_teacher(config, item_count)
-    load_weights(teacher, folder)
-    return teacher
-
-
-def _text_model_digest(folder: Path | None) -> str | None:
-    if folder is None:
-        return None
-    return sha256_of_file(folder / "model.safetensors")
+    # Decay and scale are applied when it answers.
+    recorded = settings.model_dump(mode="json", include={"kind", "l2"})
+    return run_stage(out_dir.name, settings=recorded, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
 
-from distilrec.config import TeacherConfig
+from distilrec.config import TextConfig
 from distilrec.errors import ConfigError, MissingExtraError
 from distilrec.progress import progress
 
@@ -17,23 +17,23 @@ _BATCH_SIZE = 64
 _MAX_TOKENS = 64
 
 
-def find_text_model(config: TeacherConfig) -> Path | None:
+def find_text_model(config: TextConfig) -> Path | None:
     """Folder of the BERT model for titles; None when the settings say to go without.
 
     Raises:
-        ConfigError: ``text_model`` is not a folder.
-        MissingExtraError: ``text = "on"``, but no model is installed.
+        ConfigError: ``model`` is not a folder.
+        MissingExtraError: ``use = "on"``, but no model is installed.
     """
-    if config.text == "off":
+    if config.use == "off":
         return None
-    if config.text_model is not None:
-        if not config.text_model.is_dir():
-            raise ConfigError(f"teacher.text_model: found no folder {config.text_model}, expected a saved BERT model and tokenizer")
-        return config.text_model
+    if config.model is not None:
+        if not config.model.is_dir():
+            raise ConfigError(f"text.model: found no folder {config.model}, expected a saved BERT model and tokenizer")
+        return config.model
     # By path: importing the package would load sentence-transformers, which is not needed.
     package = importlib.util.find_spec(_PACKAGE)
     if package is None or not package.submodule_search_locations:
-        if config.text == "on":
+        if config.use == "on":
             raise MissingExtraError(f"The text model {_PACKAGE}", "text")
         return None
     return Path(package.submodule_search_locations[0]) / "model"

@@ -11,7 +11,7 @@ from distilrec import __version__, cli_serving
 from distilrec.cli_options import DEFAULT_PRESET, Preset
 from distilrec.config import Config, load_config, with_export_settings
 from distilrec.errors import DataWarning, DistilRecError
-from distilrec.pipeline import STAGES, fill_repository, run_all, run_dir, run_stage
+from distilrec.pipeline import fill_repository, run_all, run_dir, run_stage, stages
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, add_completion=False)
 
@@ -82,22 +82,24 @@ def data(preset: Preset = DEFAULT_PRESET) -> None:
 
 @app.command()
 def teacher(preset: Preset = DEFAULT_PRESET) -> None:
-    """Train the teacher.
+    """Train all teachers.
+
+    One that learns from others (an assistant) comes after them, and after their soft targets.
 
     Example: distilrec teacher --preset ml-100k
     """
-    _run_one(preset, "teacher")
+    _run_some(preset, "teacher-")
 
 
 @app.command()
 def targets(preset: Preset = DEFAULT_PRESET) -> None:
-    """Write the teacher's soft targets.
+    """Write all teachers' soft targets, and their mixture.
 
-    Its top items and logits for every training prefix.
+    Top items and logits for every training prefix.
 
     Example: distilrec targets --preset ml-100k
     """
-    _run_one(preset, "targets")
+    _run_some(preset, "targets-")
 
 
 @app.command()
@@ -145,6 +147,17 @@ def qad(preset: Preset = DEFAULT_PRESET) -> None:
     fill_repository(_run_one(preset, "export-qad"))
 
 
+def _run_some(preset: str, prefix: str) -> None:
+    """Run the stages whose folders begin so, and what they learn from."""
+    config = load_config(preset)
+    wanted = [stage for stage in stages(config) if stage.startswith(prefix)]
+    assistants = any(teacher.kind == "assistant" and teacher.taught_by for teacher in config.teachers.values())
+    for stage in stages(config):
+        if stage in wanted or (assistants and stage.startswith(("teacher-", "targets-"))):
+            run_stage(config, stage)
+            _say_where(config, stage)
+
+
 def _run_one(preset: str, stage: str) -> Config:
     config = load_config(preset)
     run_stage(config, stage)
@@ -153,7 +166,6 @@ def _run_one(preset: str, stage: str) -> Config:
 
 
 def _say_where(config: Config, stage: str) -> None:
-    assert stage in STAGES
     print(f"{stage}: {run_dir(config) / stage}")
 
 

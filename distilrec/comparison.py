@@ -1,6 +1,6 @@
 """The table of the demo: every hop from teacher to live server, judged by the same held-out users in one run."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from distilrec.config import Config
 from distilrec.data.dataset import HeldOut, held_out
 from distilrec.evaluation import ranking_metrics, recommend_all
 from distilrec.manifest import read_manifest
-from distilrec.pipeline import run_dir, served_artefact
+from distilrec.pipeline import run_dir, served_artefact, teacher_folders
 from distilrec.runner import Runner
 from distilrec.specs import Precision
 
@@ -41,10 +41,10 @@ class Comparison:
 def compare_hops(config: Config, url: str) -> Comparison:
     """Measure all hops of a finished run; ``url`` is the gRPC endpoint of a server that serves its export."""
     from clients.grpc_model import GrpcModel
-    from distill.encoders import Encoder
+    from distill.encoders import Scorer
     from distill.runner import TorchRunner
     from distill.student_stage import load_student
-    from distill.teacher_stage import load_teacher
+    from distill.teacher_stage import load_ensemble
     from distill.weights import WEIGHTS
     from distilrec.data.stage import load
     from export.onnx_runner import OnnxRunner
@@ -55,16 +55,18 @@ def compare_hops(config: Config, url: str) -> Comparison:
     dataset, vocabulary = load(folder / "data")
     spec = recommender_spec(config, len(vocabulary))
     users = held_out(dataset, "test", spec)
-    models: dict[str, tuple[Callable[[Config, Path, int], Encoder], Path]] = {
-        "teacher (PyTorch)": (load_teacher, folder / "teacher"),
-        "student, no teacher": (load_student, folder / "student-undistilled"),
-        "student, distilled": (load_student, folder / "student"),
+    item_count = len(vocabulary)
+    teachers = teacher_folders(config)
+    models: dict[str, tuple[Scorer, list[Path]]] = {
+        "teacher (PyTorch)": (load_ensemble(config, teachers, item_count), [teachers[name] for name in config.student_teachers]),
+        "student, no teacher": (load_student(config, folder / "student-undistilled", item_count), [folder / "student-undistilled"]),
+        "student, distilled": (load_student(config, folder / "student", item_count), [folder / "student"]),
     }
     rows = []
     with _one_thread():
-        for name, (load_model, stage) in models.items():
-            model = load_model(config, stage, len(vocabulary))
-            rows.append(_measure(name, TorchRunner(model, spec), users, model.parameter_count(), _size(stage / WEIGHTS)))
+        for name, (model, stages) in models.items():
+            size = sum(_size(stage / WEIGHTS) for stage in stages)
+            rows.append(_measure(name, TorchRunner(model, spec), users, model.parameter_count(), size))
         parameters, artefact = rows[-1].parameters, served_artefact(config)
         for precision in Precision:
             path = model_path(artefact, precision)

@@ -11,6 +11,7 @@ from distilrec.errors import ConfigError
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
 
 
 class Section(BaseModel):
@@ -84,8 +85,28 @@ class DataConfig(Section):
         return self.split or ("leave_one_out" if self.source else "temporal")
 
 
+class TextConfig(Section):
+    """Embeddings of item titles, made once for all models that take text in."""
+
+    use: Literal["auto", "on", "off"] = "auto"
+    """``auto``: when the extra [text] is installed."""
+    model: Path | None = None
+    """Folder of a BERT model and tokenizer; the default is the one that comes with the extra [text]."""
+
+
+class Ramp(Section):
+    """A value that moves from ``start`` to ``end`` over the epochs."""
+
+    start: Annotated[float, Field(ge=0)]
+    end: Annotated[float, Field(ge=0)]
+    shape: Literal["linear", "cosine"] = "linear"
+
+
+Scheduled = Annotated[float, Field(ge=0)] | Ramp
+
+
 class TrainingConfig(Section):
-    """How a model is fitted; shared by teacher and student."""
+    """How a model is fitted; shared by teachers and students."""
 
     epochs: Positive = 50
     """At most so many passes over the data."""
@@ -93,24 +114,34 @@ class TrainingConfig(Section):
     """Stop after so many epochs without a better validation NDCG@10."""
     batch_size: Positive = 64
     """Sequences a step."""
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    """``sgd`` has a momentum of 0.9."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    schedule: Literal["constant", "cosine"] = "constant"
+    """``cosine``: the learning rate falls to 0 over ``epochs``."""
+    warmup_epochs: Annotated[int, Field(ge=0)] = 0
+    """Epochs over which the learning rate rises from 0, step by step."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    """Decoupled from the gradient for ``adamw`` (Loshchilov and Hutter 2019), L2 for the others; not for biases and norms."""
     ema_decay: Fraction = 0.995
     """Validate and keep an exponential moving average of the weights with this decay a step; 0 keeps the weights themselves."""
+    negatives: Positive | None = None
+    """Items drawn for each batch that the true items are held against; None for the whole catalogue (up to some 50,000 items)."""
 
 
-class TeacherConfig(TrainingConfig):
-    """A BERT body that reads item sequences causally."""
+class SequenceTeacherConfig(TrainingConfig):
+    """A BERT body that reads item sequences."""
 
+    kind: Literal["sequence"] = "sequence"
+    objective: Literal["causal", "masked"] = "causal"
+    """``causal``: each position predicts the next item (SASRec); ``masked``: hidden items are guessed from both sides (BERT4Rec)."""
     embedding_size: Positive = 128
     """Size of item vectors and of the transformer's hidden state."""
     layers: Positive = 2
     heads: Positive = 4
     dropout: Fraction = 0.3
-    text: Literal["auto", "on", "off"] = "auto"
-    """Add projected title embeddings to the item vectors. ``auto``: when the extra [text] is installed."""
-    text_model: Path | None = None
-    """Folder of a BERT model and tokenizer for the titles; the default is the one that comes with the extra [text]."""
+    text: bool = True
+    """Add projected title embeddings to the item vectors, where there are any (section ``text``)."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -119,14 +150,65 @@ class TeacherConfig(TrainingConfig):
         return self
 
 
+class EaseTeacherConfig(Section):
+    """A linear item-item model in closed form (Steck 2019): one inversion of an N x N matrix."""
+
+    kind: Literal["ease"] = "ease"
+    l2: Annotated[float, Field(gt=0)] = 100.0
+    """Regularisation: what is added to the diagonal of the co-occurrence matrix."""
+    decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Weight of an item of the history relative to the one after it."""
+    scale: Annotated[float, Field(gt=0)] = 10.0
+    """Logits are scores times this, since EASE's scores are no log-probabilities."""
+
+
 class TargetsConfig(Section):
-    """What is kept of the teacher's opinion of each training prefix."""
+    """What is kept of a teacher's opinion of each training prefix, and of how teachers are mixed."""
 
     top_n: Positive = 100
     """Items and logits kept for each prefix."""
-    temperature: Annotated[float, Field(gt=0)] = 1.0
-    """T of the softened distributions (Hinton 2015); the mass outside the top N is stored for this T."""
+    temperatures: tuple[Annotated[float, Field(gt=0)], ...] = Field(default=(1.0, 2.0, 4.0), min_length=1)
+    """T for which the mass outside the top n is kept (Hinton 2015); a student may use any temperature between them."""
+    perturbed_copies: Annotated[int, Field(ge=0)] = 0
+    """Copies of the training sequences with items left out at random that the teachers are asked about, too. On what it was trained on
+    a teacher repeats the true items; on these it says what it thinks (cf. Yue et al. 2021)."""
+    drop_fraction: Fraction = 0.3
+    """Share of items left out of a copy."""
+    features: bool = False
+    """Keep the teacher's user vectors, too; the losses ``hint`` and ``relation`` need them."""
     batch_size: Positive = 64
+    weights: dict[str, Annotated[float, Field(gt=0)]] | None = Field(default=None, min_length=1)
+    """The ensemble: teachers by name, and how much the log-probabilities of each count. Default: all teachers that no assistant
+    learns from, equally."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if list(self.temperatures) != sorted(set(self.temperatures)) or 1.0 not in self.temperatures:
+            raise ValueError(f"temperatures must rise and hold 1.0, at which teachers are mixed (found {self.temperatures})")
+        return self
+
+
+class DistillationConfig(Section):
+    """How a student learns from soft targets: what each loss counts, and when. A number, or a ramp over the epochs."""
+
+    hard: Scheduled = 0.5
+    """Cross-entropy with the true next item."""
+    soft: Scheduled = 0.5
+    """Softened KL (Hinton 2015)."""
+    mse: Scheduled = 0.0
+    """Squared difference of logits (Ba and Caruana 2014)."""
+    ranking: Scheduled = 0.0
+    """Listwise ranking of the teacher's best items (DE-RRD, Kang et al. 2020)."""
+    stratified: Scheduled = 0.0
+    """Pairs of items of similar popularity (UnKD, Chen et al. 2023)."""
+    hint: Scheduled = 0.0
+    """The teacher's user vectors through a projection (FitNets, Romero et al. 2014); needs a teacher with user vectors."""
+    relation: Scheduled = 0.0
+    """Distances and angles between the teacher's user vectors (RKD, Park et al. 2019); needs a teacher with user vectors."""
+    temperature: Annotated[float, Field(gt=0)] | Ramp = 1.0
+    """T of the softened distributions; within ``targets.temperatures``."""
+    confidence: bool = False
+    """Adaptive: trust the teacher more where it ranks the true item high (cf. DLLM2Rec, Cui et al. 2024)."""
 
 
 class StudentConfig(TrainingConfig):
@@ -137,8 +219,22 @@ class StudentConfig(TrainingConfig):
     dropout: Fraction = 0.4
     decays: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(default=(1.0, 0.9, 0.6), min_length=1)
     """One decayed average of the history for each; the last one is the base the MLP corrects."""
-    soft_ratio: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Share of the teacher's softened KL in the loss; the rest is hard cross-entropy."""
+    text: bool = True
+    """Add projected title embeddings to the item vectors, where there are any; nothing of it is left at inference."""
+    distillation: DistillationConfig = DistillationConfig()
+    """Not used by a student that is trained without a teacher."""
+
+
+class AssistantTeacherConfig(Section):
+    """A larger student that teaches the smaller one (teacher assistant, Mirzadeh et al. 2019)."""
+
+    kind: Literal["assistant"] = "assistant"
+    student: StudentConfig = StudentConfig(embedding_size=128, hidden_size=512)
+    taught_by: tuple[str, ...] = ()
+    """Names of the teachers it learns from; none for a large model that is trained alone."""
+
+
+Teacher = Annotated[SequenceTeacherConfig | EaseTeacherConfig | AssistantTeacherConfig, Field(discriminator="kind")]
 
 
 class QadConfig(TrainingConfig):
@@ -216,17 +312,70 @@ class ExportConfig(Section):
 class Config(Section):
     """All settings of a run."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
+    name: Name
     """The run's folder below ``runs/``."""
     seed: int = 0
     history_length: Positive = 50
     """L: newest items of a history that teacher and student read."""
+    processes: Positive = 1
+    """Processes that share a training (PyTorch's DDP): as many GPUs where there are any, else CPU processes."""
+    logger: Literal["csv", "tensorboard", "wandb"] = "csv"
+    """Where losses and validation metrics of trainings go, besides the progress bar."""
     data: DataConfig
-    teacher: TeacherConfig = TeacherConfig()
+    text: TextConfig = TextConfig()
+    teachers: dict[Name, Teacher] = Field(default={"sequence": SequenceTeacherConfig()}, min_length=1)
+    """By name; several are mixed as ``targets.weights`` says."""
     targets: TargetsConfig = TargetsConfig()
     student: StudentConfig = StudentConfig()
     qad: QadConfig = QadConfig()
     export: ExportConfig = ExportConfig()
+
+    @property
+    def student_teachers(self) -> dict[str, float]:
+        """Names and weights of the teachers the student learns from."""
+        if self.targets.weights is not None:
+            return self.targets.weights
+        used = {name for teacher in self._assistants.values() for name in teacher.taught_by}
+        return {name: 1.0 for name in self.teachers if name not in used}
+
+    @property
+    def _assistants(self) -> dict[str, AssistantTeacherConfig]:
+        return {name: teacher for name, teacher in self.teachers.items() if isinstance(teacher, AssistantTeacherConfig)}
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        known = ", ".join(self.teachers)
+        for name in self.targets.weights or ():
+            if name not in self.teachers:
+                raise ValueError(f"targets.weights: found {name!r}, expected names of teachers ({known})")
+        earlier: list[str] = []
+        for name, teacher in self.teachers.items():
+            for other in teacher.taught_by if isinstance(teacher, AssistantTeacherConfig) else ():
+                if other not in earlier:
+                    raise ValueError(f"teachers.{name}.taught_by: found {other!r}, expected teachers that stand before it")
+            earlier.append(name)
+        self._check_learner("student", self.student, tuple(self.student_teachers))
+        for name, assistant in self._assistants.items():
+            self._check_learner(f"teachers.{name}.student", assistant.student, assistant.taught_by)
+        return self
+
+    def _check_learner(self, place: str, student: StudentConfig, teachers: tuple[str, ...]) -> None:
+        settings, grid = student.distillation, self.targets.temperatures
+        temperature = settings.temperature
+        for value in (temperature.start, temperature.end) if isinstance(temperature, Ramp) else (temperature,):
+            if not min(grid) <= value <= max(grid):
+                raise ValueError(
+                    f"{place}.distillation.temperature: found {value}, expected one within targets.temperatures"
+                    f" ({min(grid)} to {max(grid)})"
+                )
+        if settings.hint == 0 and settings.relation == 0:
+            return
+        vectors = [name for name in teachers if not isinstance(self.teachers[name], EaseTeacherConfig)]
+        if teachers and (not self.targets.features or len(teachers) > 1 or not vectors):
+            raise ValueError(
+                f"{place}.distillation: hint and relation learn from user vectors; they need targets.features = true and one"
+                " teacher that has such (a mixture and 'ease' have none)"
+            )
 
 
 def preset_names() -> list[str]:
@@ -271,7 +420,8 @@ def parse_config(text: str, *, where: str, folder: Path) -> Config:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{where}: not valid TOML: {error}") from error
     calibration = values["export"].get("calibration") if isinstance(values.get("export"), dict) else None
-    for section, keys in ((values.get("data"), ("interactions", "items")), (calibration, ("requests",))):
+    paths = ((values.get("data"), ("interactions", "items")), (values.get("text"), ("model",)), (calibration, ("requests",)))
+    for section, keys in paths:
         for key in keys:
             if isinstance(section, dict) and isinstance(section.get(key), str):
                 section[key] = str(folder / section[key])

@@ -3,47 +3,73 @@
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from distilrec.config import Config
+from distilrec.config import AssistantTeacherConfig, Config
 from distilrec.errors import MissingExtraError
 from distilrec.manifest import Manifest, read_manifest
 from distilrec.specs import Precision
 from distilrec.stage import Inputs
 
-StageFunction = Callable[[Config, Inputs, Path], Manifest]
+StageFunction = Callable[..., Manifest]
+"""``run(config, inputs, out_dir, **options)``."""
 
 
 class _Stage(NamedTuple):
     module: str
-    """Module with ``run()``."""
+    """Module of the function."""
     extra: str
     """Installs what it needs."""
     inputs: Mapping[str, str]
     """Folder of each thing it reads."""
+    options: Mapping[str, Any] = {}
+    """What else the function is told."""
+    function: str = "run"
 
-
-_STAGES = {
-    "data": _Stage("distilrec.data.stage", "train", {}),
-    "teacher": _Stage("distill.teacher_stage", "train", {"data": "data"}),
-    "targets": _Stage("distill.targets_stage", "train", {"data": "data", "teacher": "teacher"}),
-    "student-undistilled": _Stage("distill.student_stage", "train", {"data": "data"}),
-    "student": _Stage("distill.student_stage", "train", {"data": "data", "targets": "targets"}),
-    "export": _Stage("export.stage", "export", {"data": "data", "student": "student"}),
-    # Only when INT8 needs it (see QadConfig):
-    "student-qad": _Stage("distill.qad_stage", "train", {"data": "data", "student": "student"}),
-    "export-qad": _Stage("export.stage", "export", {"data": "data", "student": "student-qad", "reference": "export"}),
-}
-
-STAGES = tuple(_STAGES)
-"""Names of the stages' folders, in their order."""
 
 _QAD_STAGES = ("student-qad", "export-qad")
+
+
+def stages(config: Config) -> dict[str, _Stage]:
+    """All stages of a run by their folders, in order."""
+    data = {"data": "data"}
+    trained = data | {"text": "text"}
+    graph = {"data": _Stage("distilrec.data.stage", "train", {}), "text": _Stage("distill.text_stage", "train", data)}
+    for name, teacher in config.teachers.items():
+        taught_by = dict.fromkeys(teacher.taught_by, 1.0) if isinstance(teacher, AssistantTeacherConfig) else {}
+        learned = _add_mixture(graph, taught_by)
+        graph[f"teacher-{name}"] = _Stage("distill.teacher_stage", "train", trained | learned, {"name": name})
+        asked = data | {"teacher": f"teacher-{name}"}
+        graph[f"targets-{name}"] = _Stage("distill.targets_stage", "train", asked, {"name": name})
+    learned = _add_mixture(graph, config.student_teachers)
+    graph["student-undistilled"] = _Stage("distill.student_stage", "train", trained)
+    graph["student"] = _Stage("distill.student_stage", "train", trained | learned)
+    graph["export"] = _Stage("export.stage", "export", data | {"student": "student"})
+    # Only when INT8 needs it (see QadConfig):
+    graph["student-qad"] = _Stage("distill.qad_stage", "train", data | {"student": "student"})
+    graph["export-qad"] = _Stage("export.stage", "export", data | {"student": "student-qad", "reference": "export"})
+    return graph
+
+
+def _add_mixture(graph: dict[str, _Stage], weights: Mapping[str, float]) -> dict[str, str]:
+    """Add the stage that mixes these teachers' soft targets where they are several; returns what a learner reads."""
+    if not weights:
+        return {}
+    folder = "targets-" + "+".join(weights)
+    if len(weights) > 1:
+        inputs = {"data": "data"} | {name: f"targets-{name}" for name in weights}
+        graph[folder] = _Stage("distill.targets_stage", "train", inputs, {"weights": dict(weights)}, "run_mix")
+    return {"targets": folder}
 
 
 def run_dir(config: Config) -> Path:
     """Folder of a run's stages."""
     return Path("runs") / config.name
+
+
+def teacher_folders(config: Config) -> dict[str, Path]:
+    """Folder of each teacher by its name."""
+    return {name: run_dir(config) / f"teacher-{name}" for name in config.teachers}
 
 
 def run_stage(config: Config, stage: str) -> Manifest:
@@ -52,18 +78,17 @@ def run_stage(config: Config, stage: str) -> Manifest:
     Raises:
         DistilRecError: as the stage says; ManifestError when an earlier stage has not been run.
     """
-    module, extra, inputs = _STAGES[stage]
-    folder = run_dir(config)
+    found, folder = stages(config)[stage], run_dir(config)
     try:
-        function: StageFunction = import_module(module).run
+        function: StageFunction = getattr(import_module(found.module), found.function)
     except ModuleNotFoundError as error:
-        raise MissingExtraError(f"The package {error.name!r}", extra) from error
-    return function(config, {role: folder / name for role, name in inputs.items()}, folder / stage)
+        raise MissingExtraError(f"The package {error.name!r}", found.extra) from error
+    return function(config, {role: folder / name for role, name in found.inputs.items()}, folder / stage, **found.options)
 
 
 def run_all(config: Config) -> Path:
     """Run all stages, those that are unchanged are skipped, and fill the repository; returns the artefact that is served."""
-    for stage in STAGES:
+    for stage in stages(config):
         if stage not in _QAD_STAGES:
             manifest = run_stage(config, stage)
     if config.qad.use == "on" or (config.qad.use == "auto" and manifest.metrics["int8_within_budget"] is False):
@@ -103,8 +128,9 @@ def fill_repository(config: Config, *, with_benchmarks: bool = False) -> Path:
     artefact = served_artefact(config)
     repository.fill_repository(artefact, config.export)
     if with_benchmarks:
-        from distill.teacher_stage import load_teacher
+        from distill.teacher_stage import load_ensemble
 
         item_count = read_manifest(artefact).metrics["item_count"]
-        repository.fill_benchmark_models(load_teacher(config, run_dir(config) / "teacher", item_count), artefact, config.export)
+        teacher = load_ensemble(config, teacher_folders(config), item_count)
+        repository.fill_benchmark_models(teacher, artefact, config.export)
     return artefact

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from distill.encoders import Encoder, Recommender
+from distill.encoders import Recommender, Scorer
 from distilrec import golden
 from distilrec.config import ExportConfig
 from distilrec.data import vocabulary as vocabularies
@@ -125,7 +125,7 @@ def _make(folder: Path, files: Mapping[str, Path]) -> None:
         shutil.copyfile(path, folder / name)
 
 
-def fill_benchmark_models(teacher: Encoder, artefact: Path, config: ExportConfig) -> None:
+def fill_benchmark_models(teacher: Scorer, artefact: Path, config: ExportConfig) -> None:
     """Put two more models into the repository, for benchmarks: the teacher, and one with the same tensors that does no work.
 
     Args:

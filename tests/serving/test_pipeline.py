@@ -8,20 +8,22 @@ import pytest
 
 from distilrec.data.stage import load
 from distilrec.manifest import read_manifest, verify_manifest, write_manifest
-from distilrec.pipeline import STAGES, run_all, run_dir, run_stage, served_artefact
+from distilrec.pipeline import run_all, run_dir, run_stage, served_artefact, stages
 
 
-def test_every_stage_left_a_verified_folder(shop_run):
-    assert sorted(path.name for path in shop_run.iterdir() if path.is_dir()) == sorted(STAGES)
-    for stage in STAGES:
+def test_every_stage_left_a_verified_folder(shop_run, shop_config):
+    names = stages(shop_config)
+    assert sorted(path.name for path in shop_run.iterdir() if path.is_dir()) == sorted([*names, "logs"])
+    for stage in names:
         verify_manifest(shop_run / stage)
 
 
-def test_each_stage_names_the_digests_of_what_it_read(shop_run):
-    digests = {stage: read_manifest(shop_run / stage).digest for stage in STAGES}
-    assert read_manifest(shop_run / "targets").inputs == {name: digests[name] for name in ("data", "teacher")}
-    assert read_manifest(shop_run / "student").inputs == {name: digests[name] for name in ("data", "targets")}
-    assert read_manifest(shop_run / "student-undistilled").inputs == {"data": digests["data"]}
+def test_each_stage_names_the_digests_of_what_it_read(shop_run, shop_config):
+    digests = {stage: read_manifest(shop_run / stage).digest for stage in stages(shop_config)}
+    read = {"data": digests["data"], "text": digests["text"]}
+    assert read_manifest(shop_run / "targets-sequence").inputs == {"data": digests["data"], "teacher": digests["teacher-sequence"]}
+    assert read_manifest(shop_run / "student").inputs == read | {"targets": digests["targets-sequence"]}
+    assert read_manifest(shop_run / "student-undistilled").inputs == read
     assert read_manifest(shop_run / "export").inputs == {name: digests[name] for name in ("data", "student")}
     assert read_manifest(shop_run / "export-qad").inputs == {
         "data": digests["data"],
@@ -31,7 +33,7 @@ def test_each_stage_names_the_digests_of_what_it_read(shop_run):
 
 
 def test_teacher_used_the_titles(shop_run):
-    assert read_manifest(shop_run / "teacher").metrics["text_embeddings"] is True
+    assert read_manifest(shop_run / "teacher-sequence").metrics["text_embeddings"] is True
 
 
 def test_the_teacher_made_a_difference(shop_run):
@@ -44,11 +46,11 @@ def test_the_teacher_made_a_difference(shop_run):
 
 def test_second_run_does_nothing(shop_run, shop_config, monkeypatch, caplog):
     monkeypatch.chdir(shop_run.parent.parent)
-    before = {stage: (shop_run / stage / "manifest.json").stat().st_mtime_ns for stage in STAGES}
+    before = {stage: (shop_run / stage / "manifest.json").stat().st_mtime_ns for stage in stages(shop_config)}
     with caplog.at_level(logging.INFO):
         run_all(shop_config)
-    assert {stage: (shop_run / stage / "manifest.json").stat().st_mtime_ns for stage in STAGES} == before
-    assert sum("unchanged" in record.message for record in caplog.records) == len(STAGES)
+    assert {stage: (shop_run / stage / "manifest.json").stat().st_mtime_ns for stage in stages(shop_config)} == before
+    assert sum("unchanged" in record.message for record in caplog.records) == len(stages(shop_config))
 
 
 def test_own_data_split_by_time_trains_without_a_teacher(shop_config, tmp_path, monkeypatch):
@@ -56,6 +58,7 @@ def test_own_data_split_by_time_trains_without_a_teacher(shop_config, tmp_path, 
     config = shop_config.model_copy(update={"data": shop_config.data.model_copy(update={"split": None})})
     assert config.data.split_kind == "temporal"
     run_stage(config, "data")
+    run_stage(config, "text")
     manifest = run_stage(config, "student-undistilled")
     assert manifest.metrics["validation_ndcg@10"] > 0
     dataset, _ = load(tmp_path / "runs" / "shop" / "data")

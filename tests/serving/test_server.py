@@ -273,7 +273,7 @@ def test_contract_is_kept_by_every_runner(runners, name, shop, shop_config):
 
 def test_teacher_and_idle_model_are_served_for_benchmarks(shop_run, shop_config, shop, tmp_path):
     config = shop_config.export.model_copy(update={"repository": tmp_path / "repo"})
-    teacher = load_teacher(shop_config, shop_run / "teacher", len(shop[1]))
+    teacher = load_teacher(shop_config, "sequence", shop_run / "teacher-sequence", len(shop[1]))
     fill_repository(shop_run / "export", config)
     fill_benchmark_models(teacher, shop_run / "export", config)
     spec = recommender_spec(shop_config, len(shop[1]))

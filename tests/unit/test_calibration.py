@@ -124,6 +124,6 @@ def test_broken_weights_are_named(model, sample):
     broken.CopyFrom(model)
     table = next(tensor for tensor in broken.graph.initializer if list(tensor.dims) == [96, 8])
     table.CopyFrom(onnx.numpy_helper.from_array(np.full((96, 8), np.nan, np.float32), table.name))
-    name = next(layer.activation for layer in weight_layers(model.graph) if layer.name == "encoder.mlp.1.weight")
+    name = next(layer.activation for layer in weight_layers(model.graph) if layer.name == "scorer.mlp.1.weight")
     with pytest.raises(CalibrationError, match="not finite"):
         activation_ranges(broken, [name], sample, CalibrationConfig())

@@ -18,7 +18,8 @@ def test_all_faults_are_listed_at_once():
     [data]
     source = "ml-100k"
     k_core = 0
-    [teacher]
+    [teachers.big]
+    kind = "sequence"
     embedding_size = 30
     heads = 4
     [student]
@@ -30,7 +31,7 @@ def test_all_faults_are_listed_at_once():
     assert message.startswith("shop.toml: 3 fault(s)")
     assert "data.k_core" in message
     assert "(found 0)" in message
-    assert "teacher: embedding_size (30) must be a multiple of heads (4)" in message
+    assert "teachers.big.sequence: embedding_size (30) must be a multiple of heads (4)" in message
     assert "student.dropuot: no such setting" in message
 
 

@@ -166,7 +166,7 @@ def test_engine_is_refused_when_it_is_not_in_the_precision_it_claims(build, mode
 def test_engine_is_refused_when_one_layer_stayed_in_fp32(build, models, tmp_path):
     fp32 = onnx.load(models[Precision.FP32])
     ranges = {layer.activation: 4.0 for layer in weight_layers(fp32.graph) if layer.activation}
-    onnx.save(to_int8(fp32, ranges, Form.TENSORRT, leave=["encoder.mlp.1.weight"]), tmp_path / "model.onnx")
+    onnx.save(to_int8(fp32, ranges, Form.TENSORRT, leave=["scorer.mlp.1.weight"]), tmp_path / "model.onnx")
     with pytest.raises(PrecisionError, match="expected operands of type Int8") as caught:
         build(Precision.INT8, model=tmp_path / "model.onnx")
     assert str(caught.value).count(": Float") == 1

@@ -51,9 +51,9 @@ def test_no_local_path_is_left_in_the_file(shop_run):
 def test_model_that_answers_differently_leaves_no_artefact(shop_run, shop_config, tmp_path, monkeypatch):
     def wrong(recommender, path, metadata):
         with torch.no_grad():
-            recommender.encoder.items.learned[5] += 1
+            recommender.scorer.items.learned[5] += 1
             export_onnx(recommender, path, metadata)
-            recommender.encoder.items.learned[5] -= 1
+            recommender.scorer.items.learned[5] -= 1
 
     monkeypatch.setattr(stage, "export_onnx", wrong)
     inputs = {name: shop_run / name for name in ("data", "student")}

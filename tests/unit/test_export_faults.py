@@ -175,5 +175,5 @@ def test_layer_that_costs_most_is_found(shop_config, shop_run, tmp_path):
     cold = dataclasses.replace(requests, history=np.zeros_like(requests.history))
     shutil.copytree(shop_run / "export" / "fp32", tmp_path / "fp32")
     layer, overlap = precisions.costliest_layer(tmp_path, judge, precisions.Quantization(cold, CalibrationConfig()), tmp_path)
-    assert layer == "encoder.mlp.1.weight"
+    assert layer == "scorer.mlp.1.weight"
     assert overlap > 0.8

@@ -16,7 +16,7 @@ from export.onnx_runner import OnnxRunner
 from export.stage import recommender_spec
 from export.storage import TENSORRT_FILE, WEIGHTS_FILE, save_sharing_weights
 
-LAYERS = ["embedding", "encoder.mlp.1.weight", "encoder.mlp.4.weight", "head"]
+LAYERS = ["embedding", "scorer.mlp.1.weight", "encoder.mlp.4.weight", "head"]
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_the_source_is_not_changed(source, ranges):
 def test_weights_that_are_no_numbers_are_named(source, ranges):
     broken = onnx.ModelProto()
     broken.CopyFrom(source)
-    tensor = next(t for t in broken.graph.initializer if t.name == "encoder.mlp.1.weight")
+    tensor = next(t for t in broken.graph.initializer if t.name == "scorer.mlp.1.weight")
     values = numpy_helper.to_array(tensor).copy()
     values[0, 0] = np.nan
     tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))

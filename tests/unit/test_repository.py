@@ -142,7 +142,7 @@ def test_instances_are_the_cores_found_unless_they_are_set():
 def test_benchmark_models_are_of_this_artefact_or_gone(shop_run, shop_config, tmp_path):
     config = shop_config.export.model_copy(update={"repository": tmp_path / "repo"})
     fill_repository(shop_run / "export", config)
-    fill_benchmark_models(load_teacher(shop_config, shop_run / "teacher", 90), shop_run / "export", config)
+    fill_benchmark_models(load_teacher(shop_config, "sequence", shop_run / "teacher-sequence", 90), shop_run / "export", config)
     spec = artefact_spec(read_manifest(shop_run / "export"))
     assert OnnxRunner(tmp_path / "repo" / "teacher" / "1" / "model.onnx", spec)
     assert "identity/1/model.py" in files(config.repository)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from distill.text import embed_titles, find_text_model
-from distilrec.config import TeacherConfig
+from distilrec.config import TextConfig
 from distilrec.errors import ConfigError, MissingExtraError
 
 
@@ -17,18 +17,18 @@ def test_embeddings_have_unit_length_and_do_not_depend_on_the_batch(tiny_bert):
 
 
 def test_find_text_model(tiny_bert, tmp_path, monkeypatch):
-    assert find_text_model(TeacherConfig(text="off")) is None
-    assert find_text_model(TeacherConfig(text_model=tiny_bert)) == tiny_bert
+    assert find_text_model(TextConfig(use="off")) is None
+    assert find_text_model(TextConfig(model=tiny_bert)) == tiny_bert
     with pytest.raises(ConfigError, match="found no folder"):
-        find_text_model(TeacherConfig(text_model=tmp_path / "nowhere"))
+        find_text_model(TextConfig(model=tmp_path / "nowhere"))
     monkeypatch.setattr("distill.text._PACKAGE", "no_such_package_here")
-    assert find_text_model(TeacherConfig()) is None
+    assert find_text_model(TextConfig()) is None
     with pytest.raises(MissingExtraError, match=r"pip install 'distilrec\[text\]'"):
-        find_text_model(TeacherConfig(text="on"))
+        find_text_model(TextConfig(use="on"))
 
 
 def test_installed_text_model_tells_titles_apart():
-    folder = find_text_model(TeacherConfig(text="on"))
+    folder = find_text_model(TextConfig(use="on"))
     assert folder is not None
     star_wars, empire, babe = embed_titles(["Star Wars (1977)", "Empire Strikes Back, The (1980)", "Babe (1995)"], folder)
     assert star_wars @ empire > star_wars @ babe

