@@ -1,6 +1,5 @@
 """What a student learns from soft targets: several losses, each counting as much as the settings say, when they say it."""
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -9,28 +8,33 @@ from torch import Tensor, nn
 
 from distill import feature_losses, losses
 from distill.catalogue import catalogue_loss
-from distill.confidence import teacher_confidence
+from distill.partition import StudentLogits, split_logits
 from distill.soft_targets import SoftBatch, SoftTargets
+from distill.stratified import stratified_ranking
+from distill.weighting import scheduled, teacher_confidence
 from distilrec.config import DistillationConfig, Ramp
 
-_ON_LOGITS = ("hard", "soft", "mse", "ranking", "stratified")
+_FROM_TEACHER = ("soft", "mse", "ranking", "stratified")
 _ON_VECTORS = ("hint", "relation")
+_RANKING_DEPTH = 20
+_RELATED_BY_DISTANCE, _RELATED_BY_ANGLE = 256, 32
+"""Predictions of a batch that are compared: the costs grow with the square and the cube."""
 
 
 class Lesson(NamedTuple):
     """What is to be learned from M prefixes at a point of the training."""
 
     true_items: Tensor
-    """int64 [M], 0..N-1; anything where ``has_truth`` is 0."""
-    has_truth: Tensor
-    """float32 [M], 1 where the true next item is for training."""
+    """int64 [M], 0..N-1; anything where there is no true item."""
     soft: SoftBatch
-    """Items 0..N-1 here."""
-    trust: Tensor
-    """float32 [M]: share of the teacher's losses that counts; the rest goes to the true item."""
+    """Items 0..N-1 here; anything where the teacher was not asked."""
+    of_truth: Tensor
+    """float32 [M]: weight of the true item."""
+    of_teacher: Tensor
+    """float32 [M]: how far the teacher is trusted, 0 where it was not asked."""
     temperature: float
     weights: dict[str, float]
-    """Of the losses that count now."""
+    """Of the losses that count now, by name."""
 
 
 class Distillation(nn.Module):
@@ -56,7 +60,7 @@ class Distillation(nn.Module):
     def forward(
         self, vectors: Tensor, table: Tensor, true_items: Tensor, prefixes: Tensor, progress: float
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss summed over M predictions, and each of its parts summed before it was weighted.
+        """The loss summed over M predictions, and each of its parts as it is before it is weighted, summed likewise.
 
         Args:
             vectors: float32 [M, d], the student's user vectors.
@@ -70,72 +74,76 @@ class Distillation(nn.Module):
 
         def chunk_loss(logits: Tensor, rows: slice) -> Tensor:
             total = logits.new_zeros(())
-            for name, (values, weights) in self._losses_on_logits(logits, rows, lesson).items():
+            for name, (values, weights) in self._on_logits(logits, rows, lesson).items():
                 parts[name] += values.detach().sum()
                 total = total + (values * weights).sum()
             return total
 
-        loss = catalogue_loss(vectors, table, chunk_loss)
-        for name, values in self._losses_on_vectors(vectors, lesson).items():
-            parts[name] += values.detach().sum()
-            loss = loss + lesson.weights[name] * values.sum()
+        reads_logits = not set(lesson.weights) <= set(_ON_VECTORS)
+        loss = catalogue_loss(vectors, table, chunk_loss) if reads_logits else vectors.new_zeros(())
+        for name, value in self._on_vectors(vectors, lesson).items():
+            parts[name] += value.detach()
+            loss = loss + lesson.weights[name] * value
         return loss, parts
 
     def _lesson(self, true_items: Tensor, prefixes: Tensor, progress: float) -> Lesson:
         settings = self.settings
         temperature = value_at(settings.temperature, progress)
         soft = self.targets.read(prefixes, temperature).to(true_items.device)
-        soft = soft._replace(items=soft.items - 1)
-        has_truth = (true_items > 0).float()
+        asked = soft.items[:, :1] > 0
+        any_items = torch.arange(soft.items.shape[1], device=asked.device)
+        soft = soft._replace(items=torch.where(asked, soft.items - 1, any_items))
+        has_truth, of_teacher = (true_items > 0).float(), asked[:, 0].float()
         true_items = (true_items - 1).clamp(min=0)
-        trust = torch.ones_like(has_truth)
+        weights = {name: value_at(getattr(settings, name), progress) for name in ("hard", *_FROM_TEACHER, *_ON_VECTORS)}
+        of_truth = has_truth * weights["hard"]
         if settings.confidence:
-            trust = torch.where(has_truth > 0, teacher_confidence(soft.items, true_items), trust)
-        weights = {name: value_at(getattr(settings, name), progress) for name in (*_ON_LOGITS, *_ON_VECTORS)}
-        return Lesson(true_items, has_truth, soft, trust, temperature, {n: w for n, w in weights.items() if w > 0})
+            confidence = teacher_confidence(soft.items, true_items)
+            of_teacher = of_teacher * torch.where(has_truth > 0, confidence, 1.0)
+            # What the teacher is not trusted with is left to the true item.
+            of_truth = of_truth + has_truth * (1 - of_teacher) * sum(weights[name] for name in _FROM_TEACHER)
+        weights = {name: weight for name, weight in weights.items() if weight > 0 or (name == "hard" and settings.confidence)}
+        return Lesson(true_items, soft, of_truth, of_teacher, temperature, weights)
 
-    def _losses_on_logits(self, logits: Tensor, rows: slice, lesson: Lesson) -> dict[str, tuple[Tensor, Tensor]]:
-        """Values and weights of each loss, float32 [m] both."""
-        found: dict[str, tuple[Tensor, Tensor]] = {}
-        soft, trust, weights = lesson.soft, lesson.trust[rows], lesson.weights
-        items, teacher = soft.items[rows], soft.logits[rows]
-        distilled = sum(weight for name, weight in weights.items() if name not in ("hard", *_ON_VECTORS))
-        shared = torch.logsumexp(logits, dim=1) if lesson.temperature == 1 or "hard" in weights else None
-        hard = (weights.get("hard", 0.0) + (1 - trust) * distilled) * lesson.has_truth[rows]
-        if "hard" in weights:
-            found["hard"] = losses.hard_cross_entropy(logits, lesson.true_items[rows], log_partition=shared), hard
-        if "soft" in weights:
-            log_partition = shared if lesson.temperature == 1 else None
-            values = losses.softened_kl(
-                logits, items, teacher, soft.rest[rows], lesson.temperature, log_partition=log_partition
-            )
-            found["soft"] = values, weights["soft"] * trust
-        others: dict[str, Callable[[], Tensor]] = {
-            "mse": lambda: losses.logit_mse(logits, items, teacher),
-            "ranking": lambda: losses.listwise_ranking(logits, items),
-            "stratified": lambda: losses.stratified_ranking(logits, items, self.strata),
+    def _on_logits(self, logits: Tensor, rows: slice, lesson: Lesson) -> dict[str, tuple[Tensor, Tensor]]:
+        """Values of the losses on logits, and their weights, float32 [m] both."""
+        soft = lesson.soft
+        items, teacher, rest = soft.items[rows], soft.logits[rows], soft.rest[rows]
+        student = split_logits(logits, lesson.true_items[rows], items, lesson.temperature)
+        values: dict[str, Callable[[StudentLogits], Tensor]] = {
+            "hard": lambda s: losses.hard_cross_entropy(s.target, s.top, s.rest),
+            "soft": lambda s: losses.softened_kl(s.top, s.soft_rest, teacher, rest, lesson.temperature),
+            "mse": lambda s: losses.logit_mse(s.top, teacher),
+            "ranking": lambda s: losses.listwise_ranking(s.top, s.rest, min(_RANKING_DEPTH, s.top.shape[1])),
+            "stratified": lambda s: stratified_ranking(s.top, self.strata[items]),
         }
-        for name, values_of in others.items():
-            if name in weights:
-                found[name] = values_of(), weights[name] * trust
+        found = {}
+        for name, weight in lesson.weights.items():
+            if name in values:
+                each = lesson.of_truth[rows] if name == "hard" else weight * lesson.of_teacher[rows]
+                found[name] = values[name](student), each
         return found
 
-    def _losses_on_vectors(self, vectors: Tensor, lesson: Lesson) -> dict[str, Tensor]:
+    def _on_vectors(self, vectors: Tensor, lesson: Lesson) -> dict[str, Tensor]:
+        """Losses on user vectors, summed over M predictions (relations: of some, scaled up). Scalars."""
         found = {}
-        features = lesson.soft.features
+        features, trust = lesson.soft.features, lesson.of_teacher
         if "hint" in lesson.weights:
             assert self.projection is not None
             assert features is not None
-            found["hint"] = feature_losses.hint(self.projection(vectors), features)
+            found["hint"] = (feature_losses.hint(self.projection(vectors), features) * trust).sum()
         if "relation" in lesson.weights:
             assert features is not None
-            found["relation"] = feature_losses.relation(vectors, features)
+            asked = torch.nonzero(trust > 0).flatten()
+            near = asked[feature_losses.spread_rows(len(asked), _RELATED_BY_DISTANCE).to(asked.device)]
+            far = asked[feature_losses.spread_rows(len(asked), _RELATED_BY_ANGLE).to(asked.device)]
+            distance = feature_losses.distance_relation(vectors[near], features[near]).sum() / max(len(near), 1)
+            angle = feature_losses.angle_relation(vectors[far], features[far]).sum() / max(len(far), 1)
+            # As in the paper's experiments, angles count twice as much as distances.
+            found["relation"] = (distance + 2 * angle) * len(asked)
         return found
 
 
 def value_at(setting: float | Ramp, progress: float) -> float:
     """A setting's value at ``progress`` (0 in the first epoch, 1 in the last)."""
-    if not isinstance(setting, Ramp):
-        return setting
-    share = progress if setting.shape == "linear" else (1 - math.cos(math.pi * progress)) / 2
-    return setting.start + share * (setting.end - setting.start)
+    return scheduled(setting.start, setting.end, progress, setting.shape) if isinstance(setting, Ramp) else setting

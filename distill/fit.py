@@ -71,7 +71,10 @@ def fit(
         raise DataError(
             "found no user with both training and validation interactions; lower data.k_core or change the split's fractions"
         )
-    windows = [hard_windows(dataset, spec.history_length)] if distillation is None else distillation.targets.training_windows(dataset)
+    if distillation is None:
+        windows = [hard_windows(dataset, spec.history_length)]
+    else:
+        windows = distillation.targets.training_windows(dataset)
     module = NextItemModule(encoder, spec, config, validation, distillation)
     data = SequenceData([some for some in windows if len(some)], validation, config.batch_size, seed)
     checkpoint = scratch / _LAST

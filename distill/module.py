@@ -16,6 +16,7 @@ from distill.encoders import Encoder, Recommender
 from distill.losses import hard_cross_entropy
 from distill.negatives import draw_candidates
 from distill.optimizers import build_optimizer, learning_rate_factor
+from distill.partition import split_logits
 from distill.sequences import Batch, LengthBatchSampler, Windows
 from distilrec.config import TrainingConfig
 from distilrec.data.dataset import HeldOut
@@ -52,9 +53,7 @@ class SequenceData(lightning.LightningDataModule):
         trainer = self.trainer
         epoch, rank, processes = (trainer.current_epoch, trainer.global_rank, trainer.world_size) if trainer else (0, 0, 1)
         windows = self.windows[epoch % len(self.windows)]
-        sampler = LengthBatchSampler(
-            windows.lengths, self.batch_size, epoch_seed(self.seed, epoch), rank=rank, processes=processes
-        )
+        sampler = LengthBatchSampler(windows.lengths, self.batch_size, epoch_seed(self.seed, epoch), rank=rank, processes=processes)
         # A generator of its own: a loader draws from the global one, which would disturb the dropout of a resumed training.
         return DataLoader(windows, batch_sampler=sampler, collate_fn=windows.collate, generator=torch.Generator())
 
@@ -110,12 +109,12 @@ class NextItemModule(lightning.LightningModule):
         """Summed cross-entropy. float32 [M, d], int64 [M] -> scalar."""
         table = self._table()
         if self.config.negatives is None:
-            return catalogue_loss(vectors, table, lambda logits, rows: hard_cross_entropy(logits, targets[rows] - 1).sum())
+            return catalogue_loss(vectors, table, lambda logits, rows: _hard_sum(logits, targets[rows] - 1))
         candidates = draw_candidates(targets, self.encoder.item_count, self.config.negatives)
         return catalogue_loss(
             vectors,
             table[candidates.items - 1],
-            lambda logits, rows: hard_cross_entropy(logits + candidates.correction, candidates.positions[rows]).sum(),
+            lambda logits, rows: _hard_sum(logits + candidates.correction, candidates.positions[rows]),
         )
 
     def _table(self) -> Tensor:
@@ -148,3 +147,9 @@ class NextItemModule(lightning.LightningModule):
             optimizer, lambda step: learning_rate_factor(step / steps_an_epoch, self.config)
         )
         return cast(Any, {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}})
+
+
+def _hard_sum(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy summed over predictions. float32 [m, N], int64 [m] -> scalar."""
+    split = split_logits(logits, targets)
+    return hard_cross_entropy(split.target, split.top, split.rest).sum()

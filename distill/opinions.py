@@ -44,8 +44,9 @@ def write_targets(
     features = teacher.items.embedding_size if settings.features and isinstance(teacher, Encoder) else None
     sampler = LengthBatchSampler(asked.lengths, settings.batch_size, None)
     device = next((parameter.device for parameter in teacher.parameters()), torch.device("cpu"))
-    with _writer(folder, sequences, windows, settings, teacher.item_count, features) as writer:
-        for batch in progress(DataLoader(asked, batch_sampler=sampler, collate_fn=asked.collate), desc="soft targets", unit="batch"):
+    loader = DataLoader(asked, batch_sampler=sampler, collate_fn=asked.collate)
+    with SoftTargetWriter(folder, sequences, windows, settings, teacher.item_count, feature_size=features) as writer:
+        for batch in progress(loader, desc="soft targets", unit="batch"):
             history, valid = batch.history.to(device), batch.valid.to(device)
             vectors = teacher.encode_all(history)[valid] if features and isinstance(teacher, Encoder) else None
             writer.write(batch.prefixes.numpy(), teacher.score_prefixes(history, valid), vectors)
@@ -53,7 +54,9 @@ def write_targets(
 
 
 @torch.inference_mode()
-def mix_targets(caches: Sequence[SoftTargets], weights: Sequence[float], item_count: int, folder: Path, settings: TargetsConfig) -> int:
+def mix_targets(
+    caches: Sequence[SoftTargets], weights: Sequence[float], item_count: int, folder: Path, settings: TargetsConfig
+) -> int:
     """Write the weighted mean of several teachers' log-probabilities; what is outside a teacher's top n shares its rest evenly.
 
     All caches hold the same prefixes. Weights need not sum to 1. Returns how many prefixes the new folder holds.
@@ -61,7 +64,7 @@ def mix_targets(caches: Sequence[SoftTargets], weights: Sequence[float], item_co
     first = caches[0]
     rows = np.concatenate([np.arange(begin, end) for begin, end, _ in first.windows])
     step = max(1, _SCORES_AT_ONCE // item_count)
-    with _writer(folder, first.sequences, first.windows, settings, item_count, None) as writer:
+    with SoftTargetWriter(folder, first.sequences, first.windows, settings, item_count) as writer:
         for start in progress(range(0, len(rows), step), desc="mixing soft targets", unit="batch"):
             some = rows[start : start + step]
             writer.write(some, mixed_log_probabilities(caches, weights, torch.from_numpy(some), item_count))
@@ -80,22 +83,3 @@ def mixed_log_probabilities(caches: Sequence[SoftTargets], weights: Sequence[flo
         mixed += share * outside
         mixed.scatter_add_(1, soft.items - 1, share * (outcomes[:, :-1] - outside))
     return mixed
-
-
-def _writer(
-    folder: Path,
-    sequences: NDArray[np.int32],
-    windows: NDArray[np.int64],
-    settings: TargetsConfig,
-    item_count: int,
-    feature_size: int | None,
-) -> SoftTargetWriter:
-    return SoftTargetWriter(
-        folder,
-        sequences,
-        windows,
-        top_n=settings.top_n,
-        item_count=item_count,
-        temperatures=settings.temperatures,
-        feature_size=feature_size,
-    )

@@ -10,10 +10,10 @@ from torch import nn
 from distill.distillation import Distillation
 from distill.encoders import Encoder
 from distill.fit import fit
-from distill.quantization import FakeQuantizedEncoder
 from distill.loggers import Logging
 from distill.opinions import write_targets
-from distill.soft_targets import SoftTargets, open_targets
+from distill.quantization import FakeQuantizedEncoder
+from distill.soft_targets import SoftTargets
 from distill.student_stage import load_student
 from distill.weights import save_weights
 from distilrec.config import Config, DistillationConfig, TargetsConfig
@@ -36,7 +36,8 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
         student = load_student(config, inputs["student"], dataset.item_count)
         settings = DistillationConfig(hard=0.0, soft=1.0)
         targets = _own_targets(config, student, dataset, scratch)
-        distillation = Distillation(settings, targets, torch.zeros(dataset.item_count, dtype=torch.long), config.student.embedding_size)
+        strata = torch.zeros(dataset.item_count, dtype=torch.long)
+        distillation = Distillation(settings, targets, strata, config.student.embedding_size)
         for module in student.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.0  # what it has learned is to be kept, not to be regularised again
@@ -67,4 +68,4 @@ def _own_targets(config: Config, student: Encoder, dataset: Dataset, scratch: Pa
     folder.mkdir(exist_ok=True)
     settings = TargetsConfig(top_n=config.targets.top_n, temperatures=(1.0,), batch_size=config.targets.batch_size)
     write_targets(student, dataset, folder, history_length=config.history_length, settings=settings, seed=config.seed)
-    return open_targets(folder, settings.temperatures)
+    return SoftTargets(folder, settings.temperatures)

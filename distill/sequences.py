@@ -131,7 +131,7 @@ class LengthBatchSampler(Sampler[list[int]]):
 
     def __len__(self) -> int:
         whole, rest = divmod(len(self.lengths), self.batch_size)
-        # The last batch counts if it has a window for each process: all must take the same number of steps.
+        # What is left over counts if it has a window for each process: all must take the same number of steps.
         return whole + (rest >= self.processes)
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -141,7 +141,7 @@ class LengthBatchSampler(Sampler[list[int]]):
             # A little noise, so that the same windows do not always meet.
             lengths = lengths * random.uniform(0.8, 1.2, len(lengths))
         order = np.argsort(lengths, kind="stable")
-        batches = [order[i : i + self.batch_size].tolist() for i in range(0, len(order), self.batch_size)][: len(self)]
+        batches = [order[i : i + self.batch_size].tolist() for i in range(0, len(order), self.batch_size)]
         if self.seed is not None:
             random.shuffle(batches)
-        yield from (batch[self.rank :: self.processes] for batch in batches)
+        yield from (batch[self.rank :: self.processes] for batch in batches if len(batch) >= self.processes)

@@ -11,6 +11,7 @@ Row p belongs to the prefix that ends at flat position p. All are memory-mapped:
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from distill.sequences import Window, Windows, training_targets
+from distilrec.config import TargetsConfig
 from distilrec.data.dataset import Dataset
 from distilrec.manifest import read_manifest
 from distilrec.specs import PADDING
@@ -48,16 +50,48 @@ class SoftBatch(NamedTuple):
 
 @dataclass(frozen=True)
 class SoftTargets:
-    """An open folder of soft targets."""
+    """A folder of soft targets. What is handed to another process is the path; each opens the files itself."""
 
-    items: NDArray[np.int32]
-    logits: NDArray[np.float16]
-    rest: NDArray[np.float32]
-    features: NDArray[np.float16] | None
-    sequences: NDArray[np.int32]
-    windows: NDArray[np.int64]
+    folder: Path
     temperatures: tuple[float, ...]
     """Rising."""
+
+    @cached_property
+    def items(self) -> NDArray[np.int32]:
+        """int32 [P, n]."""
+        return self._open("items")
+
+    @cached_property
+    def logits(self) -> NDArray[np.float16]:
+        """float16 [P, n]."""
+        return self._open("logits")
+
+    @cached_property
+    def rest(self) -> NDArray[np.float32]:
+        """float32 [P, t]."""
+        return self._open("rest")
+
+    @cached_property
+    def features(self) -> NDArray[np.float16] | None:
+        """float16 [P, d], where the teacher's user vectors were kept."""
+        return self._open("features") if (self.folder / "features.npy").exists() else None
+
+    @cached_property
+    def sequences(self) -> NDArray[np.int32]:
+        """int32 [P]."""
+        return self._open("sequences")
+
+    @cached_property
+    def windows(self) -> NDArray[np.int64]:
+        """int64 [W, 3]: begin, end, copy."""
+        return self._open("windows")
+
+    def _open(self, name: str) -> NDArray[Any]:
+        array: NDArray[Any] = np.load(self.folder / f"{name}.npy", mmap_mode="r")
+        return array
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"folder": self.folder, "temperatures": self.temperatures}
 
     def read(self, prefixes: Tensor, temperature: float = 1.0) -> SoftBatch:
         """Rows of M prefixes; ``prefixes`` is int64 [M], ``temperature`` within ``temperatures``."""
@@ -97,9 +131,8 @@ class SoftTargetWriter:
         folder: where; exists.
         sequences: int32 [P].
         windows: int64 [W, 3].
-        top_n: n, at most all items.
+        settings: top_n (at most all items are kept) and temperatures.
         item_count: N.
-        temperatures: rising.
         feature_size: d, None for none.
     """
 
@@ -108,14 +141,13 @@ class SoftTargetWriter:
         folder: Path,
         sequences: NDArray[np.int32],
         windows: NDArray[np.int64],
-        *,
-        top_n: int,
+        settings: TargetsConfig,
         item_count: int,
-        temperatures: tuple[float, ...],
+        *,
         feature_size: int | None = None,
     ) -> None:
-        count, self.top_n = len(sequences), min(top_n, item_count)
-        self.temperatures = temperatures
+        count, self.top_n = len(sequences), min(settings.top_n, item_count)
+        self.temperatures = temperatures = settings.temperatures
         np.save(folder / "sequences.npy", sequences)
         np.save(folder / "windows.npy", windows)
         self._items = _create(folder / "items.npy", np.int32, (count, self.top_n))
@@ -147,15 +179,8 @@ class SoftTargetWriter:
 
 
 def load_targets(folder: Path) -> SoftTargets:
-    """Open what a stage ``targets`` wrote."""
-    return open_targets(folder, tuple(read_manifest(folder).settings["temperatures"]))
-
-
-def open_targets(folder: Path, temperatures: tuple[float, ...]) -> SoftTargets:
-    """Open what a ``SoftTargetWriter`` wrote for these temperatures."""
-    names = ("items", "logits", "rest", "features", "sequences", "windows")
-    arrays = {name: np.load(path, mmap_mode="r") if (path := folder / f"{name}.npy").exists() else None for name in names}
-    return SoftTargets(**arrays, temperatures=temperatures)  # type: ignore[arg-type]
+    """What a stage ``targets`` wrote."""
+    return SoftTargets(folder, tuple(read_manifest(folder).settings["temperatures"]))
 
 
 def _create(path: Path, dtype: type[np.number[Any]], shape: tuple[int, ...]) -> np.memmap[Any, Any]:

@@ -11,8 +11,8 @@ from distill.distillation import Distillation
 from distill.fit import fit
 from distill.item_table import ItemTable, popularity_prior
 from distill.loggers import Logging
-from distill.losses import popularity_strata
 from distill.soft_targets import load_targets
+from distill.stratified import popularity_strata
 from distill.students import MlpStudent
 from distill.text_stage import load_embeddings
 from distill.weights import load_weights, save_weights

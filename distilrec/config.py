@@ -134,7 +134,7 @@ class SequenceTeacherConfig(TrainingConfig):
 
     kind: Literal["sequence"] = "sequence"
     objective: Literal["causal", "masked"] = "causal"
-    """``causal``: each position predicts the next item (SASRec); ``masked``: hidden items are guessed from both sides (BERT4Rec)."""
+    """``causal``: each position predicts the next item (SASRec). ``masked``: hidden items are guessed from both sides."""
     embedding_size: Positive = 128
     """Size of item vectors and of the transformer's hidden state."""
     layers: Positive = 2
@@ -170,8 +170,8 @@ class TargetsConfig(Section):
     temperatures: tuple[Annotated[float, Field(gt=0)], ...] = Field(default=(1.0, 2.0, 4.0), min_length=1)
     """T for which the mass outside the top n is kept (Hinton 2015); a student may use any temperature between them."""
     perturbed_copies: Annotated[int, Field(ge=0)] = 0
-    """Copies of the training sequences with items left out at random that the teachers are asked about, too. On what it was trained on
-    a teacher repeats the true items; on these it says what it thinks (cf. Yue et al. 2021)."""
+    """Copies of the training sequences with items left out at random that the teachers are asked about, too. On what it was
+    trained on a teacher repeats the true items; on these it says what it thinks (cf. Yue et al. 2021)."""
     drop_fraction: Fraction = 0.3
     """Share of items left out of a copy."""
     features: bool = False

@@ -9,7 +9,6 @@ from distilrec.config import AssistantTeacherConfig, Config
 from distilrec.errors import MissingExtraError
 from distilrec.manifest import Manifest, read_manifest
 from distilrec.specs import Precision
-from distilrec.stage import Inputs
 
 StageFunction = Callable[..., Manifest]
 """``run(config, inputs, out_dir, **options)``."""

@@ -1,10 +1,13 @@
 """Training learns, stops early, and goes on after an interruption as if there had been none."""
 
+import csv
+
 import pytest
 import torch
 
 from distill.fit import fit
 from distill.item_table import popularity_prior
+from distill.loggers import Logging
 from distill.module import NextItemModule
 from distill.student_stage import build_student
 from distilrec.config import Config
@@ -20,12 +23,12 @@ def shop(shop_config: Config, tmp_path_factory: pytest.TempPathFactory):
     return data_stage.load(folder)[0]
 
 
-def train(config: Config, dataset, scratch, **training):
+def train(config: Config, dataset, scratch, log=None, **training):
     torch.manual_seed(1)
     student = build_student(config, dataset.item_count, popularity_prior(dataset))
     spec = RecommenderSpec(dataset.item_count, config.history_length, 16, 10)
     settings = config.student.model_copy(update=training)
-    result = fit(student, dataset, spec, settings, seed=1, scratch=scratch)
+    result = fit(student, dataset, spec, settings, seed=1, scratch=scratch, log=log)
     return student, result
 
 
@@ -61,6 +64,34 @@ def test_interrupted_training_ends_with_the_same_weights(shop_config, shop, tmp_
     assert result.epochs == 4
     for name, weights in straight.state_dict().items():
         torch.testing.assert_close(resumed.state_dict()[name], weights, msg=name)
+
+
+def test_two_processes_end_with_the_weights_of_one(shop_config, shop, tmp_path):
+    """Batches are shared out, gradients averaged over all predictions: without dropout nothing differs but rounding."""
+    results = {}
+    for processes in (1, 2):
+        torch.manual_seed(1)
+        student = build_student(
+            shop_config, shop.item_count, popularity_prior(shop), settings=shop_config.student.model_copy(update={"dropout": 0.0})
+        )
+        spec = RecommenderSpec(shop.item_count, shop_config.history_length, 16, 10)
+        settings = shop_config.student.model_copy(update={"epochs": 2, "learning_rate": 1e-3})
+        scratch = tmp_path / str(processes)
+        results[processes] = student, fit(student, shop, spec, settings, seed=1, scratch=scratch, processes=processes)
+    (alone, one), (shared, two) = results[1], results[2]
+    assert two.epochs == one.epochs == 2
+    assert two.validation_ndcg == pytest.approx(one.validation_ndcg, abs=5e-3)
+    for name, weights in alone.state_dict().items():
+        torch.testing.assert_close(shared.state_dict()[name], weights, msg=name, atol=2e-4, rtol=1e-3)
+
+
+def test_losses_are_logged_to_csv(shop_config, shop, tmp_path):
+    log = Logging("csv", tmp_path / "logs", "student")
+    train(shop_config, shop, tmp_path / "scratch", log=log, epochs=2)
+    (path,) = (tmp_path / "logs" / "student").glob("*/metrics.csv")
+    rows = list(csv.DictReader(path.open()))
+    assert [row["epoch"] for row in rows if row["validation_ndcg@10"]] == ["0", "1"]
+    assert any(row["loss"] for row in rows)
 
 
 def test_no_validation_user_is_an_error(shop_config, shop, tmp_path):
