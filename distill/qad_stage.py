@@ -6,6 +6,7 @@ from typing import Any
 import lightning
 from torch import nn
 
+from distill.card import Description, write_card
 from distill.encoders import Encoder
 from distill.fit import fit
 from distill.quantization import FakeQuantizedEncoder
@@ -21,6 +22,8 @@ from distilrec.specs import RecommenderSpec
 from distilrec.stage import Inputs, run_stage
 
 _TEMPERATURE = 1.0
+_SUMMARY = """The distilled student, trained on under INT8's rounding with its own answers as the only target (quantisation-aware
+distillation). These weights and figures are FP32; the export's report.json holds those of INT8."""
 
 
 def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
@@ -28,6 +31,10 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
 
     The first teacher or the true items would pull the student elsewhere; here it should stay what it is, on a coarser grid.
     """
+    settings = config.qad.model_dump(mode="json", exclude={"use"}) | {
+        "history_length": config.history_length,
+        "top_n": config.targets.top_n,
+    }
 
     def work(folder: Path, scratch: Path) -> dict[str, Any]:
         dataset, _ = data_stage.load(inputs["data"])
@@ -40,13 +47,12 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
         quantized = FakeQuantizedEncoder(student).train()
         spec = RecommenderSpec(dataset.item_count, config.history_length, config.export.exclude_length, min(10, dataset.item_count))
         result = fit(quantized, dataset, spec, config.qad, seed=config.seed, scratch=scratch, targets=targets, soft_ratio=1.0)
-        save_weights(quantized.release(), folder)
+        trained = quantized.release()
+        save_weights(trained, folder)
+        description = Description("DistilRec student for INT8", _SUMMARY, settings)
+        write_card(folder, trained, description, config=config, dataset=dataset, data=inputs["data"], result=result)
         return {"validation_ndcg@10": result.validation_ndcg, "epochs": result.epochs}
 
-    settings = config.qad.model_dump(mode="json", exclude={"use"}) | {
-        "history_length": config.history_length,
-        "top_n": config.targets.top_n,
-    }
     return run_stage("student-qad", settings=settings, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)
 
 

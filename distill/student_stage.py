@@ -6,6 +6,7 @@ from typing import Any
 import lightning
 from torch import Tensor
 
+from distill.card import Description, write_card
 from distill.fit import fit
 from distill.item_table import ItemTable, popularity_prior
 from distill.soft_targets import load_targets
@@ -17,9 +18,19 @@ from distilrec.manifest import Manifest
 from distilrec.specs import RecommenderSpec
 from distilrec.stage import Inputs, run_stage
 
+_SUMMARY = "A small model that recommends the next item of a history in milliseconds: an MLP over decayed averages of item vectors."
+_DISTILLED = (
+    "DistilRec student",
+    "Learned from what users did next and from a teacher's soft targets (Hinton 2015, arXiv:1503.02531).",
+)
+_UNDISTILLED = ("DistilRec student, undistilled", "Learned without a teacher, to see what distillation changes; it is not served.")
+
 
 def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
     """Train the student. Inputs: data, and targets for a distilled student (without them it is trained alone)."""
+    excluded = set() if "targets" in inputs else {"soft_ratio"}
+    settings = config.student.model_dump(mode="json", exclude=excluded) | {"history_length": config.history_length}
+    title, lesson = _DISTILLED if "targets" in inputs else _UNDISTILLED
 
     def work(folder: Path, scratch: Path) -> dict[str, Any]:
         dataset, _ = data_stage.load(inputs["data"])
@@ -38,10 +49,10 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
             soft_ratio=config.student.soft_ratio,
         )
         save_weights(student, folder)
+        description = Description(title, f"{_SUMMARY} {lesson}", settings)
+        write_card(folder, student, description, config=config, dataset=dataset, data=inputs["data"], result=result)
         return {"validation_ndcg@10": result.validation_ndcg, "epochs": result.epochs, "parameters": student.parameter_count()}
 
-    excluded = set() if "targets" in inputs else {"soft_ratio"}
-    settings = config.student.model_dump(mode="json", exclude=excluded) | {"history_length": config.history_length}
     return run_stage("student", settings=settings, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import lightning
 from torch import Tensor
 
+from distill.card import Description, write_card
 from distill.fit import fit
 from distill.item_table import ItemTable, popularity_prior
 from distill.teachers import SequenceTeacher
@@ -20,10 +21,16 @@ from distilrec.stage import Inputs, run_stage
 
 logger = logging.getLogger(__name__)
 
+_SUMMARY = """A sequence teacher: a BERT body that reads item histories causally and recommends the next item. The student learns from it;
+it is not served."""
+
 
 def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
     """Train the teacher. Inputs: data."""
     text_model = find_text_model(config.teacher)
+    settings = config.teacher.model_dump(mode="json", exclude={"text", "text_model"})
+    settings["history_length"] = config.history_length
+    settings["text_model_sha256"] = _text_model_digest(text_model)
 
     def work(folder: Path, scratch: Path) -> dict[str, Any]:
         dataset, vocabulary = data_stage.load(inputs["data"])
@@ -35,6 +42,8 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
         spec = RecommenderSpec(dataset.item_count, config.history_length, config.export.exclude_length, min(10, dataset.item_count))
         result = fit(teacher, dataset, spec, config.teacher, seed=config.seed, scratch=scratch)
         save_weights(teacher, folder)
+        description = Description("DistilRec teacher", _SUMMARY, settings)
+        write_card(folder, teacher, description, config=config, dataset=dataset, data=inputs["data"], result=result)
         return {
             "validation_ndcg@10": result.validation_ndcg,
             "epochs": result.epochs,
@@ -42,9 +51,6 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
             "text_embeddings": text is not None,
         }
 
-    settings = config.teacher.model_dump(mode="json", exclude={"text", "text_model"})
-    settings["history_length"] = config.history_length
-    settings["text_model_sha256"] = _text_model_digest(text_model)
     return run_stage("teacher", settings=settings, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)
 
 
