@@ -21,8 +21,8 @@ from distilrec.stage import Inputs, run_stage
 
 logger = logging.getLogger(__name__)
 
-_SUMMARY = """A sequence teacher: a BERT body that reads item histories causally and recommends the next item. The student learns from it;
-it is not served."""
+_SUMMARY = """A sequence teacher: a BERT body that reads item histories causally and recommends the next item. The student learns
+from it; it is not served."""
 
 
 def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:

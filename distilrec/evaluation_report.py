@@ -10,6 +10,7 @@ import numpy as np
 from distilrec import bootstrap
 from distilrec.bootstrap import Difference, Estimate
 from distilrec.evaluation import Evaluation, harm
+from distilrec.metrics import METRICS
 from distilrec.slices import MIN_USERS
 
 JSON_FILE = "evaluation.json"
@@ -73,13 +74,18 @@ def _cell(text: str) -> str:
 
 
 def label(metric: str) -> str:
-    """A metric as it is written, for example NDCG@10."""
-    return metric.upper()
+    """A metric as it is written, for example NDCG@10 or coverage@10."""
+    return metric.upper() if metric.partition("@")[0] in METRICS else metric
 
 
 def with_interval(estimate: Estimate | Difference, sign: str = "") -> str:
     """A mean and its interval, with four digits."""
     return f"{estimate.mean:{sign}.4f} [{estimate.low:{sign}.4f}, {estimate.high:{sign}.4f}]"
+
+
+def meanings(evaluation: Evaluation) -> str:
+    """What the slices are whose names do not say it, as a list."""
+    return "\n".join(f"- {_cell(name)}: {_cell(group.meaning)}" for name, group in evaluation.slices.items() if group.meaning)
 
 
 def _head(report: Report) -> str:
@@ -162,9 +168,8 @@ def _slices(report: Report) -> str:
         rows.append(
             [name, f"{group.users:,}", *means, with_interval(group.differences[roles.undistilled][roles.distilled][main], "+")]
         )
-    meanings = "\n".join(f"- {_cell(name)}: {_cell(group.meaning)}" for name, group in evaluation.slices.items())
     headings = [label(main), "users", *shown, "distilled less undistilled"]
-    return f"## Slices\n\nSlices of fewer than {MIN_USERS} users are left out.\n\n{table(headings, rows)}\n\n{meanings}"
+    return f"## Slices\n\nSlices of fewer than {MIN_USERS} users are left out.\n\n{table(headings, rows)}\n\n{meanings(evaluation)}"
 
 
 def _harm(report: Report) -> str:
@@ -194,12 +199,12 @@ def _verdict(report: Report, lost: int, clear: int) -> str:
     else:
         found = f"{lost} of {count} slices lost {what}, {clear} of them clearly: the whole interval lies below 0."
     by_chance = count * (1 - bootstrap.LEVEL) / 2
-    chance = f"By chance alone about {by_chance:.1f} of {count} would, for the intervals do not allow for their number."
+    chance = f"If distillation changed nothing, about {by_chance:.1f} of {count} would lose clearly by chance."
     name, worst = min(
         ((name, group.differences[roles.undistilled][roles.distilled][main]) for name, group in evaluation.slices.items()),
         key=lambda found: found[1].low,
     )
-    rest = f"A loss of up to {max(0.0, -worst.low):.4f} cannot be ruled out anywhere with these users (slice {name})."
+    rest = f"With these users a loss of up to {max(0.0, -worst.low):.4f} cannot be ruled out ({_cell(name)})."
     return f"{found} {chance} {rest}"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from distilrec import __version__
 from distilrec.bootstrap import Estimate
 from distilrec.evaluation import Evaluation
-from distilrec.evaluation_report import label, table, with_interval
+from distilrec.evaluation_report import label, meanings, table, with_interval
 from distilrec.manifest import Manifest
 from distilrec.slices import MIN_USERS
 
@@ -129,10 +129,10 @@ def _slices(card: Card) -> str:
     rows = []
     for name, group in card.evaluation.slices.items():
         (estimates,) = group.estimates.values()
-        rows.append([name, f"{group.users:,}", with_interval(estimates[main]), group.meaning])
+        rows.append([name, f"{group.users:,}", with_interval(estimates[main])])
     if not rows:
         return f"## Slices\n\nNo slice has {MIN_USERS} users."
-    return f"## Slices\n\n{table(['slice', 'users', label(main), 'meaning'], rows)}"
+    return f"## Slices\n\n{table(['slice', 'users', label(main)], rows)}\n\n{meanings(card.evaluation)}"
 
 
 def _limits(card: Card) -> str:
@@ -144,8 +144,8 @@ def _limits(card: Card) -> str:
         "Offline figures say which item users went on to by themselves, not what they would have made of a recommendation.",
         f"Knows {items:,} items; one that is newer is never recommended until the model is trained again.",
         f"Reads the newest {length} items of a history.",
-        f"Recommended items have {popularity:.1f} training interactions on average, right answers {card.truth_popularity:.1f}. Where"
-        " the first number is larger, what is popular is recommended more often than it is wanted.",
+        f"Recommended items have {popularity:.1f} training interactions on average, right answers {card.truth_popularity:.1f}."
+        " Where the first number is larger, what is popular is recommended more often than it is wanted.",
         f"Slices of fewer than {MIN_USERS} users are not judged. Attributes of users are no input of the model.",
         "Learned from people's behaviour: whether the weights may be shared is a question of the data's terms and of those people.",
     ]

@@ -32,6 +32,7 @@ class Slice:
 
     name: str
     meaning: str
+    """Empty where the name says it."""
     users: Mask
     """bool [U]."""
 
@@ -88,7 +89,8 @@ def attribute_slices(name: str, values: tuple[str, ...], users: NDArray[np.int64
     """
     labels = np.array(_bands(values) or _most_frequent(values))
     ordered = dict.fromkeys(sorted(set(labels), key=lambda label: (label in (REST, UNKNOWN), _number(label.split(" ")[0]), label)))
-    return [Slice(f"{name}: {label}", f"users whose {name} is {label}", labels[users] == label) for label in ordered]
+    meanings = {REST: f"users with a rarer {name}", UNKNOWN: f"users whose {name} is not known"}
+    return [Slice(f"{name}: {label}", meanings.get(label, ""), labels[users] == label) for label in ordered]
 
 
 def _most_frequent(values: tuple[str, ...]) -> list[str]:
