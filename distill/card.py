@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from distill.encoders import Encoder
-from distill.fit import FitResult
 from distill.runner import TorchRunner
 from distilrec.config import Config
 from distilrec.data import attributes
@@ -31,7 +30,14 @@ class Description:
 
 
 def write_card(
-    folder: Path, encoder: Encoder, description: Description, *, config: Config, dataset: Dataset, data: Path, result: FitResult
+    folder: Path,
+    encoder: Encoder,
+    description: Description,
+    *,
+    config: Config,
+    dataset: Dataset,
+    data: Path,
+    epochs: int | None = None,
 ) -> None:
     """Judge the trained ``encoder`` and write README.md beside its weights.
 
@@ -42,7 +48,7 @@ def write_card(
         config: sizes and seed.
         dataset: sequences and splits; the test split is not read.
         data: the data stage's folder.
-        result: how the training went.
+        epochs: how long it was trained; None for a model that was solved.
     """
     top_k = min(KS[-1], dataset.item_count)
     spec = RecommenderSpec(dataset.item_count, config.history_length, config.export.exclude_length, top_k)
@@ -55,7 +61,8 @@ def write_card(
         summary=description.summary,
         settings=description.settings,
         seed=config.seed,
-        epochs=result.epochs,
+        epochs=epochs,
+        history_length=config.history_length,
         parameters=encoder.parameter_count(),
         data=read_manifest(data),
         evaluation=evaluate_runners(runners, users, counts, slices, ks=cuts(top_k)),

@@ -50,7 +50,7 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
         trained = quantized.release()
         save_weights(trained, folder)
         description = Description("DistilRec student for INT8", _SUMMARY, settings)
-        write_card(folder, trained, description, config=config, dataset=dataset, data=inputs["data"], result=result)
+        write_card(folder, trained, description, config=config, dataset=dataset, data=inputs["data"], epochs=result.epochs)
         return {"validation_ndcg@10": result.validation_ndcg, "epochs": result.epochs}
 
     return run_stage("student-qad", settings=settings, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)

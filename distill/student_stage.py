@@ -50,7 +50,7 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
         )
         save_weights(student, folder)
         description = Description(title, f"{_SUMMARY} {lesson}", settings)
-        write_card(folder, student, description, config=config, dataset=dataset, data=inputs["data"], result=result)
+        write_card(folder, student, description, config=config, dataset=dataset, data=inputs["data"], epochs=result.epochs)
         return {"validation_ndcg@10": result.validation_ndcg, "epochs": result.epochs, "parameters": student.parameter_count()}
 
     return run_stage("student", settings=settings, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)

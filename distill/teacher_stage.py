@@ -43,7 +43,7 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
         result = fit(teacher, dataset, spec, config.teacher, seed=config.seed, scratch=scratch)
         save_weights(teacher, folder)
         description = Description("DistilRec teacher", _SUMMARY, settings)
-        write_card(folder, teacher, description, config=config, dataset=dataset, data=inputs["data"], result=result)
+        write_card(folder, teacher, description, config=config, dataset=dataset, data=inputs["data"], epochs=result.epochs)
         return {
             "validation_ndcg@10": result.validation_ndcg,
             "epochs": result.epochs,

@@ -36,7 +36,9 @@ class Card:
     settings: Mapping[str, Any]
     """JSON-ready; the same as in manifest.json."""
     seed: int
-    epochs: int
+    epochs: int | None
+    """None for a model that was solved, not trained."""
+    history_length: int
     parameters: int
     data: Manifest
     """Of the data stage."""
@@ -105,10 +107,11 @@ def _data(card: Card) -> str:
 def _settings(card: Card) -> str:
     rows = [[f"`{name}`", f"`{json.dumps(value)}`"] for name, value in sorted(card.settings.items())]
     rows += [["`seed`", f"`{card.seed}`"]]
+    made = "solved" if card.epochs is None else f"trained for {card.epochs} epochs, of which the best one's weights are kept,"
     return (
-        f"## Settings\n\n{card.parameters:,} parameters at inference, trained for {card.epochs} epochs by DistilRec {__version__};"
-        f" the weights are those of the best epoch. What the settings mean stands in `distilrec/config.py`; versions and digests in"
-        f" `manifest.json`.\n\n{table(['setting', 'value'], rows)}"
+        f"## Settings\n\n{card.parameters:,} parameters at inference, {made} by DistilRec {__version__}. What the"
+        f" settings mean stands in `distilrec/config.py`; versions and digests in `manifest.json`.\n\n"
+        f"{table(['setting', 'value'], rows)}"
     )
 
 
@@ -138,12 +141,13 @@ def _slices(card: Card) -> str:
 def _limits(card: Card) -> str:
     cut = card.evaluation.primary.partition("@")[2]
     popularity = _estimates(card)[f"popularity@{cut}"].mean
-    items, length = card.data.metrics["items"], card.settings["history_length"]
+    items = card.data.metrics["items"]
     limits = [
-        "The figures choose the best epoch and are optimistic for that reason; `distilrec evaluate` judges by the test split.",
+        "The figures are those that epochs and settings are chosen by, and optimistic for that reason; `distilrec evaluate` judges"
+        " by the test split.",
         "Offline figures say which item users went on to by themselves, not what they would have made of a recommendation.",
         f"Knows {items:,} items; one that is newer is never recommended until the model is trained again.",
-        f"Reads the newest {length} items of a history.",
+        f"Reads the newest {card.history_length} items of a history.",
         f"Recommended items have {popularity:.1f} training interactions on average, right answers {card.truth_popularity:.1f}."
         " Where the first number is larger, what is popular is recommended more often than it is wanted.",
         f"Slices of fewer than {MIN_USERS} users are not judged. Attributes of users are no input of the model.",
