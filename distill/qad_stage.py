@@ -7,6 +7,7 @@ import lightning
 import torch
 from torch import nn
 
+from distill.card import Description, write_card
 from distill.distillation import Distillation
 from distill.encoders import Encoder
 from distill.fit import fit
@@ -23,12 +24,19 @@ from distilrec.manifest import Manifest
 from distilrec.specs import RecommenderSpec
 from distilrec.stage import Inputs, run_stage
 
+_SUMMARY = """The distilled student, trained on under INT8's rounding with its own answers as the only target (quantisation-aware
+distillation). These weights and figures are FP32; the export's report.json holds those of INT8."""
+
 
 def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
     """Train on with the FP32 student's own answers as the only target. Inputs: data, student.
 
     The first teacher or the true items would pull the student elsewhere; here it should stay what it is, on a coarser grid.
     """
+    recorded = config.qad.model_dump(mode="json", exclude={"use"}) | {
+        "history_length": config.history_length,
+        "top_n": config.targets.top_n,
+    }
 
     def work(folder: Path, scratch: Path) -> dict[str, Any]:
         dataset, _ = data_stage.load(inputs["data"])
@@ -53,14 +61,13 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
             distillation=distillation,
             log=Logging(config.logger, out_dir.parent / "logs", out_dir.name),
         )
-        save_weights(quantized.release(), folder)
+        trained = quantized.release()
+        save_weights(trained, folder)
+        description = Description("DistilRec student-qad", _SUMMARY, recorded)
+        write_card(folder, trained, description, config=config, dataset=dataset, data=inputs["data"], epochs=result.epochs)
         return {"validation_ndcg@10": result.validation_ndcg, "epochs": result.epochs}
 
-    settings = config.qad.model_dump(mode="json", exclude={"use"}) | {
-        "history_length": config.history_length,
-        "top_n": config.targets.top_n,
-    }
-    return run_stage("student-qad", settings=settings, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)
+    return run_stage("student-qad", settings=recorded, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)
 
 
 def _own_targets(config: Config, student: Encoder, dataset: Dataset, scratch: Path) -> SoftTargets:

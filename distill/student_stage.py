@@ -7,6 +7,7 @@ import lightning
 import torch
 from torch import Tensor
 
+from distill.card import Description, write_card
 from distill.distillation import Distillation
 from distill.fit import fit
 from distill.item_table import ItemTable, popularity_prior
@@ -26,6 +27,10 @@ from distilrec.stage import Inputs, run_stage
 _STRATA = 10
 """Popularity groups of equal weight, for the loss ``stratified``."""
 
+_SUMMARY = "A small model ({kind}) that recommends the next item of a history in milliseconds."
+_DISTILLED = "Learned from what users did next and from a teacher's soft targets (Hinton 2015, arXiv:1503.02531)."
+_UNDISTILLED = "Learned without a teacher."
+
 
 def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
     """Train the student. Inputs: data, text, and targets for a distilled student (without them it is trained alone)."""
@@ -34,6 +39,9 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
 
 def train_student(stage: str, settings: StudentConfig, config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
     """Train a student of these settings as a stage of this name; an assistant is one, too."""
+    excluded = set() if "targets" in inputs else {"distillation"}
+    recorded = settings.model_dump(mode="json", exclude=excluded) | {"history_length": config.history_length}
+    lesson = _DISTILLED if "targets" in inputs else _UNDISTILLED
 
     def work(folder: Path, scratch: Path) -> dict[str, Any]:
         dataset, _ = data_stage.load(inputs["data"])
@@ -54,6 +62,8 @@ def train_student(stage: str, settings: StudentConfig, config: Config, inputs: I
             log=Logging(config.logger, out_dir.parent / "logs", out_dir.name),
         )
         save_weights(student, folder)
+        description = Description(f"DistilRec {out_dir.name}", f"{_SUMMARY.format(kind=settings.kind)} {lesson}", recorded)
+        write_card(folder, student, description, config=config, dataset=dataset, data=inputs["data"], epochs=result.epochs)
         return {
             "validation_ndcg@10": result.validation_ndcg,
             "epochs": result.epochs,
@@ -62,8 +72,6 @@ def train_student(stage: str, settings: StudentConfig, config: Config, inputs: I
             "text_embeddings": text is not None,
         }
 
-    excluded = set() if "targets" in inputs else {"distillation"}
-    recorded = settings.model_dump(mode="json", exclude=excluded) | {"history_length": config.history_length}
     return run_stage(stage, settings=recorded, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)
 
 

@@ -23,10 +23,7 @@ def run(config: Config, inputs: Inputs, out_dir: Path, *, name: str) -> Manifest
         )
         return _size(folder, prefixes)
 
-    # What is not in the teacher's own manifest: how an EASE model answers.
-    answering = config.teachers[name].model_dump(mode="json", include={"decay", "scale"})
-    settings = _recorded(config) | {"answering": answering}
-    return run_stage("targets", settings=settings, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)
+    return run_stage("targets", settings=_recorded(config), seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)
 
 
 def run_mix(config: Config, inputs: Inputs, out_dir: Path, *, weights: dict[str, float]) -> Manifest:

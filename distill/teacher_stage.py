@@ -7,7 +7,8 @@ from typing import Any
 import lightning
 from torch import Tensor
 
-from distill.ease import fit_ease, load_ease, save_ease
+from distill.card import Description, write_card
+from distill.ease import EaseTeacher, fit_ease, load_ease, save_ease
 from distill.encoders import Scorer
 from distill.ensemble import Ensemble
 from distill.fit import fit
@@ -22,6 +23,9 @@ from distilrec.data import stage as data_stage
 from distilrec.manifest import Manifest
 from distilrec.specs import RecommenderSpec
 from distilrec.stage import Inputs, run_stage
+
+_SEQUENCE = "A BERT body that reads item histories and recommends the next item. The student learns from it; it is not served."
+_EASE = "A linear item-item model in closed form (Steck 2019, arXiv:1905.03375). The student learns from it; it is not served."
 
 
 def run(config: Config, inputs: Inputs, out_dir: Path, *, name: str) -> Manifest:
@@ -69,6 +73,8 @@ def build_teacher(
 
 
 def _train_sequence(settings: SequenceTeacherConfig, config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
+    recorded = settings.model_dump(mode="json") | {"history_length": config.history_length}
+
     def work(folder: Path, scratch: Path) -> dict[str, Any]:
         dataset, _ = data_stage.load(inputs["data"])
         text = load_embeddings(inputs["text"]) if settings.text else None
@@ -86,6 +92,8 @@ def _train_sequence(settings: SequenceTeacherConfig, config: Config, inputs: Inp
             log=Logging(config.logger, out_dir.parent / "logs", out_dir.name),
         )
         save_weights(teacher, folder)
+        description = Description(f"DistilRec {out_dir.name}", _SEQUENCE, recorded)
+        write_card(folder, teacher, description, config=config, dataset=dataset, data=inputs["data"], epochs=result.epochs)
         return {
             "validation_ndcg@10": result.validation_ndcg,
             "epochs": result.epochs,
@@ -94,16 +102,19 @@ def _train_sequence(settings: SequenceTeacherConfig, config: Config, inputs: Inp
             "text_embeddings": text is not None,
         }
 
-    recorded = settings.model_dump(mode="json") | {"history_length": config.history_length}
     return run_stage(out_dir.name, settings=recorded, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)
 
 
 def _solve_ease(settings: EaseTeacherConfig, config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
+    recorded = settings.model_dump(mode="json")
+
     def work(folder: Path, _scratch: Path) -> dict[str, Any]:
         dataset, _ = data_stage.load(inputs["data"])
-        save_ease(fit_ease(dataset, settings.l2), folder)
+        weights = fit_ease(dataset, settings.l2)
+        save_ease(weights, folder)
+        teacher = EaseTeacher(weights, settings.decay, settings.scale)
+        description = Description(f"DistilRec {out_dir.name}", _EASE, recorded)
+        write_card(folder, teacher, description, config=config, dataset=dataset, data=inputs["data"])
         return {"parameters": dataset.item_count**2}
 
-    # Decay and scale are applied when it answers.
-    recorded = settings.model_dump(mode="json", include={"kind", "l2"})
     return run_stage(out_dir.name, settings=recorded, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)

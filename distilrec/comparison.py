@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from distilrec.config import Config
 from distilrec.data.dataset import HeldOut, held_out
 from distilrec.evaluation import ranking_metrics, recommend_all
+from distilrec.hops import load_hops, served_spec
 from distilrec.manifest import read_manifest
-from distilrec.pipeline import run_dir, served_artefact, teacher_folders
+from distilrec.pipeline import run_dir, served_artefact
 from distilrec.runner import Runner
 from distilrec.specs import Precision
 
@@ -41,42 +41,21 @@ class Comparison:
 def compare_hops(config: Config, url: str) -> Comparison:
     """Measure all hops of a finished run; ``url`` is the gRPC endpoint of a server that serves its export."""
     from clients.grpc_model import GrpcModel
-    from distill.encoders import Scorer
-    from distill.runner import TorchRunner
-    from distill.student_stage import load_student
-    from distill.teacher_stage import load_ensemble
-    from distill.weights import WEIGHTS
     from distilrec.data.stage import load
-    from export.onnx_runner import OnnxRunner
-    from export.stage import recommender_spec
-    from export.storage import model_path, model_size_bytes
+    from export.storage import model_size_bytes
 
-    folder = run_dir(config)
-    dataset, vocabulary = load(folder / "data")
-    spec = recommender_spec(config, len(vocabulary))
+    dataset, vocabulary = load(run_dir(config) / "data")
+    spec = served_spec(config, len(vocabulary))
     users = held_out(dataset, "test", spec)
-    item_count = len(vocabulary)
-    teachers = teacher_folders(config)
-    models: dict[str, tuple[Scorer, list[Path]]] = {
-        "teacher (PyTorch)": (load_ensemble(config, teachers, item_count), [teachers[name] for name in config.student_teachers]),
-        "student, no teacher": (load_student(config, folder / "student-undistilled", item_count), [folder / "student-undistilled"]),
-        "student, distilled": (load_student(config, folder / "student", item_count), [folder / "student"]),
-    }
     rows = []
     with _one_thread():
-        for name, (model, stages) in models.items():
-            size = sum(_size(stage / WEIGHTS) for stage in stages)
-            rows.append(_measure(name, TorchRunner(model, spec), users, model.parameter_count(), size))
-        parameters, artefact = rows[-1].parameters, served_artefact(config)
-        for precision in Precision:
-            path = model_path(artefact, precision)
-            if path.exists():
-                name, size = f"distilled, ONNX {precision.value.upper()}", model_size_bytes(artefact, precision)
-                rows.append(_measure(name, OnnxRunner(path, spec), users, parameters, size))
+        for hop in load_hops(config, spec):
+            rows.append(_measure(hop.name, hop.runner, users, hop.parameters, hop.size_bytes))
+        artefact = served_artefact(config)
         precision = Precision(read_manifest(artefact).metrics["precision"])
         with GrpcModel(url) as served:
             name, size = f"distilled, through Triton (gRPC, {precision.value.upper()})", model_size_bytes(artefact, precision)
-            rows.append(_measure(name, served, users, parameters, size))
+            rows.append(_measure(name, served, users, rows[-1].parameters, size))
     return Comparison(rows, users)
 
 
@@ -109,7 +88,3 @@ def _measure(name: str, runner: Runner, users: HeldOut, parameters: int, size_by
     metrics = ranking_metrics(items, users)
     time = p50_ms({name: runner}, users.history, users.exclude)[name]
     return Row(name, metrics["ndcg@10"], metrics["hr@10"], parameters, size_bytes, time)
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size

@@ -40,6 +40,12 @@ class ItemColumns(Section):
     title: str = "title"
 
 
+class UserColumns(Section):
+    """Names of the columns of a user file."""
+
+    user_id: str = "user_id"
+
+
 class DataConfig(Section):
     """Where interactions come from and how they are filtered and split. Give ``source`` or ``interactions``."""
 
@@ -49,8 +55,13 @@ class DataConfig(Section):
     """Your own interactions: .csv, .tsv or .parquet."""
     items: Path | None = None
     """Your own catalogue with titles: .csv, .tsv or .parquet. Optional; without it an item's title is its id."""
+    users: Path | None = None
+    """What is known of your users: .csv, .tsv or .parquet. Models never read it; it only says in which groups they are judged."""
     columns: InteractionColumns = InteractionColumns()
     item_columns: ItemColumns = ItemColumns()
+    user_columns: UserColumns = UserColumns()
+    attributes: tuple[str, ...] | None = None
+    """Columns of ``users`` to judge groups by. The default is all that a named source has (ml-100k: gender, age, occupation)."""
     events: tuple[str, ...] | None = None
     """Keep only interactions of these events."""
     min_rating: float | None = None
@@ -71,6 +82,12 @@ class DataConfig(Section):
     def _check(self) -> Self:
         if (self.source is None) == (self.interactions is None):
             raise ValueError("give either 'source' (a named data set) or 'interactions' (your own file)")
+        if self.source is None and (self.users is None) != (not self.attributes):
+            raise ValueError("'users' (a file) and 'attributes' (its columns to judge groups by) belong together")
+        if self.source is not None and self.users is not None:
+            raise ValueError("'users' is for your own interactions; a named source brings its own")
+        if len(set(self.attributes or ())) != len(self.attributes or ()) or "user_id" in (self.attributes or ()):
+            raise ValueError("'attributes' must be different columns, none of them 'user_id'")
         for field in ("event", "rating"):
             setting = "events" if field == "event" else "min_rating"
             if getattr(self, setting) is not None and self.source is None and getattr(self.columns, field) is None:
@@ -413,6 +430,11 @@ def with_export_settings(config: Config, settings: dict[str, Any]) -> Config:
         raise ConfigError("options: " + "; ".join(_fault(e).strip() for e in error.errors())) from None
 
 
+def with_seed(config: Config, seed: int) -> Config:
+    """The same settings with another seed. A run with a seed that is not the preset's has a folder of its own, NAME-seedN."""
+    return config if seed == config.seed else config.model_copy(update={"seed": seed, "name": f"{config.name}-seed{seed}"})
+
+
 def parse_config(text: str, *, where: str, folder: Path) -> Config:
     """Settings from TOML text; ``where`` names it in errors, ``folder`` is what relative data paths are relative to."""
     try:
@@ -420,7 +442,11 @@ def parse_config(text: str, *, where: str, folder: Path) -> Config:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{where}: not valid TOML: {error}") from error
     calibration = values["export"].get("calibration") if isinstance(values.get("export"), dict) else None
-    paths = ((values.get("data"), ("interactions", "items")), (values.get("text"), ("model",)), (calibration, ("requests",)))
+    paths = (
+        (values.get("data"), ("interactions", "items", "users")),
+        (values.get("text"), ("model",)),
+        (calibration, ("requests",)),
+    )
     for section, keys in paths:
         for key in keys:
             if isinstance(section, dict) and isinstance(section.get(key), str):

@@ -1,8 +1,8 @@
 """Ranking metrics over the whole catalogue, one small function each.
 
 All take ``ranked`` int [U, K] (item indices, best first, 0 = nothing) and ``truth`` int [U, T] (right answers in any order,
-0 = padding), and give float64 [U], one value a user. Lists shorter than k count as if filled with wrong items. A user without
-any right answer gets 0 and should be left out beforehand.
+0 = padding), and give float64 [U], one value a user, where nothing else is said. Lists shorter than k count as if filled with
+wrong items. A user without any right answer gets 0 and should be left out beforehand.
 """
 
 from collections.abc import Callable
@@ -55,6 +55,25 @@ def overlap(ranked: Ints, other: Ints, k: int) -> Floats:
     shared = hits(ranked, other[:, :k], k).sum(axis=1)
     counted = (ranked[:, :k] != 0).sum(axis=1)
     return np.divide(shared, counted, out=np.ones(len(ranked)), where=counted > 0)
+
+
+def popularity(ranked: Ints, counts: Ints, k: int) -> Floats:
+    """Average recommendation popularity@k: mean training count of the first k items (Yin et al. 2012; Abdollahpouri et al. 2019).
+
+    Args:
+        ranked: int [U, K].
+        counts: int [N + 1], training interactions of each item, 0 for padding.
+        k: items that count. Ranks that are empty do not count; a row of nothing else gets 0.
+    """
+    top = ranked[:, :k]
+    filled = (top != 0).sum(axis=1)
+    return np.divide(np.where(top != 0, counts[top], 0).sum(axis=1), filled, out=np.zeros(len(ranked)), where=filled > 0)
+
+
+def coverage(ranked: Ints, item_count: int, k: int) -> float:
+    """Catalogue coverage@k: share of the items 1..N that are among the first k of at least one user (Ge et al. 2010)."""
+    shown = np.unique(ranked[:, :k])
+    return float((shown != 0).sum() / item_count)
 
 
 METRICS: dict[str, Metric] = {"ndcg": ndcg, "hr": hit_rate, "mrr": mrr}

@@ -29,6 +29,13 @@ def write_shop(folder: Path) -> tuple[Path, Path]:
     return interactions, items
 
 
+def write_users(folder: Path) -> Path:
+    """What is known of the shop's users: two columns to judge groups by, one of them a number."""
+    path = folder / "users.csv"
+    path.write_text("user_id,plan,age\n" + "".join(f"u{u:03d},{'free' if u % 3 else 'paid'},{20 + u % 40}\n" for u in range(USERS)))
+    return path
+
+
 def write_tiny_bert(folder: Path) -> Path:
     """A random BERT of a few thousand parameters and a tokenizer, saved as a pretrained one would be."""
     import torch
@@ -58,7 +65,14 @@ def shop_config(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Co
         {
             "name": "shop",
             "history_length": 12,
-            "data": {"interactions": interactions, "items": items, "split": "leave_one_out", "k_core": 2},
+            "data": {
+                "interactions": interactions,
+                "items": items,
+                "users": write_users(folder),
+                "attributes": ["plan", "age"],
+                "split": "leave_one_out",
+                "k_core": 2,
+            },
             "text": {"model": tiny_bert},
             "teachers": {"sequence": {"kind": "sequence", **training, "embedding_size": 16, "heads": 2, "layers": 1}},
             "targets": {"top_n": 20},

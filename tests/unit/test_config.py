@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from distilrec.config import load_config, parse_config, preset_names
+from distilrec.config import load_config, parse_config, preset_names, with_seed
 from distilrec.errors import ConfigError
 
 
@@ -41,6 +41,10 @@ def test_all_faults_are_listed_at_once():
         ("", "either 'source'"),
         ('source = "ml-100k"\ninteractions = "x.csv"', "either 'source'"),
         ('interactions = "x.csv"\nevents = ["buy"]', "columns.event, which is not set"),
+        ('interactions = "x.csv"\nusers = "u.csv"', "belong together"),
+        ('interactions = "x.csv"\nattributes = ["age"]', "belong together"),
+        ('source = "ml-100k"\nusers = "u.csv"', "a named source brings its own"),
+        ('interactions = "x.csv"\nusers = "u.csv"\nattributes = ["a", "a"]', "must be different columns"),
         ('source = "ml-100k"\nvalidation_fraction = 0.6\ntest_fraction = 0.5', "leave nothing to train on"),
     ],
 )
@@ -51,10 +55,11 @@ def test_data_that_cannot_be(data, message):
 
 def test_data_paths_are_relative_to_the_file(tmp_path):
     path = tmp_path / "shop.toml"
-    path.write_text('name = "shop"\n[data]\ninteractions = "logs.csv"\nitems = "items.csv"\n')
+    path.write_text('name = "shop"\n[data]\ninteractions = "logs.csv"\nitems = "items.csv"\nusers = "u.csv"\nattributes = ["a"]\n')
     config = load_config(str(path))
     assert config.data.interactions == tmp_path / "logs.csv"
     assert config.data.items == tmp_path / "items.csv"
+    assert config.data.users == tmp_path / "u.csv"
     assert config.data.split_kind == "temporal"
 
 
@@ -84,3 +89,9 @@ def test_engine_batch_sizes_must_fit():
 def test_recorded_requests_are_looked_for_beside_the_settings():
     text = 'name = "x"\n[data]\nsource = "ml-100k"\n[export.calibration]\nrequests = "traffic.npz"\n'
     assert parse_config(text, where="x.toml", folder=Path("shop")).export.calibration.requests == Path("shop/traffic.npz")
+
+
+def test_another_seed_has_a_folder_of_its_own():
+    config = load_config("smoke")
+    assert with_seed(config, config.seed) == config
+    assert (with_seed(config, 7).seed, with_seed(config, 7).name) == (7, "smoke-seed7")

@@ -20,7 +20,7 @@ def loaded_by(statement: str) -> set[str]:
         "import distilrec",
         "import clients",
         "import distilrec.cli",
-        "import distilrec.evaluation, distilrec.manifest",
+        "import distilrec.evaluation, distilrec.manifest, distilrec.model_card, distilrec.evaluate",
         "import distilrec.serving.run",
     ],
 )

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from distilrec.metrics import METRICS, hit_rate, mrr, ndcg, overlap
+from distilrec.metrics import METRICS, coverage, hit_rate, mrr, ndcg, overlap, popularity
 
 RANKED = np.array([[5, 3, 9, 1], [5, 3, 9, 1], [2, 4, 6, 8], [7, 0, 0, 0]])
 
@@ -53,3 +53,17 @@ def test_overlap_counts_shared_items_in_any_order():
     assert overlap(ranked, other, 2).tolist() == [1, 0.5, 1]
     assert overlap(ranked, other, 3).tolist() == pytest.approx([2 / 3, 0.5, 1])
     assert overlap(ranked, other, 100).tolist() == [0.75, 0.5, 1]
+
+
+def test_popularity_by_hand():
+    counts = np.array([0, 10, 4, 1, 7])
+    ranked = np.array([[1, 2, 3], [4, 0, 0], [0, 0, 0]])
+    assert popularity(ranked, counts, 2).tolist() == [7, 7, 0]
+    assert popularity(ranked, counts, 3).tolist() == [5, 7, 0]
+
+
+def test_coverage_by_hand():
+    ranked = np.array([[1, 2, 3], [2, 1, 4], [1, 0, 0]])
+    assert coverage(ranked, 8, 1) == 2 / 8
+    assert coverage(ranked, 8, 3) == 4 / 8
+    assert coverage(np.zeros((2, 3), int), 8, 3) == 0

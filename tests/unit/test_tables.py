@@ -5,9 +5,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from distilrec.config import Config, DataConfig, InteractionColumns, ItemColumns
-from distilrec.data import stage
-from distilrec.data.tables import read_interactions, read_items
+from distilrec.config import Config, DataConfig, InteractionColumns, ItemColumns, UserColumns
+from distilrec.data import attributes, stage
+from distilrec.data.tables import read_interactions, read_items, read_users
 from distilrec.errors import DataError, DataWarning
 
 HEADER = "user_id,item_id,timestamp\n"
@@ -117,6 +117,36 @@ def test_repeated_item_is_a_counted_warning(tmp_path):
         assert read_items(path, ItemColumns()).rows() == [("x", "One")]
 
 
+def users(tmp_path: Path, text: str, *names: str) -> pl.DataFrame:
+    path = tmp_path / "users.csv"
+    path.write_text(text)
+    return read_users(path, UserColumns(user_id="who"), names)
+
+
+def test_users_attributes_stay_text_and_missing_ones_are_counted(tmp_path):
+    with pytest.warns(DataWarning, match=r"users\.csv: column 'age': 1 user\(s\) without a value; .*'unknown' \(first: row 3\)"):
+        frame = users(tmp_path, "who,age,plan,more\na,007,free,x\nb, ,paid,y\n", "age", "plan")
+    assert frame.columns == ["user_id", "age", "plan"]
+    assert frame.rows() == [("a", "007", "free"), ("b", "unknown", "paid")]
+
+
+def test_repeated_user_is_a_counted_warning(tmp_path):
+    with pytest.warns(DataWarning, match=r"users\.csv: column 'who': 1 repeated user\(s\).*first: row 3"):
+        assert users(tmp_path, "who,plan\na,free\na,paid\n", "plan").rows() == [("a", "free")]
+
+
+def test_missing_attribute_names_file_and_columns(tmp_path):
+    with pytest.raises(DataError, match=r"users\.csv: found columns who, plan; expected also age\..*data\.attributes"):
+        users(tmp_path, "who,plan\na,free\n", "plan", "age")
+
+
+def test_attribute_that_is_a_list_names_file_column_and_row(tmp_path):
+    path = tmp_path / "users.parquet"
+    pl.DataFrame({"user_id": [1], "tags": [["a", "b"]]}).write_parquet(path)
+    with pytest.raises(DataError, match=r"users\.parquet: column 'tags', row 1: found List\(String\), expected text or numbers"):
+        read_users(path, UserColumns(), ("tags",))
+
+
 def shop(tmp_path: Path, rows: list[str], **settings) -> Config:
     path = tmp_path / "logs.csv"
     path.write_text(HEADER + "\n".join(rows) + "\n")
@@ -161,3 +191,14 @@ def test_missing_file_is_an_error(tmp_path):
     config = Config.model_validate({"name": "t", "data": {"interactions": tmp_path / "nowhere.csv"}})
     with pytest.raises(DataError, match=r"nowhere\.csv: cannot be read"):
         stage.run(config, {}, tmp_path / "data")
+
+
+def test_users_are_joined_in_their_order_and_unlisted_ones_are_unknown(tmp_path):
+    (tmp_path / "users.csv").write_text("user_id,plan\nc,paid\nz,paid\na,free\n")
+    rows = [f"{user},{item},{t}" for user in "abc" for t, item in enumerate("wxyz")]
+    config = shop(tmp_path, rows, users=tmp_path / "users.csv", attributes=["plan"], k_core=1, split="leave_one_out")
+    with pytest.warns(DataWarning, match=r"users\.csv: column 'user_id': 1 user\(s\) of the interactions are not listed.*'b'"):
+        first = stage.run(config, {}, tmp_path / "data")
+    assert attributes.load(tmp_path / "data") == {"plan": ("free", "unknown", "paid")}
+    (tmp_path / "users.csv").write_text("user_id,plan\na,free\nb,free\nc,free\n")
+    assert stage.run(config, {}, tmp_path / "data").fingerprint != first.fingerprint
