@@ -49,7 +49,7 @@ class Recommender(nn.Module):
         item_count = self.spec.item_count
         history = torch.where(is_item(history, item_count), history, PADDING).long()
         exclude = torch.where(is_item(exclude, item_count), exclude, PADDING).long()
-        scores = nn.functional.linear(self.encoder.encode_last(history), self.encoder.items())  # (B, rows)
+        scores = self.encoder.items.scores(self.encoder.encode_last(history))  # (B, rows)
         filler = self.filler.expand(history.shape[0], -1)
         banned = torch.cat([filler, history, exclude], dim=1)
         scores = scores.scatter(1, banned, MASKED_SCORE)

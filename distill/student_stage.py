@@ -7,9 +7,11 @@ import lightning
 from torch import Tensor
 
 from distill.fit import fit
+from distill.gru_student import GruStudent
 from distill.item_table import ItemTable, popularity_prior
 from distill.soft_targets import load_targets
-from distill.students import MlpStudent
+from distill.students import MlpStudent, ResidualStudent, Student
+from distill.transformer_student import TransformerStudent
 from distill.weights import load_weights, save_weights
 from distilrec.config import Config
 from distilrec.data import stage as data_stage
@@ -45,14 +47,23 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
     return run_stage("student", settings=settings, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)
 
 
-def build_student(config: Config, item_count: int, popularity: Tensor | None = None) -> MlpStudent:
+def build_student(config: Config, item_count: int, popularity: Tensor | None = None) -> Student:
     """An untrained student; ``popularity`` is float32 [N], its item table's fixed coordinate."""
-    settings = config.student
-    items = ItemTable(item_count, settings.embedding_size, popularity=popularity)
-    return MlpStudent(items, config.history_length, settings.hidden_size, settings.decays, settings.dropout)
+    settings, length = config.student, config.history_length
+    hidden_size, depth, dropout = settings.hidden_size, settings.depth, settings.dropout
+    items = ItemTable(item_count, settings.embedding_size, popularity=popularity, rank=settings.rank)
+    match settings.kind:
+        case "mlp":
+            return MlpStudent(items, length, hidden_size, settings.decays, dropout)
+        case "residual":
+            return ResidualStudent(items, length, hidden_size, depth, settings.decays, dropout)
+        case "gru":
+            return GruStudent(items, hidden_size, depth, dropout)
+        case "transformer":
+            return TransformerStudent(items, length, hidden_size, depth, settings.heads, dropout)
 
 
-def load_student(config: Config, folder: Path, item_count: int) -> MlpStudent:
+def load_student(config: Config, folder: Path, item_count: int) -> Student:
     """The trained student, ready for inference."""
     student = build_student(config, item_count)
     load_weights(student, folder)
