@@ -90,7 +90,9 @@ class ItemTable(nn.Module):
         basis: Tensor | None = self.basis
         if basis is None or self.popularity is None:
             return basis
-        return torch.block_diag(torch.ones(1, 1, device=basis.device), basis)
+        first = torch.zeros(1, self.embedding_size, device=basis.device)
+        first[0, 0] = 1.0
+        return torch.cat([first, nn.functional.pad(basis, (1, 0))])
 
 
 class Product(nn.Module):

@@ -78,9 +78,7 @@ class FakeQuantizedEncoder(Encoder):
         """By rows where user vectors are multiplied with it, by columns where it expands rows of the table."""
         parametrize.register_parametrization(items, "basis", FakeQuantizedWeight())
         activation, rounded = self._activation(), FakeQuantizedWeight()
-        self._hooks.append(
-            items.expand.register_forward_pre_hook(lambda _, inputs: (activation(inputs[0]), rounded(basis.T).T))
-        )
+        self._hooks.append(items.expand.register_forward_pre_hook(lambda _, inputs: (activation(inputs[0]), rounded(basis.T).T)))
 
     def _activation(self) -> FakeQuantizedActivation:
         activation = FakeQuantizedActivation()

@@ -50,17 +50,17 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
 def build_student(config: Config, item_count: int, popularity: Tensor | None = None) -> Student:
     """An untrained student; ``popularity`` is float32 [N], its item table's fixed coordinate."""
     settings, length = config.student, config.history_length
-    hidden_size, depth, dropout = settings.hidden_size, settings.depth, settings.dropout
+    sizes: dict[str, int] = {"hidden_size": settings.hidden_size, "depth": settings.depth}
     items = ItemTable(item_count, settings.embedding_size, popularity=popularity, rank=settings.rank)
     match settings.kind:
         case "mlp":
-            return MlpStudent(items, length, hidden_size, settings.decays, dropout)
+            return MlpStudent(items, length, settings.hidden_size, settings.decays, settings.dropout)
         case "residual":
-            return ResidualStudent(items, length, hidden_size, depth, settings.decays, dropout)
+            return ResidualStudent(items, length, **sizes, decays=settings.decays, dropout=settings.dropout)
         case "gru":
-            return GruStudent(items, hidden_size, depth, dropout)
+            return GruStudent(items, **sizes, dropout=settings.dropout)
         case "transformer":
-            return TransformerStudent(items, length, hidden_size, depth, settings.heads, dropout)
+            return TransformerStudent(items, length, **sizes, heads=settings.heads, dropout=settings.dropout)
 
 
 def load_student(config: Config, folder: Path, item_count: int) -> Student:

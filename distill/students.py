@@ -1,4 +1,4 @@
-"""Students: small encoders that answer in milliseconds. Those here read averages of a history; the others have their own modules."""
+"""Students: small encoders that answer in milliseconds. What they share, and those that read averages of a history."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -118,7 +118,7 @@ class ResidualStudent(AverageStudent):
     """
 
     def __init__(
-        self, items: ItemTable, history_length: int, hidden_size: int, depth: int, decays: Sequence[float], dropout: float
+        self, items: ItemTable, history_length: int, *, hidden_size: int, depth: int, decays: Sequence[float], dropout: float
     ) -> None:
         super().__init__(items, history_length, decays, dropout)
         size = items.embedding_size

@@ -25,9 +25,7 @@ class TransformerStudent(Student):
         dropout: on inputs, attention, each layer's outputs and user vectors.
     """
 
-    def __init__(
-        self, items: ItemTable, history_length: int, hidden_size: int, depth: int, heads: int, dropout: float
-    ) -> None:
+    def __init__(self, items: ItemTable, history_length: int, *, hidden_size: int, depth: int, heads: int, dropout: float) -> None:
         super().__init__(items)
         size = items.embedding_size
         self.layers = nn.ModuleList(_Layer(size, history_length, hidden_size, heads, dropout) for _ in range(depth))
@@ -89,8 +87,9 @@ class _Layer(nn.Module):
         scores = query @ key.transpose(2, 3) * query.shape[-1] ** -0.5 + (self.recency[:, ages] + causal) + padding
         mixed = self.dropout(scores.softmax(dim=-1)) @ value  # (B, heads, queries, d / heads)
         states = states[:, length - queries :] + self.dropout(self.attended(mixed.transpose(1, 2).flatten(2)))
-        return states + self.dropout(self.feed_forward(states))
+        updated: Tensor = states + self.dropout(self.feed_forward(states))
+        return updated
 
     def _split(self, vectors: Tensor) -> Tensor:
         """float32 [B, T, d] -> [B, heads, T, d / heads]."""
-        return vectors.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        return vectors.view(*vectors.shape[:2], self.heads, -1).transpose(1, 2)

@@ -129,11 +129,15 @@ class TargetsConfig(Section):
     batch_size: Positive = 64
 
 
+_UNREAD = {"mlp": ("depth", "heads"), "residual": ("heads",), "gru": ("heads", "decays"), "transformer": ("decays",)}
+"""Settings that a kind of student has no use for."""
+
+
 class StudentConfig(TrainingConfig):
     """The small model that is exported. A setting that its kind does not read is a fault unless it has its default."""
 
     kind: Literal["mlp", "residual", "gru", "transformer"] = "mlp"
-    """What encodes a history. ``mlp`` and ``residual`` read decayed averages, ``gru`` and ``transformer`` the items in their order."""
+    """What encodes a history: ``mlp`` and ``residual`` read decayed averages, ``gru`` and ``transformer`` items in their order."""
     embedding_size: Annotated[int, Field(ge=2)] = 64
     hidden_size: Positive = 128
     """Width of the hidden layers; for ``gru`` of the state, for ``transformer`` of the feed-forward layers."""
@@ -153,16 +157,15 @@ class StudentConfig(TrainingConfig):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        unread = {"mlp": ("depth", "heads"), "residual": ("heads",), "gru": ("heads", "decays"), "transformer": ("decays",)}[self.kind]
-        for setting in unread:
+        for setting in _UNREAD[self.kind]:
             if (value := getattr(self, setting)) != type(self).model_fields[setting].default:
                 raise ValueError(f"{setting} ({value}) is not read by kind {self.kind!r}; leave it out, or choose another kind")
         if self.kind == "transformer" and self.embedding_size % self.heads:
             raise ValueError(f"embedding_size ({self.embedding_size}) must be a multiple of heads ({self.heads})")
         if self.table == "full" and self.rank is not None:
-            raise ValueError(f"rank ({self.rank}) is not read by a full table; leave it out, or set table = \"low_rank\"")
+            raise ValueError(f'rank ({self.rank}) is not read by a full table; leave it out, or set table = "low_rank"')
         if self.table == "low_rank" and (self.rank is None or self.rank >= self.embedding_size):
-            raise ValueError(f"table = \"low_rank\" needs a rank below embedding_size ({self.embedding_size}), found {self.rank}")
+            raise ValueError(f'table = "low_rank" needs a rank below embedding_size ({self.embedding_size}), found {self.rank}')
         return self
 
 

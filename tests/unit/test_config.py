@@ -83,3 +83,34 @@ def test_engine_batch_sizes_must_fit():
 def test_recorded_requests_are_looked_for_beside_the_settings():
     text = 'name = "x"\n[data]\nsource = "ml-100k"\n[export.calibration]\nrequests = "traffic.npz"\n'
     assert parse_config(text, where="x.toml", folder=Path("shop")).export.calibration.requests == Path("shop/traffic.npz")
+
+
+@pytest.mark.parametrize(
+    ("student", "message"),
+    [
+        ("depth = 2", r"depth \(2\) is not read by kind 'mlp'"),
+        ('kind = "residual"\nheads = 4', r"heads \(4\) is not read by kind 'residual'"),
+        ('kind = "gru"\ndecays = [0.5]', r"decays \(\(0\.5,\)\) is not read by kind 'gru'"),
+        ('kind = "transformer"\nheads = 3', r"embedding_size \(64\) must be a multiple of heads \(3\)"),
+        ("rank = 8", r"rank \(8\) is not read by a full table"),
+        ('table = "low_rank"', r"needs a rank below embedding_size \(64\), found None"),
+        ('table = "low_rank"\nrank = 64', r"needs a rank below embedding_size \(64\), found 64"),
+        ('kind = "lstm"', "student.kind: Input should be 'mlp', 'residual', 'gru' or 'transformer'"),
+    ],
+)
+def test_students_that_cannot_be(student, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_config(f'name = "x"\n[data]\nsource = "ml-100k"\n[student]\n{student}\n', where="x", folder=Path())
+
+
+@pytest.mark.parametrize(
+    "student",
+    [
+        'kind = "residual"\ndepth = 3\ndecays = [1.0, 0.5]',
+        'kind = "gru"\ndepth = 2\nheads = 2',  # its default: nothing is lost
+        'kind = "transformer"\ndepth = 2\nheads = 4',
+        'table = "low_rank"\nrank = 16',
+    ],
+)
+def test_students_that_can_be(student):
+    parse_config(f'name = "x"\n[data]\nsource = "ml-100k"\n[student]\n{student}\n', where="x", folder=Path())

@@ -24,13 +24,13 @@ def table(rank=None) -> ItemTable:
 
 STUDENTS = {
     "mlp": lambda: MlpStudent(table(), L, 16, (1.0, 0.5), 0.2),
-    "residual": lambda: ResidualStudent(table(), L, 16, 2, (1.0, 0.5), 0.2),
-    "gru": lambda: GruStudent(table(), 16, 1, 0.2),
-    "deep gru": lambda: GruStudent(table(), 16, 2, 0.2),
-    "transformer": lambda: TransformerStudent(table(), L, 16, 1, 2, 0.2),
-    "deep transformer": lambda: TransformerStudent(table(), L, 16, 2, 2, 0.2),
+    "residual": lambda: ResidualStudent(table(), L, hidden_size=16, depth=2, decays=(1.0, 0.5), dropout=0.2),
+    "gru": lambda: GruStudent(table(), hidden_size=16, depth=1, dropout=0.2),
+    "deep gru": lambda: GruStudent(table(), hidden_size=16, depth=2, dropout=0.2),
+    "transformer": lambda: TransformerStudent(table(), L, hidden_size=16, depth=1, heads=2, dropout=0.2),
+    "deep transformer": lambda: TransformerStudent(table(), L, hidden_size=16, depth=2, heads=2, dropout=0.2),
     "low-rank mlp": lambda: MlpStudent(table(rank=4), L, 16, (1.0, 0.5), 0.2),
-    "low-rank transformer": lambda: TransformerStudent(table(rank=4), L, 16, 1, 2, 0.2),
+    "low-rank transformer": lambda: TransformerStudent(table(rank=4), L, hidden_size=16, depth=1, heads=2, dropout=0.2),
 }
 
 

@@ -17,6 +17,7 @@ from distilrec.specs import MODEL_FILE, Precision, RecommenderSpec
 from export.backends import find_backend
 from export.calibration import CalibrationSet
 from export.engine import build_engine
+from export.layers import weight_layers
 from export.onnx import export_onnx
 from export.onnx_runner import OnnxRunner
 from export.parity import check_parity, edge_requests
@@ -24,7 +25,8 @@ from export.precisions import Quantization, make_precisions
 from export.storage import TENSORRT_FILE, model_folder, model_path, tensorrt_path
 from export.verification import BATCH_TOLERANCE, check_contract
 
-LOW_RANK = {"table": "low_rank", "rank": 4}
+# TensorRT writes products over 4 numbers or fewer as sums, in which no proof of a precision is found.
+LOW_RANK = {"table": "low_rank", "embedding_size": 16, "rank": 8}
 KINDS = {
     "mlp": {},
     "residual": {"kind": "residual", "depth": 2},
@@ -130,6 +132,18 @@ def test_table_is_stored_once_and_factors_stay_factors(kind):
         graph = onnx.load(model_path(folder, precision)).graph
         columns = [t.dims[1] for t in graph.initializer if len(t.dims) == 2 and t.dims[0] == 96 and t.dims[1] > 1]
         assert columns == [settings.rank or settings.embedding_size]
+
+
+def test_basis_of_a_low_rank_table_is_in_int8_along_both_axes(kind):
+    folder, _, _, settings = kind
+    uses = 0 if settings.table == "full" else 2
+    layers = weight_layers(onnx.load(model_path(folder, Precision.FP32)).graph)
+    names = [layer.name for layer in layers]
+    assert (names[0], names[-1]) == ("embedding", "head")
+    assert [layer.output_axis for layer in layers if layer.name == "encoder.items.basis"] == [1, 0][:uses]
+    int8 = onnx.load(model_path(folder, Precision.INT8)).graph
+    shapes = [list(t.dims) for t in int8.initializer if t.name.startswith("encoder.items.basis") and t.name.endswith(".int8")]
+    assert shapes == [[settings.rank, settings.embedding_size]] * uses
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="TensorRT for RTX is not installed")
