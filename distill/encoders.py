@@ -54,7 +54,7 @@ class Encoder(Scorer):
 
     def score_last(self, history: Tensor) -> Tensor:
         """See ``Scorer``."""
-        return nn.functional.linear(self.encode_last(history), self.items())
+        return self.items.scores(self.encode_last(history))
 
 
 class Recommender(nn.Module):

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from distill.encoders import Encoder
+from distill.item_table import ItemTable
 from distilrec.specs import ACTIVATION_LIMIT, WEIGHT_LIMIT
 
 _SMALLEST_SCALE = 1e-12
@@ -43,6 +44,9 @@ class FakeQuantizedActivation(nn.Module):
 class FakeQuantizedEncoder(Encoder):
     """A trained encoder whose item table, linear layers and user vectors are rounded as its INT8 export will be.
 
+    Not rounded is what the export leaves in floating point, such as recurrent layers, and what a low-rank table makes of user
+    vectors on their way to the scores.
+
     Args:
         encoder: with a folded item table; trained in place. ``release`` gives it back with weights that can be exported.
     """
@@ -54,11 +58,12 @@ class FakeQuantizedEncoder(Encoder):
         self.inputs = nn.ModuleList()
         self._hooks = []
         parametrize.register_parametrization(encoder.items, "learned", FakeQuantizedWeight())
+        if encoder.items.basis is not None:
+            self._round_basis(encoder.items, encoder.items.basis)
         for module in list(encoder.modules()):
             if isinstance(module, nn.Linear):
                 parametrize.register_parametrization(module, "weight", FakeQuantizedWeight())
-                activation = FakeQuantizedActivation()
-                self.inputs.append(activation)
+                activation = self._activation()
                 self._hooks.append(module.register_forward_pre_hook(lambda _, inputs, rounded=activation: (rounded(inputs[0]),)))
 
     def encode_all(self, history: Tensor) -> Tensor:
@@ -68,6 +73,17 @@ class FakeQuantizedEncoder(Encoder):
     def encode_last(self, history: Tensor) -> Tensor:
         """int64 [B, L], left-padded -> float32 [B, d]."""
         return self.user_vectors(self.encoder.encode_last(history))  # type: ignore[no-any-return]
+
+    def _round_basis(self, items: ItemTable, basis: nn.Parameter) -> None:
+        """By rows where user vectors are multiplied with it, by columns where it expands rows of the table."""
+        parametrize.register_parametrization(items, "basis", FakeQuantizedWeight())
+        activation, rounded = self._activation(), FakeQuantizedWeight()
+        self._hooks.append(items.expand.register_forward_pre_hook(lambda _, inputs: (activation(inputs[0]), rounded(basis.T).T)))
+
+    def _activation(self) -> FakeQuantizedActivation:
+        activation = FakeQuantizedActivation()
+        self.inputs.append(activation)
+        return activation
 
     def release(self) -> Encoder:
         """The encoder with plain weights, not yet rounded: the export rounds them to the same grid."""

@@ -10,12 +10,14 @@ from torch import Tensor
 from distill.card import Description, write_card
 from distill.distillation import Distillation
 from distill.fit import fit
+from distill.gru_student import GruStudent
 from distill.item_table import ItemTable, popularity_prior
 from distill.loggers import Logging
 from distill.soft_targets import load_targets
 from distill.stratified import popularity_strata
-from distill.students import MlpStudent
+from distill.students import MlpStudent, ResidualStudent, Student
 from distill.text_stage import load_embeddings
+from distill.transformer_student import TransformerStudent
 from distill.weights import load_weights, save_weights
 from distilrec.config import Config, StudentConfig
 from distilrec.data import stage as data_stage
@@ -87,7 +89,7 @@ def build_student(
     *,
     text: Tensor | None = None,
     settings: StudentConfig | None = None,
-) -> MlpStudent:
+) -> Student:
     """An untrained student.
 
     Args:
@@ -97,12 +99,21 @@ def build_student(
         text: float32 [N, d_text], title embeddings.
         settings: of another student than the run's: an assistant.
     """
-    settings = settings or config.student
-    items = ItemTable(item_count, settings.embedding_size, text, popularity)
-    return MlpStudent(items, config.history_length, settings.hidden_size, settings.decays, settings.dropout)
+    settings, length = settings or config.student, config.history_length
+    sizes: dict[str, int] = {"hidden_size": settings.hidden_size, "depth": settings.depth}
+    items = ItemTable(item_count, settings.embedding_size, text, popularity, settings.rank)
+    match settings.kind:
+        case "mlp":
+            return MlpStudent(items, length, settings.hidden_size, settings.decays, settings.dropout)
+        case "residual":
+            return ResidualStudent(items, length, **sizes, decays=settings.decays, dropout=settings.dropout)
+        case "gru":
+            return GruStudent(items, **sizes, dropout=settings.dropout)
+        case "transformer":
+            return TransformerStudent(items, length, **sizes, heads=settings.heads, dropout=settings.dropout)
 
 
-def load_student(config: Config, folder: Path, item_count: int, settings: StudentConfig | None = None) -> MlpStudent:
+def load_student(config: Config, folder: Path, item_count: int, settings: StudentConfig | None = None) -> Student:
     """A trained student, ready for inference; ``settings`` as in ``build_student``."""
     student = build_student(config, item_count, settings=settings)
     load_weights(student, folder)

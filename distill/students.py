@@ -1,5 +1,6 @@
-"""Students: small encoders that answer in milliseconds."""
+"""Students: small encoders that answer in milliseconds. What they share, and those that read averages of a history."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -10,23 +11,86 @@ from distill.encoders import Encoder
 from distill.item_table import ItemTable, is_item
 
 
-class MlpStudent(Encoder):
-    """An MLP over decayed averages of the history's item vectors and the last item, added to the most recent average.
+class Student(Encoder):
+    """An encoder that answers an empty history with the most popular items.
 
     Args:
         items: the item table, size d; its first coordinate is popularity (``ItemTable``).
+    """
+
+    cold_start: Tensor
+
+    def __init__(self, items: ItemTable) -> None:
+        super().__init__(items)
+        cold_start = torch.zeros(items.embedding_size)
+        cold_start[0] = 1.0  # scores are then the popularity coordinate
+        self.register_buffer("cold_start", cold_start, persistent=False)
+
+    def encode_last(self, history: Tensor) -> Tensor:
+        """int64 [B, L], left-padded -> float32 [B, d]; popularity for an empty history."""
+        mask = is_item(history, self.items.item_count)
+        return torch.where(mask.any(dim=1, keepdim=True), self._encode_last(history, mask), self.cold_start)
+
+    @abstractmethod
+    def _encode_last(self, history: Tensor, mask: Tensor) -> Tensor:
+        """User vectors after the whole history; of no meaning for an empty one. int64 and bool [B, L] -> float32 [B, d]."""
+
+
+class AverageStudent(Student):
+    """Decayed averages of the history's item vectors, the most recent one corrected by what it makes of all and the last item.
+
+    Args:
+        items: the item table, size d.
         history_length: L, longest history.
-        hidden_size: of the MLP's hidden layer.
         decays: weight of an item relative to the one after it, one average for each; the last is the base.
-        dropout: on inputs, hidden layer and user vectors.
+        dropout: on user vectors.
     """
 
     weights: Tensor
     last_weights: Tensor
-    cold_start: Tensor
+
+    def __init__(self, items: ItemTable, history_length: int, decays: Sequence[float], dropout: float) -> None:
+        super().__init__(items)
+        self.norm = nn.LayerNorm(items.embedding_size)
+        self.dropout = nn.Dropout(dropout)
+        weights = decay_weights(history_length, [*decays, 0.0])
+        self.register_buffer("weights", weights, persistent=False)
+        # A copy, so that the exported graph holds these alone.
+        self.register_buffer("last_weights", weights[-1:].clone(), persistent=False)
+
+    def encode_all(self, history: Tensor) -> Tensor:
+        """int64 [B, T], right-padded -> float32 [B, T, d]."""
+        length = history.shape[1]
+        mask = is_item(history, self.items.item_count)
+        return self._encode(history, mask, self.weights[-length:, :, -length:])
+
+    def _encode_last(self, history: Tensor, mask: Tensor) -> Tensor:
+        return self._encode(history, mask, self.last_weights)[:, 0]
+
+    def _encode(self, history: Tensor, mask: Tensor, weights: Tensor) -> Tensor:
+        averages = decayed_averages(self.items.embed(history), mask, weights)  # (B, T, A, d)
+        base = averages[:, :, -2]  # the last of the decays; -1 is the last item
+        user_vectors: Tensor = self.dropout(self.norm(base + self._correction(averages.flatten(2))))
+        return user_vectors
+
+    @abstractmethod
+    def _correction(self, averages: Tensor) -> Tensor:
+        """What to add to the base. float32 [B, T, A * d] -> [B, T, d]."""
+
+
+class MlpStudent(AverageStudent):
+    """An MLP over decayed averages of the history's item vectors and the last item, added to the most recent average.
+
+    Args:
+        items: the item table, size d.
+        history_length: L, longest history.
+        hidden_size: of the MLP's hidden layer.
+        decays: one average for each; the last is the base.
+        dropout: on inputs, hidden layer and user vectors.
+    """
 
     def __init__(self, items: ItemTable, history_length: int, hidden_size: int, decays: Sequence[float], dropout: float) -> None:
-        super().__init__(items)
+        super().__init__(items, history_length, decays, dropout)
         size = items.embedding_size
         self.mlp = nn.Sequential(
             nn.Dropout(dropout),
@@ -35,31 +99,43 @@ class MlpStudent(Encoder):
             nn.Dropout(dropout),
             nn.Linear(hidden_size, size),
         )
-        self.norm = nn.LayerNorm(size)
-        self.dropout = nn.Dropout(dropout)
-        weights = decay_weights(history_length, [*decays, 0.0])
-        self.register_buffer("weights", weights, persistent=False)
-        # A copy, so that the exported graph holds these alone.
-        self.register_buffer("last_weights", weights[-1:].clone(), persistent=False)
-        cold_start = torch.zeros(size)
-        cold_start[0] = 1.0  # scores are then the popularity coordinate
-        self.register_buffer("cold_start", cold_start, persistent=False)
 
-    def encode_all(self, history: Tensor) -> Tensor:
-        """int64 [B, T], right-padded -> float32 [B, T, d]."""
-        length = history.shape[1]
-        mask = is_item(history, self.items.item_count)
-        return self._encode(history, mask, self.weights[-length:, :, -length:])
+    def _correction(self, averages: Tensor) -> Tensor:
+        correction: Tensor = self.mlp(averages)
+        return correction
 
-    def encode_last(self, history: Tensor) -> Tensor:
-        """int64 [B, L], left-padded -> float32 [B, d]; popularity for an empty history."""
-        mask = is_item(history, self.items.item_count)
-        vectors = self._encode(history, mask, self.last_weights)[:, 0]
-        return torch.where(mask.any(dim=1, keepdim=True), vectors, self.cold_start)
 
-    def _encode(self, history: Tensor, mask: Tensor, weights: Tensor) -> Tensor:
-        vectors = nn.functional.embedding(history, self.items())
-        averages = decayed_averages(vectors, mask, weights)  # (B, T, A, d)
-        base = averages[:, :, -2]  # the last of the decays; -1 is the last item
-        user_vectors: Tensor = self.dropout(self.norm(base + self.mlp(averages.flatten(2))))
-        return user_vectors
+class ResidualStudent(AverageStudent):
+    """As ``MlpStudent``, with residual blocks between its two layers (ResNet of Gorishniy et al. 2021, arXiv:2106.11959).
+
+    Args:
+        items: the item table, size d.
+        history_length: L, longest history.
+        hidden_size: of all hidden layers.
+        depth: residual blocks.
+        decays: one average for each; the last is the base.
+        dropout: on inputs, in the blocks and on user vectors.
+    """
+
+    def __init__(
+        self, items: ItemTable, history_length: int, *, hidden_size: int, depth: int, decays: Sequence[float], dropout: float
+    ) -> None:
+        super().__init__(items, history_length, decays, dropout)
+        size = items.embedding_size
+        self.read = nn.Sequential(nn.Dropout(dropout), nn.Linear((len(decays) + 1) * size, hidden_size))
+        self.blocks = nn.ModuleList(_block(hidden_size, dropout) for _ in range(depth))
+        self.write = nn.Sequential(nn.LayerNorm(hidden_size), nn.GELU(), nn.Linear(hidden_size, size))
+
+    def _correction(self, averages: Tensor) -> Tensor:
+        states = self.read(averages)
+        for block in self.blocks:
+            states = states + block(states)
+        correction: Tensor = self.write(states)
+        return correction
+
+
+def _block(size: int, dropout: float) -> nn.Sequential:
+    """Normalised before, so that the way around it stays free (pre-norm)."""
+    return nn.Sequential(
+        nn.LayerNorm(size), nn.Linear(size, size), nn.GELU(), nn.Dropout(dropout), nn.Linear(size, size), nn.Dropout(dropout)
+    )

@@ -63,7 +63,7 @@ class SequenceTeacher(Encoder):
     def _encode(self, history: Tensor, mask: Tensor) -> Tensor:
         # Positions count from the oldest item, wherever the padding stands.
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-        vectors = nn.functional.embedding(history, self.items())
+        vectors = self.items.embed(history)
         states = self.body(inputs_embeds=vectors, attention_mask=mask.long(), position_ids=positions).last_hidden_state
         length = history.shape[1]
         averages = decayed_averages(vectors, mask, self.weights[-length:, :, -length:])  # (B, T, A, d)

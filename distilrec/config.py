@@ -228,18 +228,46 @@ class DistillationConfig(Section):
     """Adaptive: trust the teacher more where it ranks the true item high (cf. DLLM2Rec, Cui et al. 2024)."""
 
 
-class StudentConfig(TrainingConfig):
-    """The small model that is exported."""
+_UNREAD = {"mlp": ("depth", "heads"), "residual": ("heads",), "gru": ("heads", "decays"), "transformer": ("decays",)}
+"""Settings that a kind of student has no use for."""
 
+
+class StudentConfig(TrainingConfig):
+    """The small model that is exported. A setting that its kind does not read is a fault unless it has its default."""
+
+    kind: Literal["mlp", "residual", "gru", "transformer"] = "mlp"
+    """What encodes a history: ``mlp`` and ``residual`` read decayed averages, ``gru`` and ``transformer`` items in their order."""
     embedding_size: Annotated[int, Field(ge=2)] = 64
     hidden_size: Positive = 128
+    """Width of the hidden layers; for ``gru`` of the state, for ``transformer`` of the feed-forward layers."""
+    depth: Positive = 1
+    """Residual blocks, recurrent layers or transformer layers; an ``mlp`` has its one hidden layer."""
+    heads: Positive = 2
+    """``transformer``: of attention."""
     dropout: Fraction = 0.4
     decays: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(default=(1.0, 0.9, 0.6), min_length=1)
-    """One decayed average of the history for each; the last one is the base the MLP corrects."""
+    """``mlp``, ``residual``: one decayed average of the history for each; the last one is the base that is corrected."""
+    table: Literal["full", "low_rank"] = "full"
+    """``low_rank``: item vectors share their parameters; each is ``rank`` numbers times one basis for all items."""
+    rank: Annotated[int, Field(ge=2)] | None = None
+    """``low_rank``: numbers kept for each item, below ``embedding_size``."""
     text: bool = True
     """Add projected title embeddings to the item vectors, where there are any; nothing of it is left at inference."""
     distillation: DistillationConfig = DistillationConfig()
     """Not used by a student that is trained without a teacher."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for setting in _UNREAD[self.kind]:
+            if (value := getattr(self, setting)) != type(self).model_fields[setting].default:
+                raise ValueError(f"{setting} ({value}) is not read by kind {self.kind!r}; leave it out, or choose another kind")
+        if self.kind == "transformer" and self.embedding_size % self.heads:
+            raise ValueError(f"embedding_size ({self.embedding_size}) must be a multiple of heads ({self.heads})")
+        if self.table == "full" and self.rank is not None:
+            raise ValueError(f'rank ({self.rank}) is not read by a full table; leave it out, or set table = "low_rank"')
+        if self.table == "low_rank" and (self.rank is None or self.rank >= self.embedding_size):
+            raise ValueError(f'table = "low_rank" needs a rank below embedding_size ({self.embedding_size}), found {self.rank}')
+        return self
 
 
 class AssistantTeacherConfig(Section):

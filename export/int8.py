@@ -82,13 +82,13 @@ def to_int8(model: onnx.ModelProto, ranges: Mapping[str, float], form: Form, *, 
 
 
 class _Rewriter:
-    """Puts quantised layers into a graph; each matrix and each activation is quantised once."""
+    """Puts quantised layers into a graph; each activation is quantised once, and each matrix once for each axis."""
 
     def __init__(self, graph: onnx.GraphProto, form: Form) -> None:
         self.graph = graph
         self.form = form
-        self.weights: dict[str, tuple[str, str, str]] = {}
-        self.dequantized: dict[str, str] = {}
+        self.weights: dict[tuple[str, int], tuple[str, str, str]] = {}
+        self.dequantized: dict[tuple[str, int], str] = {}
         self.activations: dict[str, str] = {}
 
     def gather(self, layer: Layer, node: onnx.NodeProto) -> None:
@@ -104,7 +104,7 @@ class _Rewriter:
         column = self._constant(f"{layer.weights}.scale_column", constant(self.graph, scales).reshape(-1, 1))
         rows = self._add("Gather", [quantized, node.input[1]], f"{output}.int8", axis=0)
         floats = self._add("DequantizeLinear", [rows, one, zero], f"{output}.unscaled")
-        scale_rows = self._add("Gather", [column, node.input[1]], f"{output}.scale", axis=0)
+        scale_rows = self._add("Gather", [column, node.input[1]], f"{output}.row_scale", axis=0)
         self._add("Mul", [floats, scale_rows], output)
 
     def product(self, layer: Layer, node: onnx.NodeProto, largest: float) -> None:
@@ -128,26 +128,29 @@ class _Rewriter:
 
     def _quantized_weights(self, layer: Layer) -> tuple[str, str, str]:
         """Names of the int8 matrix, its scales and its zero points."""
-        name = layer.weights
-        if name not in self.weights:
+        name, key = layer.weights, (layer.weights, layer.output_axis)
+        if key not in self.weights:
             values = constant(self.graph, name)
             if not np.isfinite(values).all():
                 raise PrecisionError(f"found weights that are not finite in {name}, expected numbers; train the student again")
             quantized, scales = quantize_weights(values, layer.output_axis)
-            self.weights[name] = (
-                self._constant(f"{name}.int8", quantized),
-                self._constant(f"{name}.scales", scales),
+            # A low-rank table's basis is multiplied along either axis, with other scales.
+            stem = f"{name}.axis_{layer.output_axis}" if (name, 1 - layer.output_axis) in self.weights else name
+            self.weights[key] = (
+                self._constant(f"{stem}.int8", quantized),
+                self._constant(f"{stem}.scales", scales),
                 # Explicit zero points: without them ONNX Runtime does not fuse.
-                self._constant(f"{name}.zero_points", np.zeros(len(scales), np.int8)),
+                self._constant(f"{stem}.zero_points", np.zeros(len(scales), np.int8)),
             )
-        return self.weights[name]
+        return self.weights[key]
 
     def _dequantized_weights(self, layer: Layer) -> str:
-        name = layer.weights
-        if name not in self.dequantized:
+        key = (layer.weights, layer.output_axis)
+        if key not in self.dequantized:
             inputs = list(self._quantized_weights(layer))
-            self.dequantized[name] = self._add("DequantizeLinear", inputs, f"{name}.dequantized", axis=layer.output_axis)
-        return self.dequantized[name]
+            output = f"{inputs[0].removesuffix('.int8')}.dequantized"
+            self.dequantized[key] = self._add("DequantizeLinear", inputs, output, axis=layer.output_axis)
+        return self.dequantized[key]
 
     def _constant(self, name: str, value: NDArray[np.generic]) -> str:
         if all(tensor.name != name for tensor in self.graph.initializer):

@@ -95,3 +95,34 @@ def test_another_seed_has_a_folder_of_its_own():
     config = load_config("smoke")
     assert with_seed(config, config.seed) == config
     assert (with_seed(config, 7).seed, with_seed(config, 7).name) == (7, "smoke-seed7")
+
+
+@pytest.mark.parametrize(
+    ("student", "message"),
+    [
+        ("depth = 2", r"depth \(2\) is not read by kind 'mlp'"),
+        ('kind = "residual"\nheads = 4', r"heads \(4\) is not read by kind 'residual'"),
+        ('kind = "gru"\ndecays = [0.5]', r"decays \(\(0\.5,\)\) is not read by kind 'gru'"),
+        ('kind = "transformer"\nheads = 3', r"embedding_size \(64\) must be a multiple of heads \(3\)"),
+        ("rank = 8", r"rank \(8\) is not read by a full table"),
+        ('table = "low_rank"', r"needs a rank below embedding_size \(64\), found None"),
+        ('table = "low_rank"\nrank = 64', r"needs a rank below embedding_size \(64\), found 64"),
+        ('kind = "lstm"', "student.kind: Input should be 'mlp', 'residual', 'gru' or 'transformer'"),
+    ],
+)
+def test_students_that_cannot_be(student, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_config(f'name = "x"\n[data]\nsource = "ml-100k"\n[student]\n{student}\n', where="x", folder=Path())
+
+
+@pytest.mark.parametrize(
+    "student",
+    [
+        'kind = "residual"\ndepth = 3\ndecays = [1.0, 0.5]',
+        'kind = "gru"\ndepth = 2\nheads = 2',  # its default: nothing is lost
+        'kind = "transformer"\ndepth = 2\nheads = 4',
+        'table = "low_rank"\nrank = 16',
+    ],
+)
+def test_students_that_can_be(student):
+    parse_config(f'name = "x"\n[data]\nsource = "ml-100k"\n[student]\n{student}\n', where="x", folder=Path())

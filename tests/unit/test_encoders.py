@@ -6,9 +6,11 @@ import torch
 
 from distill.averages import decay_weights, decayed_averages
 from distill.encoders import Recommender
-from distill.item_table import ItemTable
-from distill.students import MlpStudent
+from distill.gru_student import GruStudent
+from distill.item_table import ItemTable, is_item
+from distill.students import MlpStudent, ResidualStudent
 from distill.teachers import SequenceTeacher
+from distill.transformer_student import TransformerStudent
 from distilrec.specs import MASKED_SCORE, RecommenderSpec
 
 N, L = 21, 6
@@ -16,18 +18,44 @@ SPEC = RecommenderSpec(N, L, exclude_length=4, top_k=10)
 POPULARITY = torch.linspace(-1, 1, N)[torch.randperm(N, generator=torch.Generator().manual_seed(3))]
 
 
-def student() -> MlpStudent:
-    return MlpStudent(ItemTable(N, 8, popularity=POPULARITY), L, 16, (1.0, 0.5), 0.2)
+def table(rank=None) -> ItemTable:
+    return ItemTable(N, 8, popularity=POPULARITY, rank=rank)
+
+
+STUDENTS = {
+    "mlp": lambda: MlpStudent(table(), L, 16, (1.0, 0.5), 0.2),
+    "residual": lambda: ResidualStudent(table(), L, hidden_size=16, depth=2, decays=(1.0, 0.5), dropout=0.2),
+    "gru": lambda: GruStudent(table(), hidden_size=16, depth=1, dropout=0.2),
+    "deep gru": lambda: GruStudent(table(), hidden_size=16, depth=2, dropout=0.2),
+    "transformer": lambda: TransformerStudent(table(), L, hidden_size=16, depth=1, heads=2, dropout=0.2),
+    "deep transformer": lambda: TransformerStudent(table(), L, hidden_size=16, depth=2, heads=2, dropout=0.2),
+    "low-rank mlp": lambda: MlpStudent(table(rank=4), L, 16, (1.0, 0.5), 0.2),
+    "low-rank transformer": lambda: TransformerStudent(table(rank=4), L, hidden_size=16, depth=1, heads=2, dropout=0.2),
+}
 
 
 def teacher() -> SequenceTeacher:
     return SequenceTeacher(ItemTable(N, 8, text=torch.randn(N, 5)), L, layers=1, heads=2, dropout=0.2)
 
 
-@pytest.fixture(params=[student, teacher])
-def encoder(request):
+def built(make):
+    """In evaluation mode, with nothing at zero where it would hide a fault."""
     torch.manual_seed(0)
-    return request.param().eval()
+    encoder = make().eval()
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return encoder
+
+
+@pytest.fixture(params=[*STUDENTS, "teacher"])
+def encoder(request):
+    return built(STUDENTS.get(request.param, teacher))
+
+
+@pytest.fixture(params=STUDENTS)
+def student(request):
+    return built(STUDENTS[request.param])
 
 
 @pytest.mark.parametrize("length", [1, 3, L])
@@ -48,13 +76,14 @@ def test_no_position_sees_the_future(encoder):
     assert not torch.allclose(before[:, 3], after[:, 3])
 
 
-def test_folding_changes_no_answer_and_leaves_one_matrix(encoder):
+def test_folding_changes_no_answer_and_leaves_plain_matrices(encoder):
     history = torch.randint(1, N + 1, (4, L))
     before = encoder.encode_last(history)
     encoder.items.fold()
     torch.testing.assert_close(encoder.encode_last(history), before)
-    assert [name for name, _ in encoder.items.named_parameters()] == ["learned"]
-    assert encoder.items.learned.shape == (24, 8)  # N + 1 rows, up to a multiple of 8
+    shapes = {name: tuple(parameter.shape) for name, parameter in encoder.items.named_parameters()}
+    # N + 1 rows, up to a multiple of 8
+    assert shapes == ({"learned": (24, 8)} if encoder.items.basis is None else {"learned": (24, 4), "basis": (4, 8)})
     assert not dict(encoder.items.named_buffers())
 
 
@@ -77,7 +106,7 @@ def test_best_unseen_items_come_first(encoder):
     all_scores = (encoder.items() @ encoder.encode_last(padded)[0]).tolist()
     allowed = [item for item in range(1, N + 1) if item not in history + exclude]
     assert items == sorted(allowed, key=lambda item: -all_scores[item])[: SPEC.top_k]
-    assert scores.tolist() == pytest.approx([all_scores[item] for item in items])
+    assert scores.tolist() == pytest.approx([all_scores[item] for item in items], abs=1e-6)
 
 
 def test_padding_and_filler_rows_never_come_back(encoder):
@@ -95,6 +124,14 @@ def test_indices_outside_the_catalogue_count_as_padding(encoder, bad):
     assert ask(encoder, [bad, 5], [bad])[0] == ask(encoder, [0, 5])[0]
 
 
+@pytest.mark.parametrize("kind", ["gru", "deep gru", "transformer", "deep transformer", "low-rank transformer"])
+def test_padding_within_a_history_changes_nothing(kind):
+    encoder = built(STUDENTS[kind])
+    histories = torch.tensor([[0, 0, 0, 5, 9, 5], [5, 0, 9, 0, 0, 5], [5, 9, N + 1, 5, -3, 0]])
+    vectors = encoder.encode_last(histories.where(is_item(histories, N), 0))
+    torch.testing.assert_close(vectors[1:], vectors[:1].expand(2, -1))
+
+
 def test_ranks_without_an_item_are_zero():
     torch.manual_seed(0)
     spec = RecommenderSpec(N, N, exclude_length=4, top_k=10)
@@ -106,13 +143,22 @@ def test_ranks_without_an_item_are_zero():
 
 
 @pytest.mark.parametrize("folded", [False, True])
-def test_empty_history_gets_the_most_popular_items(folded):
-    encoder = student().eval()
+def test_empty_history_gets_the_most_popular_items(student, folded):
     if folded:
-        encoder.items.fold()
+        student.items.fold()
     by_popularity = (np.argsort(-POPULARITY.numpy()) + 1).tolist()
-    assert ask(encoder, [])[0] == by_popularity[: SPEC.top_k]
-    assert ask(encoder, [], by_popularity[:2])[0] == by_popularity[2 : SPEC.top_k + 2]
+    assert ask(student, [])[0] == by_popularity[: SPEC.top_k]
+    assert ask(student, [], by_popularity[:2])[0] == by_popularity[2 : SPEC.top_k + 2]
+
+
+def test_deeper_students_have_more_parameters():
+    counts = {kind: built(make).parameter_count() for kind, make in STUDENTS.items()}
+    assert counts["deep gru"] - counts["gru"] == 3 * 16 * (16 + 16)
+    # Attention, feed-forward, two norms, recency of two heads.
+    assert counts["deep transformer"] - counts["transformer"] == 4 * (64 + 8) + 2 * 8 * 16 + 16 + 8 + 2 * 16 + 2 * L
+    assert counts["residual"] - counts["mlp"] == 2 * (2 * (16 * 16 + 16) + 32) + 32
+    # Without popularity, which is not learned.
+    assert counts["mlp"] - counts["low-rank mlp"] == 24 * 7 - (24 * 3 + 3 * 7)
 
 
 def test_decayed_averages_by_hand():

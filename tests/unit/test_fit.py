@@ -9,8 +9,9 @@ from distill.fit import fit
 from distill.item_table import popularity_prior
 from distill.loggers import Logging
 from distill.module import NextItemModule
-from distill.student_stage import build_student
-from distilrec.config import Config
+from distill.student_stage import build_student, load_student
+from distill.weights import save_weights
+from distilrec.config import Config, StudentConfig
 from distilrec.data import stage as data_stage
 from distilrec.errors import DataError
 from distilrec.specs import RecommenderSpec
@@ -37,6 +38,29 @@ def test_training_learns_and_keeps_the_best_epoch(shop_config, shop, tmp_path):
     _, long = train(shop_config, shop, tmp_path / "long", epochs=12)
     assert long.validation_ndcg > short.validation_ndcg
     assert long.validation_ndcg > 0.08  # 90 items in 6 genres; a random list has about 0.05
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"kind": "residual", "depth": 2},
+        {"kind": "gru"},
+        {"kind": "transformer", "depth": 2},
+        {"table": "low_rank", "rank": 6},
+    ],
+    ids=lambda settings: "-".join(map(str, settings.values())),
+)
+def test_every_kind_of_student_learns_and_survives_saving(shop_config, shop, tmp_path, settings):
+    student_config = StudentConfig.model_validate(shop_config.student.model_dump() | settings | {"epochs": 12})
+    config = shop_config.model_copy(update={"student": student_config})
+    student, result = train(config, shop, tmp_path)
+    assert result.validation_ndcg > 0.08
+    history = torch.randint(0, shop.item_count + 1, (8, config.history_length))
+    scores = student.items.scores(student.encode_last(history))
+    save_weights(student, tmp_path)
+    loaded = load_student(config, tmp_path, shop.item_count)
+    torch.testing.assert_close(loaded.items.scores(loaded.encode_last(history)), scores)
+    assert loaded.parameter_count() == student.parameter_count()
 
 
 def test_training_stops_when_nothing_improves(shop_config, shop, tmp_path):

@@ -16,7 +16,7 @@ from export.onnx_runner import OnnxRunner
 from export.stage import recommender_spec
 from export.storage import TENSORRT_FILE, WEIGHTS_FILE, save_sharing_weights
 
-LAYERS = ["embedding", "scorer.mlp.1.weight", "encoder.mlp.4.weight", "head"]
+LAYERS = ["embedding", "scorer.mlp.1.weight", "scorer.mlp.4.weight", "head"]
 
 
 @pytest.fixture(scope="module")

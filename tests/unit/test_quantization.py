@@ -4,14 +4,17 @@ import pytest
 import torch
 from torch.nn.utils import parametrize
 
+from distill.encoders import Recommender
 from distill.quantization import FakeQuantizedActivation, FakeQuantizedEncoder, FakeQuantizedWeight
 from distill.runner import TorchRunner
-from distill.student_stage import load_student
+from distill.student_stage import build_student, load_student
+from distilrec.config import StudentConfig
 from distilrec.data import stage as data_stage
 from distilrec.data.dataset import held_out
-from distilrec.specs import ACTIVATION_LIMIT
+from distilrec.specs import ACTIVATION_LIMIT, RecommenderSpec
 from export.int8 import Form, quantize_weights, to_int8
 from export.layers import weight_layers
+from export.onnx import export_onnx
 from export.onnx_runner import OnnxRunner
 from export.stage import recommender_spec
 
@@ -55,6 +58,67 @@ def test_released_encoder_is_the_one_that_went_in(student):
     assert released is student
     assert not any(parametrize.is_parametrized(module) or module._forward_pre_hooks for module in released.modules())
     assert all((released.state_dict()[name] == value).all() for name, value in before.items())
+
+
+KINDS = [
+    {"kind": "residual", "depth": 2},
+    {"kind": "gru", "depth": 2},
+    {"kind": "transformer", "depth": 2},
+    {"table": "low_rank", "rank": 6},
+    {"kind": "transformer", "table": "low_rank", "rank": 6},
+]
+
+
+@pytest.fixture(params=KINDS, ids=lambda settings: "-".join(map(str, settings.values())))
+def untrained(request, shop_config):
+    """A student of each kind, with a folded table."""
+    settings = StudentConfig.model_validate(shop_config.student.model_dump() | request.param)
+    torch.manual_seed(0)
+    student = build_student(shop_config.model_copy(update={"student": settings}), 90, torch.linspace(-0.1, 0.1, 90)).eval()
+    student.items.fold()
+    return student
+
+
+def test_every_kind_of_student_is_rounded_as_its_int8_export(untrained, tmp_path):
+    spec = RecommenderSpec(90, 12, 4, 90)
+    export_onnx(Recommender(untrained, spec).eval(), tmp_path / "model.onnx", {})
+    model = onnx.load(tmp_path / "model.onnx")
+    history = np.random.default_rng(0).integers(1, 91, (64, 12), dtype=np.int32)
+    requests = history, np.zeros((64, 4), np.int32)
+    quantized = FakeQuantizedEncoder(untrained)
+    quantized.train()
+    for module in quantized.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    quantized.encode_all(torch.from_numpy(history).long())  # learns ranges
+    quantized.eval()
+    learned = [module.largest for module in quantized.modules() if isinstance(module, FakeQuantizedActivation)]
+    assert all(0 < largest < 100 for largest in learned)
+    for largest in learned:
+        largest.fill_(3.0)
+    ranges = {layer.activation: 3.0 for layer in weight_layers(model.graph) if layer.activation}
+    onnx.save(to_int8(model, ranges, Form.CPU), tmp_path / "int8.onnx")
+    plain, exported = (by_item(*OnnxRunner(tmp_path / name, spec).recommend(*requests)) for name in ("model.onnx", "int8.onnx"))
+    trained = by_item(*TorchRunner(quantized, spec).recommend(*requests))
+    # What a low-rank table makes of user vectors is rounded in the export alone.
+    share = 0.2 if untrained.items.basis is None else 0.6
+    assert np.abs(exported - trained).mean() < share * np.abs(exported - plain).mean()
+
+
+def by_item(items, scores):
+    """float32 [B, N + 1]: the score of each item, 0 where it was not returned."""
+    found = np.zeros((len(items), 91), np.float32)
+    np.put_along_axis(found, items, np.where(items > 0, scores, 0), axis=1)
+    return found
+
+
+def test_every_matrix_that_is_rounded_learns(untrained):
+    quantized = FakeQuantizedEncoder(untrained).train()
+    history = torch.randint(1, 91, (8, 12))
+    (quantized.encode_all(history) @ quantized.items().T).square().mean().backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in quantized.parameters() if parameter.ndim == 2)
+    released = quantized.release()
+    assert not any(parametrize.is_parametrized(module) or module._forward_pre_hooks for module in released.modules())
 
 
 def test_fake_quantised_student_answers_as_its_int8_export(student, shop_run, shop_config, tmp_path):
