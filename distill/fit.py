@@ -4,14 +4,16 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
+from distill.allocation import keep_freed_memory
 from distill.callbacks import EpochClock, EpochProgressBar, EpochSeed, MovingAverage
 from distill.distillation import Distillation
 from distill.encoders import Encoder
@@ -19,9 +21,9 @@ from distill.loggers import Logging, make_logger
 from distill.module import VALIDATION_METRIC, NextItemModule, SequenceData
 from distill.sequences import hard_windows
 from distilrec.config import TrainingConfig
-from distilrec.data.dataset import Dataset, held_out
+from distilrec.data.dataset import Dataset, HeldOut, held_out
 from distilrec.errors import DataError
-from distilrec.specs import RecommenderSpec
+from distilrec.specs import PADDING, RecommenderSpec
 
 _BEST, _LAST = "best.ckpt", "last.ckpt"
 
@@ -66,7 +68,7 @@ def fit(
     Raises:
         DataError: there is no user to validate with.
     """
-    validation = held_out(dataset, "validation", spec)
+    validation = _by_length(held_out(dataset, "validation", spec))
     if not len(validation.users):
         raise DataError(
             "found no user with both training and validation interactions; lower data.k_core or change the split's fractions"
@@ -75,6 +77,7 @@ def fit(
         windows = [hard_windows(dataset, spec.history_length)]
     else:
         windows = distillation.targets.training_windows(dataset)
+    keep_freed_memory()
     module = NextItemModule(encoder, spec, config, validation, distillation)
     data = SequenceData([some for some in windows if len(some)], validation, config.batch_size, seed)
     checkpoint = scratch / _LAST
@@ -85,6 +88,13 @@ def fit(
     module.load_state_dict(best["state_dict"])
     encoder.cpu().eval()
     return FitResult(last["epoch"] + 1, _best_score(best), clock.mean_s)
+
+
+def _by_length(users: HeldOut) -> HeldOut:
+    """The same users, those with the shortest histories first."""
+    order = np.argsort((users.history != PADDING).sum(axis=1), kind="stable")
+    rows = {name: getattr(users, name)[order] for name in ("users", "history", "exclude", "truth")}
+    return replace(users, **rows)
 
 
 def _best_score(checkpoint: dict[str, Any]) -> float:

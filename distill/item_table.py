@@ -1,5 +1,8 @@
 """The item table: one matrix that embeds histories and scores candidates."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
@@ -48,6 +51,7 @@ class ItemTable(nn.Module):
         basis = None if rank is None else torch.randn(learned_size, embedding_size - fixed) * learned_size**-0.5
         self.basis = None if basis is None else nn.Parameter(basis)
         self.expand = Product()
+        self._kept: Tensor | None = None
 
     def forward(self) -> Tensor:
         """All item vectors, float32 [rows, d]; row 0 (padding) and filler rows hold values without meaning."""
@@ -55,7 +59,7 @@ class ItemTable(nn.Module):
         return self._factor() if basis is None else self._factor() @ basis
 
     def embed(self, history: Tensor) -> Tensor:
-        """Vectors of items, int64 [B, T] -> float32 [B, T, d]. For a full table as costly as ``forward``: call it once a batch."""
+        """Vectors of items, int64 [B, T] -> float32 [B, T, d]. As costly as ``forward``: see ``kept``."""
         basis = self._basis()
         rows = nn.functional.embedding(history, self._factor())
         return rows if basis is None else self.expand(rows, basis)
@@ -66,6 +70,15 @@ class ItemTable(nn.Module):
         if basis is not None:
             user_vectors = nn.functional.linear(user_vectors, basis)  # (B, r)
         return nn.functional.linear(user_vectors, self._factor())
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Within, the sum of learned vectors, text and popularity is made once and serves all calls: for a step of training."""
+        self._kept = self._factor()
+        try:
+            yield
+        finally:
+            self._kept = None
 
     @torch.no_grad()
     def fold(self) -> None:
@@ -78,6 +91,8 @@ class ItemTable(nn.Module):
 
     def _factor(self) -> Tensor:
         """float32 [rows, r]; [rows, d] for a full table."""
+        if self._kept is not None:
+            return self._kept
         rows: Tensor = self.learned
         if self.projection is not None:
             rows = rows + self.projection(self.text)

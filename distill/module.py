@@ -21,7 +21,9 @@ from distill.sequences import Batch, LengthBatchSampler, Windows
 from distilrec.config import TrainingConfig
 from distilrec.data.dataset import HeldOut
 from distilrec.evaluation import ranking_metrics
-from distilrec.specs import RecommenderSpec
+from distilrec.specs import PADDING, RecommenderSpec
+
+_VALIDATION_BATCH_SIZE = 256
 
 VALIDATION_METRIC = "validation_ndcg@10"
 
@@ -36,7 +38,7 @@ class SequenceData(lightning.LightningDataModule):
 
     Args:
         windows: what to learn from; several take turns, one an epoch.
-        validation: users to validate with.
+        validation: users to validate with; cheapest in order of their histories' lengths.
         batch_size: windows a step, over all processes together.
         seed: of the order.
     """
@@ -60,7 +62,7 @@ class SequenceData(lightning.LightningDataModule):
     def val_dataloader(self) -> DataLoader[Any]:
         """Batches of (history, exclude) of the validation users, in order."""
         requests = list(zip(torch.from_numpy(self.validation.history), torch.from_numpy(self.validation.exclude), strict=True))
-        return DataLoader(cast(Any, requests), batch_size=self.batch_size, generator=torch.Generator())
+        return DataLoader(cast(Any, requests), batch_size=_VALIDATION_BATCH_SIZE, generator=torch.Generator())
 
 
 class NextItemModule(lightning.LightningModule):
@@ -70,7 +72,7 @@ class NextItemModule(lightning.LightningModule):
         encoder: the model.
         spec: sizes of the recommender for validation.
         config: optimizer settings.
-        validation: the users ``SequenceData`` validates with.
+        validation: the users ``SequenceData`` validates with, in the same order.
         distillation: how to learn from soft targets.
     """
 
@@ -92,6 +94,10 @@ class NextItemModule(lightning.LightningModule):
 
     def training_step(self, batch: Batch) -> Tensor:
         """Mean loss over the M predictions of a batch, of all processes' batches together."""
+        with self.encoder.items.kept():
+            return self._loss(batch)
+
+    def _loss(self, batch: Batch) -> Tensor:
         vectors, targets, prefixes = self.encoder.training_examples(batch)
         if self.distillation is None:
             true = targets > 0
@@ -129,8 +135,10 @@ class NextItemModule(lightning.LightningModule):
         return max(float(counts.mean()), 1.0)
 
     def validation_step(self, batch: list[Tensor]) -> None:
-        """Rank the catalogue for some validation users."""
-        items, _ = self.recommender(*batch)
+        """Rank the catalogue for some validation users; columns in which all have padding are spared."""
+        history, exclude = batch
+        longest = int((history != PADDING).sum(dim=1).max())
+        items, _ = self.recommender(history[:, -longest:], exclude)
         self._ranked.append(items.cpu())
 
     def on_validation_epoch_end(self) -> None:

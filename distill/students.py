@@ -65,7 +65,7 @@ class AverageStudent(Student):
         return self._encode(history, mask, self.weights[-length:, :, -length:])
 
     def _encode_last(self, history: Tensor, mask: Tensor) -> Tensor:
-        return self._encode(history, mask, self.last_weights)[:, 0]
+        return self._encode(history, mask, self.last_weights[:, :, -history.shape[1] :])[:, 0]
 
     def _encode(self, history: Tensor, mask: Tensor, weights: Tensor) -> Tensor:
         averages = decayed_averages(self.items.embed(history), mask, weights)  # (B, T, A, d)
