@@ -29,6 +29,13 @@ class Encoder(nn.Module, ABC):
         return sum(parameter.numel() for parameter in self.parameters())
 
 
+def starting_at_zero(linear: nn.Linear) -> nn.Linear:
+    """The same layer, giving zeros until it has learned: item vectors start small, and would drown in what is added to them."""
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return linear
+
+
 class Recommender(nn.Module):
     """The serving contract as a graph: seen and excluded items are masked and the top K taken inside.
 
