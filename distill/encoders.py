@@ -57,6 +57,13 @@ class Encoder(Scorer):
         return self.items.scores(self.encode_last(history))
 
 
+def starting_at_zero(linear: nn.Linear) -> nn.Linear:
+    """The same layer, giving zeros until it has learned: item vectors start small, and would drown in what is added to them."""
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return linear
+
+
 class Recommender(nn.Module):
     """The serving contract as a graph: seen and excluded items are masked and the top K taken inside.
 

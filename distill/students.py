@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.averages import decay_weights, decayed_averages
-from distill.encoders import Encoder
+from distill.encoders import Encoder, starting_at_zero
 from distill.item_table import ItemTable, is_item
 
 
@@ -124,7 +124,7 @@ class ResidualStudent(AverageStudent):
         size = items.embedding_size
         self.read = nn.Sequential(nn.Dropout(dropout), nn.Linear((len(decays) + 1) * size, hidden_size))
         self.blocks = nn.ModuleList(_block(hidden_size, dropout) for _ in range(depth))
-        self.write = nn.Sequential(nn.LayerNorm(hidden_size), nn.GELU(), nn.Linear(hidden_size, size))
+        self.write = nn.Sequential(nn.LayerNorm(hidden_size), nn.GELU(), starting_at_zero(nn.Linear(hidden_size, size)))
 
     def _correction(self, averages: Tensor) -> Tensor:
         states = self.read(averages)

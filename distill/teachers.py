@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
 from distill.averages import decay_weights, decayed_averages
-from distill.encoders import Encoder
+from distill.encoders import Encoder, starting_at_zero
 from distill.item_table import ItemTable, is_item
 
 _DECAYS = (1.0, 0.9, 0.6, 0.0)
@@ -45,9 +45,7 @@ class SequenceTeacher(Encoder):
             nn.Dropout(dropout),
             nn.Linear(4 * size, size),
         )
-        self.correction = nn.Linear(size, size)
-        nn.init.zeros_(self.correction.weight)
-        nn.init.zeros_(self.correction.bias)
+        self.correction = starting_at_zero(nn.Linear(size, size))
         self.norm = nn.LayerNorm(size)
         self.dropout = nn.Dropout(dropout)
         self.register_buffer("weights", decay_weights(history_length, _DECAYS), persistent=False)

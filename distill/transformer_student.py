@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from distill.encoders import starting_at_zero
 from distill.item_table import ItemTable, is_item, right_aligned
 from distill.students import Student
 
@@ -64,10 +65,14 @@ class _Layer(nn.Module):
         self.attention_norm = nn.LayerNorm(size)
         self.query = nn.Linear(size, size)
         self.key_value = nn.Linear(size, 2 * size)
-        self.attended = nn.Linear(size, size)
+        self.attended = starting_at_zero(nn.Linear(size, size))
         self.recency = nn.Parameter(torch.zeros(heads, history_length))
         self.feed_forward = nn.Sequential(
-            nn.LayerNorm(size), nn.Linear(size, hidden_size), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden_size, size)
+            nn.LayerNorm(size),
+            nn.Linear(size, hidden_size),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            starting_at_zero(nn.Linear(hidden_size, size)),
         )
         self.dropout = nn.Dropout(dropout)
         age = torch.arange(history_length)[:, None] - torch.arange(history_length)[None, :]  # (query, key)

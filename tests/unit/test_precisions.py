@@ -95,11 +95,14 @@ def test_every_precision_keeps_the_contract(shop_config, tmp_path, build, item_c
 
 @pytest.fixture(scope="module", params=KINDS)
 def kind(request, shop_config, tmp_path_factory):
-    """Folder, sizes, requests and settings of each kind of student, exported untrained."""
+    """Folder, sizes, requests and settings of each kind of student, exported with random weights."""
     folder = tmp_path_factory.mktemp("kind")
     config = student_config(shop_config, **KINDS[request.param])
     torch.manual_seed(0)
     student = build_student(config, N, torch.linspace(-0.1, 0.1, N))
+    with torch.no_grad():
+        for parameter in student.parameters():  # some start at zero
+            parameter.add_(0.05 * torch.randn_like(parameter))
     spec = RecommenderSpec(N, config.history_length, 4, 20)
     random = np.random.default_rng(0)
     history = random.integers(1, N + 1, (64, spec.history_length), dtype=np.int32)

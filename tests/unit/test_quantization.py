@@ -75,6 +75,9 @@ def untrained(request, shop_config):
     settings = StudentConfig.model_validate(shop_config.student.model_dump() | request.param)
     torch.manual_seed(0)
     student = build_student(shop_config.model_copy(update={"student": settings}), 90, torch.linspace(-0.1, 0.1, 90)).eval()
+    with torch.no_grad():
+        for parameter in student.parameters():  # some start at zero
+            parameter.add_(0.05 * torch.randn_like(parameter))
     student.items.fold()
     return student
 
