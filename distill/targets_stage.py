@@ -6,7 +6,7 @@ from typing import Any
 from distill.opinions import mix_targets, write_targets
 from distill.soft_targets import load_targets
 from distill.teacher_stage import load_teacher
-from distilrec.config import Config
+from distilrec.config import Config, NeuralTeacherConfig
 from distilrec.data import stage as data_stage
 from distilrec.manifest import Manifest
 from distilrec.stage import Inputs, run_stage
@@ -15,16 +15,25 @@ from distilrec.stage import Inputs, run_stage
 def run(config: Config, inputs: Inputs, out_dir: Path, *, name: str) -> Manifest:
     """Write the soft targets of the teacher of this name. Inputs: data, teacher."""
 
+    asked = config.teachers[name]
+    newest = asked.asked_prefixes_per_window if isinstance(asked, NeuralTeacherConfig) else None
+
     def work(folder: Path, _scratch: Path) -> dict[str, Any]:
         dataset, _ = data_stage.load(inputs["data"])
         teacher = load_teacher(config, name, inputs["teacher"], dataset.item_count)
         prefixes = write_targets(
-            teacher, dataset, folder, history_length=config.history_length, settings=config.targets, seed=config.seed
+            teacher,
+            dataset,
+            folder,
+            history_length=config.history_length,
+            settings=config.targets,
+            seed=config.seed,
+            newest=newest,
         )
         return _size(folder, prefixes)
 
-    # What is not in the teacher's own manifest: how an EASE model answers.
-    answering = config.teachers[name].model_dump(mode="json", include={"decay", "scale"})
+    # What is not in the teacher's own manifest: how an EASE model answers, what a slow one is asked about.
+    answering = asked.model_dump(mode="json", include={"decay", "scale", "asked_prefixes_per_window"})
     settings = _recorded(config) | {"answering": answering}
     return run_stage("targets", settings=settings, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)
 
