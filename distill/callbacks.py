@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Callback, TQDMProgressBar, WeightAveragi
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from torch import Tensor
 
-from distill.module import epoch_seed
+from distill.module import NextItemModule, epoch_seed
 from distilrec.progress import somebody_watches
 
 
@@ -41,6 +41,15 @@ class EpochSeed(Callback):
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002
         """Depends on seed and epoch alone."""
         torch.manual_seed(epoch_seed(self.seed, trainer.current_epoch))
+
+
+class EpochStart(Callback):
+    """Tells the encoder that an epoch begins."""
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Before the first step."""
+        assert isinstance(pl_module, NextItemModule)
+        pl_module.encoder.start_epoch(trainer.current_epoch)
 
 
 class EpochClock(Callback):

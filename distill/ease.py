@@ -37,7 +37,7 @@ class EaseTeacher(Scorer):
 
     def score_prefixes(self, history: Tensor, valid: Tensor) -> Tensor:
         """See ``Scorer``."""
-        scores = torch.zeros(len(history), self.item_count, device=history.device)
+        scores = torch.zeros(history.shape[0], self.item_count, device=history.device)
         steps = []
         for step in range(history.shape[1]):
             scores = scores * self.decay + self._say(history[:, step])
@@ -48,7 +48,7 @@ class EaseTeacher(Scorer):
 
     def score_last(self, history: Tensor) -> Tensor:
         """See ``Scorer``; 0 for all items when the history is empty."""
-        scores = torch.zeros(len(history), self.item_count, device=history.device)
+        scores = torch.zeros(history.shape[0], self.item_count, device=history.device)
         for step in range(history.shape[1]):
             scores = torch.where(is_item(history[:, step : step + 1], self.item_count), scores * self.decay, scores)
             scores = scores + self._say(history[:, step])

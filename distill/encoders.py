@@ -31,6 +31,9 @@ class Scorer(nn.Module, ABC):
 class Encoder(Scorer):
     """Turns histories into user vectors; the score of an item is the product of the two vectors."""
 
+    freezes_midway = False
+    """Whether ``start_epoch`` changes which parameters learn."""
+
     def __init__(self, items: ItemTable) -> None:
         super().__init__()
         self.items = items
@@ -44,13 +47,28 @@ class Encoder(Scorer):
     def encode_last(self, history: Tensor) -> Tensor:
         """User vectors after the whole history. int64 [B, L], *left*-padded with 0 -> float32 [B, d]. For serving."""
 
+    def encode_prefixes(self, history: Tensor, valid: Tensor) -> Tensor:
+        """User vectors at M positions. int64 [B, T], *right*-padded; bool [B, T] -> float32 [M, d]."""
+        return self.encode_all(history)[valid]
+
     def training_examples(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """User vectors float32 [M, d], their targets int64 [M] (0: none) and prefixes int64 [M], to learn from."""
-        return self.encode_all(batch.history)[batch.valid], batch.targets, batch.prefixes
+        return self.encode_prefixes(batch.history, batch.valid), batch.targets, batch.prefixes
+
+    def start_epoch(self, epoch: int) -> None:
+        """Called before each epoch of a training; what is done may depend on ``epoch`` alone, so that a resume is exact."""
+
+    def pretrained_parameters(self) -> tuple[list[nn.Parameter], float]:
+        """Parameters with a learning rate of their own, and that rate."""
+        return [], 0.0
 
     def score_prefixes(self, history: Tensor, valid: Tensor) -> Tensor:
         """See ``Scorer``."""
-        return nn.functional.linear(self.encode_all(history)[valid], self.items()[1 : self.item_count + 1])
+        return self.score_vectors(self.encode_prefixes(history, valid))
+
+    def score_vectors(self, vectors: Tensor) -> Tensor:
+        """Logits of items 1..N for user vectors. float32 [M, d] -> float32 [M, N]."""
+        return nn.functional.linear(vectors, self.items()[1 : self.item_count + 1])
 
     def score_last(self, history: Tensor) -> Tensor:
         """See ``Scorer``."""

@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from distill.allocation import keep_freed_memory
-from distill.callbacks import EpochClock, EpochProgressBar, EpochSeed, MovingAverage
+from distill.callbacks import EpochClock, EpochProgressBar, EpochSeed, EpochStart, MovingAverage
 from distill.distillation import Distillation
 from distill.encoders import Encoder
 from distill.loggers import Logging, make_logger
@@ -82,7 +82,7 @@ def fit(
     data = SequenceData([some for some in windows if len(some)], validation, config.batch_size, seed)
     checkpoint = scratch / _LAST
     with _quiet():
-        trainer, clock = _trainer(config, seed, scratch, processes, log)
+        trainer, clock = _trainer(config, seed, scratch, _strategy(encoder, processes), processes, log)
         trainer.fit(module, data, ckpt_path=checkpoint if checkpoint.exists() else None, weights_only=False)
     best, last = (torch.load(scratch / name, map_location="cpu", weights_only=False) for name in (_BEST, _LAST))
     module.load_state_dict(best["state_dict"])
@@ -103,20 +103,28 @@ def _best_score(checkpoint: dict[str, Any]) -> float:
     return next(float(state["best_model_score"]) for state in states if state.get("best_model_score") is not None)
 
 
+def _strategy(encoder: Encoder, processes: int) -> str:
+    if processes == 1:
+        return "auto"
+    # DDP waits for the gradient of every parameter unless it is told that some may not come.
+    return "ddp_spawn_find_unused_parameters_true" if encoder.freezes_midway else "ddp_spawn"
+
+
 def _trainer(
-    config: TrainingConfig, seed: int, scratch: Path, processes: int, log: Logging | None
+    config: TrainingConfig, seed: int, scratch: Path, strategy: str, processes: int, log: Logging | None
 ) -> tuple[lightning.Trainer, EpochClock]:
     best = ModelCheckpoint(scratch, Path(_BEST).stem, monitor=VALIDATION_METRIC, mode="max", enable_version_counter=False)
     # save_last of the above would write only when the best one improves; a resume needs every epoch.
     last = ModelCheckpoint(scratch, Path(_LAST).stem, save_on_train_epoch_end=True, enable_version_counter=False)
     early_stopping = EarlyStopping(VALIDATION_METRIC, mode="max", patience=config.patience)
     clock = EpochClock()
-    callbacks = [MovingAverage(config.ema_decay), best, early_stopping, last, EpochSeed(seed), EpochProgressBar(), clock]
+    moments = [EpochSeed(seed), EpochStart(), clock]
+    callbacks = [MovingAverage(config.ema_decay), best, early_stopping, last, *moments, EpochProgressBar()]
     trainer = lightning.Trainer(
         max_epochs=config.epochs,
         precision="bf16-mixed" if torch.cuda.is_available() else "32-true",
         devices=processes,
-        strategy="auto" if processes == 1 else "ddp_spawn",
+        strategy=strategy,
         use_distributed_sampler=False,  # the batch sampler shares batches out itself
         callbacks=callbacks,
         logger=make_logger(log) if log else False,

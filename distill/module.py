@@ -149,7 +149,7 @@ class NextItemModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Optimizer and learning rate as the settings say."""
-        optimizer = build_optimizer(self.parameters(), self.config)
+        optimizer = build_optimizer(self.parameters(), self.config, *self.encoder.pretrained_parameters())
         steps_an_epoch = max(int(self.trainer.estimated_stepping_batches) // self.config.epochs, 1)
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: learning_rate_factor(step / steps_an_epoch, self.config)

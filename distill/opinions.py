@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from distill.encoders import Encoder, Scorer
+from distill.prefix_encoder import newest_positions
 from distill.sequences import LengthBatchSampler, Window, Windows, perturbed_copy, training_windows
 from distill.soft_targets import SoftTargets, SoftTargetWriter
 from distilrec.config import TargetsConfig
@@ -36,21 +37,42 @@ def sequences_to_ask_about(
 
 @torch.inference_mode()
 def write_targets(
-    teacher: Scorer, dataset: Dataset, folder: Path, *, history_length: int, settings: TargetsConfig, seed: int
+    teacher: Scorer,
+    dataset: Dataset,
+    folder: Path,
+    *,
+    history_length: int,
+    settings: TargetsConfig,
+    seed: int,
+    newest: int | None = None,
 ) -> int:
-    """Ask ``teacher`` about all prefixes and write a folder of soft targets; returns how many prefixes it holds."""
+    """Ask ``teacher`` about prefixes and write a folder of soft targets; returns how many it was asked about.
+
+    Args:
+        teacher: in evaluation mode.
+        dataset: whose training part it is asked about.
+        folder: exists.
+        history_length: L, longest window.
+        settings: what is kept.
+        seed: of the perturbed copies.
+        newest: ask only about so many prefixes of each window; items are 0 in the rows of the others. None for all.
+    """
     sequences, windows = sequences_to_ask_about(dataset, history_length, settings, seed)
     asked = Windows(sequences, np.full(len(sequences), PADDING, np.int32), [Window(*row[:2]) for row in windows.tolist()])
     features = teacher.items.embedding_size if settings.features and isinstance(teacher, Encoder) else None
     sampler = LengthBatchSampler(asked.lengths, settings.batch_size, None)
     device = next((parameter.device for parameter in teacher.parameters()), torch.device("cpu"))
     loader = DataLoader(asked, batch_sampler=sampler, collate_fn=asked.collate)
+    count = 0
     with SoftTargetWriter(folder, sequences, windows, settings, teacher.item_count, feature_size=features) as writer:
         for batch in progress(loader, desc="soft targets", unit="batch"):
-            history, valid = batch.history.to(device), batch.valid.to(device)
-            vectors = teacher.encode_all(history)[valid] if features and isinstance(teacher, Encoder) else None
-            writer.write(batch.prefixes.numpy(), teacher.score_prefixes(history, valid), vectors)
-    return int(asked.lengths.sum())
+            about = batch.valid if newest is None else newest_positions(batch.valid, newest)
+            history, valid = batch.history.to(device), about.to(device)
+            vectors = teacher.encode_prefixes(history, valid) if isinstance(teacher, Encoder) else None
+            scores = teacher.score_prefixes(history, valid) if vectors is None else teacher.score_vectors(vectors)
+            writer.write(batch.prefixes[about[batch.valid]].numpy(), scores, vectors)
+            count += len(scores)
+    return count
 
 
 @torch.inference_mode()
@@ -59,10 +81,12 @@ def mix_targets(
 ) -> int:
     """Write the weighted mean of several teachers' log-probabilities; what is outside a teacher's top n shares its rest evenly.
 
-    All caches hold the same prefixes. Weights need not sum to 1. Returns how many prefixes the new folder holds.
+    All caches hold the same windows. Where some teachers were not asked the others decide. Weights need not sum to 1. Returns how many
+    prefixes the new folder has an opinion on.
     """
     first = caches[0]
     rows = np.concatenate([np.arange(begin, end) for begin, end, _ in first.windows])
+    rows = rows[np.any([cache.items[rows, 0] != PADDING for cache in caches], axis=0)]
     step = max(1, _SCORES_AT_ONCE // item_count)
     with SoftTargetWriter(folder, first.sequences, first.windows, settings, item_count) as writer:
         for start in progress(range(0, len(rows), step), desc="mixing soft targets", unit="batch"):
@@ -72,14 +96,18 @@ def mix_targets(
 
 
 def mixed_log_probabilities(caches: Sequence[SoftTargets], weights: Sequence[float], prefixes: Tensor, item_count: int) -> Tensor:
-    """Weighted mean of the caches' log-probabilities over the catalogue. int64 [M] -> float32 [M, N]."""
-    mixed = torch.zeros(len(prefixes), item_count)
+    """Weighted mean of the caches' log-probabilities over the catalogue. int64 [M] -> float32 [M, N].
+
+    Of each prefix at least one teacher was asked.
+    """
+    mixed, total = torch.zeros(len(prefixes), item_count), torch.zeros(len(prefixes), 1)
     for cache, weight in zip(caches, weights, strict=True):
         soft = cache.read(prefixes)
         outcomes = torch.cat([soft.logits, soft.rest[:, None]], dim=1).log_softmax(dim=1)
         others = max(item_count - soft.items.shape[1], 1)
         outside = outcomes[:, -1:] - np.log(others)
-        share = weight / sum(weights)
-        mixed += share * outside
-        mixed.scatter_add_(1, soft.items - 1, share * (outcomes[:, :-1] - outside))
-    return mixed
+        share = weight * (soft.items[:, :1] != PADDING)  # (M, 1)
+        opinion = outside.repeat(1, item_count).scatter_(1, (soft.items - 1).clamp(min=0), outcomes[:, :-1])
+        mixed += share * opinion
+        total += share
+    return mixed / total

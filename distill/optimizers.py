@@ -1,7 +1,7 @@
 """Optimizers and learning rates, as the settings name them."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import nn
@@ -11,12 +11,30 @@ from distilrec.config import TrainingConfig
 _MOMENTUM = 0.9
 
 
-def build_optimizer(parameters: Iterable[nn.Parameter], config: TrainingConfig) -> torch.optim.Optimizer:
-    """The optimizer; biases and norms are not decayed."""
+def build_optimizer(
+    parameters: Iterable[nn.Parameter],
+    config: TrainingConfig,
+    pretrained: Sequence[nn.Parameter] = (),
+    pretrained_rate: float = 0.0,
+) -> torch.optim.Optimizer:
+    """The optimizer; biases and norms are not decayed.
+
+    Args:
+        parameters: all; those that need no gradient are left out.
+        config: of the training.
+        pretrained: those of them that learn at ``pretrained_rate``.
+        pretrained_rate: learning rate.
+    """
+    known = {id(p) for p in pretrained}
     trained = [p for p in parameters if p.requires_grad]
     groups = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in some if (p.ndim >= 2) == is_matrix], "lr": rate, "weight_decay": config.weight_decay * is_matrix}
+        for some, rate in (
+            ([p for p in trained if id(p) not in known], config.learning_rate),
+            ([p for p in trained if id(p) in known], pretrained_rate),
+        )
+        if some
+        for is_matrix in (True, False)
     ]
     match config.optimizer:
         case "adamw":

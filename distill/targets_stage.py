@@ -6,7 +6,7 @@ from typing import Any
 from distill.opinions import mix_targets, write_targets
 from distill.soft_targets import load_targets
 from distill.teacher_stage import load_teacher
-from distilrec.config import Config
+from distilrec.config import Config, NeuralTeacherConfig
 from distilrec.data import stage as data_stage
 from distilrec.manifest import Manifest
 from distilrec.stage import Inputs, run_stage
@@ -14,16 +14,26 @@ from distilrec.stage import Inputs, run_stage
 
 def run(config: Config, inputs: Inputs, out_dir: Path, *, name: str) -> Manifest:
     """Write the soft targets of the teacher of this name. Inputs: data, teacher."""
+    asked = config.teachers[name]
+    newest = asked.asked_prefixes_per_window if isinstance(asked, NeuralTeacherConfig) else None
 
     def work(folder: Path, _scratch: Path) -> dict[str, Any]:
         dataset, _ = data_stage.load(inputs["data"])
         teacher = load_teacher(config, name, inputs["teacher"], dataset.item_count)
         prefixes = write_targets(
-            teacher, dataset, folder, history_length=config.history_length, settings=config.targets, seed=config.seed
+            teacher,
+            dataset,
+            folder,
+            history_length=config.history_length,
+            settings=config.targets,
+            seed=config.seed,
+            newest=newest,
         )
         return _size(folder, prefixes)
 
-    return run_stage("targets", settings=_recorded(config), seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)
+    # How fully a slow teacher is asked is not in its own manifest.
+    settings = _recorded(config) | asked.model_dump(mode="json", include={"asked_prefixes_per_window"})
+    return run_stage("targets", settings=settings, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)
 
 
 def run_mix(config: Config, inputs: Inputs, out_dir: Path, *, weights: dict[str, float]) -> Manifest:

@@ -1,6 +1,6 @@
 """Stages ``teacher-<name>``: train a teacher and keep what inference needs; and the teachers a student has, ready to score."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,23 +9,30 @@ from torch import Tensor
 
 from distill.card import Description, write_card
 from distill.ease import EaseTeacher, fit_ease, load_ease, save_ease
-from distill.encoders import Scorer
+from distill.encoders import Encoder, Scorer
 from distill.ensemble import Ensemble
 from distill.fit import fit
 from distill.item_table import ItemTable, popularity_prior
 from distill.loggers import Logging
+from distill.masked_teacher import MaskedTeacher
+from distill.pretrained import find_model, model_identity, save_form
 from distill.student_stage import load_student, train_student
 from distill.teachers import SequenceTeacher
 from distill.text_stage import load_embeddings
+from distill.text_teacher import TextTeacher, build_text_teacher, load_text_teacher
 from distill.weights import load_weights, save_weights
-from distilrec.config import AssistantTeacherConfig, Config, EaseTeacherConfig, SequenceTeacherConfig
+from distilrec.config import AssistantTeacherConfig, Config, EaseTeacherConfig, SequenceTeacherConfig, TextTeacherConfig
 from distilrec.data import stage as data_stage
+from distilrec.data.dataset import Dataset
 from distilrec.manifest import Manifest
 from distilrec.specs import RecommenderSpec
 from distilrec.stage import Inputs, run_stage
 
-_SEQUENCE = "A BERT body that reads item histories and recommends the next item. The student learns from it; it is not served."
-_EASE = "A linear item-item model in closed form (Steck 2019, arXiv:1905.03375). The student learns from it; it is not served."
+_SUMMARIES = {
+    "sequence": "A BERT body that reads item histories and recommends the next item. The student learns from it; it is not served.",
+    "text": "A pretrained BERT, fine-tuned, that reads a history as titles. The student learns from it; it is not served.",
+    "ease": "A linear item-item model in closed form (Steck 2019, arXiv:1905.03375). The student learns from it; it is not served.",
+}
 
 
 def run(config: Config, inputs: Inputs, out_dir: Path, *, name: str) -> Manifest:
@@ -34,6 +41,8 @@ def run(config: Config, inputs: Inputs, out_dir: Path, *, name: str) -> Manifest
     match settings:
         case SequenceTeacherConfig():
             return _train_sequence(settings, config, inputs, out_dir)
+        case TextTeacherConfig():
+            return _fine_tune_text(settings, config, inputs, out_dir)
         case EaseTeacherConfig():
             return _solve_ease(settings, config, inputs, out_dir)
         case AssistantTeacherConfig():
@@ -48,6 +57,8 @@ def load_teacher(config: Config, name: str, folder: Path, item_count: int) -> Sc
             teacher = build_teacher(settings, config.history_length, item_count)
             load_weights(teacher, folder)
             return teacher
+        case TextTeacherConfig():
+            return load_text_teacher(folder, item_count, settings)
         case EaseTeacherConfig():
             return load_ease(folder, settings.decay, settings.scale)
         case AssistantTeacherConfig():
@@ -66,20 +77,50 @@ def build_teacher(
     item_count: int,
     text: Tensor | None = None,
     popularity: Tensor | None = None,
-) -> SequenceTeacher:
+) -> SequenceTeacher | MaskedTeacher:
     """An untrained sequence teacher; ``text`` is float32 [N, d_text], ``popularity`` float32 [N]."""
     items = ItemTable(item_count, settings.embedding_size, text, popularity)
-    return SequenceTeacher(items, history_length, settings.layers, settings.heads, settings.dropout)
+    sizes = (history_length, settings.layers, settings.heads, settings.dropout)
+    return (
+        MaskedTeacher(items, *sizes, settings.mask_fraction) if settings.objective == "masked" else SequenceTeacher(items, *sizes)
+    )
 
 
 def _train_sequence(settings: SequenceTeacherConfig, config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
-    recorded = settings.model_dump(mode="json") | {"history_length": config.history_length}
+    def build(dataset: Dataset, _titles: Sequence[str], text: Tensor | None) -> Encoder:
+        return build_teacher(settings, config.history_length, dataset.item_count, text, popularity_prior(dataset))
+
+    recorded = settings.model_dump(mode="json", exclude={"asked_prefixes_per_window"})
+    return _train(build, settings, recorded, config, inputs, out_dir)
+
+
+def _fine_tune_text(settings: TextTeacherConfig, config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
+    model = find_model(settings, config.text)
+
+    def build(dataset: Dataset, titles: Sequence[str], text: Tensor | None) -> Encoder:
+        return build_text_teacher(settings, model, titles, text, popularity_prior(dataset))
+
+    recorded = settings.model_dump(mode="json", exclude={"asked_prefixes_per_window", "revision"})
+    recorded["model"] = model_identity(model, settings.revision)
+    return _train(build, settings, recorded, config, inputs, out_dir)
+
+
+def _train(
+    build: Callable[[Dataset, Sequence[str], Tensor | None], Encoder],
+    settings: SequenceTeacherConfig | TextTeacherConfig,
+    recorded: dict[str, Any],
+    config: Config,
+    inputs: Inputs,
+    out_dir: Path,
+) -> Manifest:
+    """Train what ``build(dataset, titles, text embeddings)`` makes; ``recorded`` are the settings that count."""
+    recorded = recorded | {"history_length": config.history_length}
 
     def work(folder: Path, scratch: Path) -> dict[str, Any]:
-        dataset, _ = data_stage.load(inputs["data"])
+        dataset, vocabulary = data_stage.load(inputs["data"])
         text = load_embeddings(inputs["text"]) if settings.text else None
         lightning.seed_everything(config.seed, verbose=False)
-        teacher = build_teacher(settings, config.history_length, dataset.item_count, text, popularity_prior(dataset))
+        teacher = build(dataset, vocabulary.titles, text)
         spec = RecommenderSpec(dataset.item_count, config.history_length, config.export.exclude_length, min(10, dataset.item_count))
         result = fit(
             teacher,
@@ -92,8 +133,10 @@ def _train_sequence(settings: SequenceTeacherConfig, config: Config, inputs: Inp
             log=Logging(config.logger, out_dir.parent / "logs", out_dir.name),
         )
         save_weights(teacher, folder)
-        description = Description(f"DistilRec {out_dir.name}", _SEQUENCE, recorded)
+        description = Description(f"DistilRec {out_dir.name}", _SUMMARIES[settings.kind], recorded)
         write_card(folder, teacher, description, config=config, dataset=dataset, data=inputs["data"], epochs=result.epochs)
+        if isinstance(teacher, TextTeacher):
+            save_form(teacher.body, folder)
         return {
             "validation_ndcg@10": result.validation_ndcg,
             "epochs": result.epochs,
@@ -113,7 +156,7 @@ def _solve_ease(settings: EaseTeacherConfig, config: Config, inputs: Inputs, out
         weights = fit_ease(dataset, settings.l2)
         save_ease(weights, folder)
         teacher = EaseTeacher(weights, settings.decay, settings.scale)
-        description = Description(f"DistilRec {out_dir.name}", _EASE, recorded)
+        description = Description(f"DistilRec {out_dir.name}", _SUMMARIES["ease"], recorded)
         write_card(folder, teacher, description, config=config, dataset=dataset, data=inputs["data"])
         return {"parameters": dataset.item_count**2}
 

@@ -146,12 +146,23 @@ class TrainingConfig(Section):
     """Items drawn for each batch that the true items are held against; None for the whole catalogue (up to some 50,000 items)."""
 
 
-class SequenceTeacherConfig(TrainingConfig):
+class NeuralTeacherConfig(TrainingConfig):
+    """A teacher that is fitted."""
+
+    asked_prefixes_per_window: Positive | None = None
+    """Ask only about the newest so many prefixes of each training window (of ``history_length``). None for all, which costs a teacher
+    of kind ``text`` or objective ``masked`` a pass for each. What it was not asked about is learned from the other teachers and the
+    true items."""
+
+
+class SequenceTeacherConfig(NeuralTeacherConfig):
     """A BERT body that reads item sequences."""
 
     kind: Literal["sequence"] = "sequence"
     objective: Literal["causal", "masked"] = "causal"
     """``causal``: each position predicts the next item (SASRec). ``masked``: hidden items are guessed from both sides."""
+    mask_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """``masked``: share of the items of a window that are hidden."""
     embedding_size: Positive = 128
     """Size of item vectors and of the transformer's hidden state."""
     layers: Positive = 2
@@ -165,6 +176,37 @@ class SequenceTeacherConfig(TrainingConfig):
         if self.embedding_size % self.heads:
             raise ValueError(f"embedding_size ({self.embedding_size}) must be a multiple of heads ({self.heads})")
         return self
+
+
+class TextTeacherConfig(NeuralTeacherConfig):
+    """A pretrained BERT that reads the titles of a history as text, and is fine-tuned."""
+
+    kind: Literal["text"] = "text"
+    model: str | Path | None = None
+    """Folder of a model of the BERT family and its tokenizer, or its name on the Hugging Face hub; None for the one that embeds titles
+    (section ``text``)."""
+    revision: str = "main"
+    """Branch, tag or commit of a model on the hub."""
+    freeze: Literal["none", "gradual"] | Annotated[int, Field(ge=0, strict=True)] = "none"
+    """What of the model stays as it is: nothing, the embeddings and the first so many layers, or ``gradual``: at first all, then one
+    more layer learns at a time, from the top (Howard and Ruder 2018)."""
+    unfreeze_every: Positive = 1
+    """``gradual``: epochs until one more layer learns."""
+    body_learning_rate: Annotated[float, Field(gt=0)] = 5e-5
+    """Of the pretrained model; ``learning_rate`` is that of the head and the item vectors."""
+    max_titles: Positive = 20
+    """Newest titles of a history that are read."""
+    max_tokens: Annotated[int, Field(ge=3)] = 256
+    """Tokens that are read, the two at the ends included; the oldest are left out."""
+    prefixes_per_window: Positive = 4
+    """Prefixes of each window that a step learns from, drawn anew each epoch."""
+    embedding_size: Annotated[int, Field(ge=2)] = 128
+    dropout: Fraction = 0.1
+    text: bool = True
+    """Add projected title embeddings to the item vectors that candidates are scored with (section ``text``)."""
+    epochs: Positive = 10
+    batch_size: Positive = 16
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
 
 
 class EaseTeacherConfig(Section):
@@ -279,7 +321,9 @@ class AssistantTeacherConfig(Section):
     """Names of the teachers it learns from; none for a large model that is trained alone."""
 
 
-Teacher = Annotated[SequenceTeacherConfig | EaseTeacherConfig | AssistantTeacherConfig, Field(discriminator="kind")]
+Teacher = Annotated[
+    SequenceTeacherConfig | TextTeacherConfig | EaseTeacherConfig | AssistantTeacherConfig, Field(discriminator="kind")
+]
 
 
 class QadConfig(TrainingConfig):
@@ -479,6 +523,10 @@ def parse_config(text: str, *, where: str, folder: Path) -> Config:
         for key in keys:
             if isinstance(section, dict) and isinstance(section.get(key), str):
                 section[key] = str(folder / section[key])
+    for teacher in values["teachers"].values() if isinstance(values.get("teachers"), dict) else ():
+        name = teacher.get("model") if isinstance(teacher, dict) else None
+        if isinstance(name, str) and (folder / name).is_dir():  # else a name on the hub
+            teacher["model"] = str(folder / name)
     try:
         return Config.model_validate(values)
     except ValidationError as error:

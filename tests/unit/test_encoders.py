@@ -3,14 +3,18 @@
 import numpy as np
 import pytest
 import torch
+from transformers import BertConfig, BertModel
 
 from distill.averages import decay_weights, decayed_averages
 from distill.encoders import Recommender
 from distill.gru_student import GruStudent
 from distill.item_table import ItemTable, is_item
+from distill.masked_teacher import MaskedTeacher
 from distill.students import MlpStudent, ResidualStudent
 from distill.teachers import SequenceTeacher
+from distill.text_teacher import TextTeacher, TitleTokens
 from distill.transformer_student import TransformerStudent
+from distilrec.config import TextTeacherConfig
 from distilrec.specs import MASKED_SCORE, RecommenderSpec
 
 N, L = 21, 6
@@ -38,6 +42,25 @@ def teacher() -> SequenceTeacher:
     return SequenceTeacher(ItemTable(N, 8, text=torch.randn(N, 5)), L, layers=1, heads=2, dropout=0.2)
 
 
+def masked_teacher() -> MaskedTeacher:
+    # One item more than the longest history here: of a full one the oldest is not read.
+    return MaskedTeacher(ItemTable(N, 8, popularity=POPULARITY), L + 1, layers=1, heads=2, dropout=0.2, mask_fraction=0.3)
+
+
+def text_teacher() -> TextTeacher:
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    body = BertModel(BertConfig(vocab_size=40, **sizes), add_pooling_layer=False)
+    titles = torch.randint(4, 40, (24, 4), dtype=torch.int32)
+    titles[1::3, 3:] = -1  # not all titles are equally long
+    titles[0], titles[N + 1 :] = -1, -1
+    tokens = TitleTokens(titles, torch.tensor([1, 2, 0, 1], dtype=torch.int32))
+    settings = TextTeacherConfig(embedding_size=8, max_titles=L, max_tokens=30)
+    return TextTeacher(ItemTable(N, 8, text=torch.randn(N, 5), popularity=POPULARITY), body, tokens, settings)
+
+
+TEACHERS = {"teacher": teacher, "masked teacher": masked_teacher, "text teacher": text_teacher}
+
+
 def built(make):
     """In evaluation mode, with nothing at zero where it would hide a fault."""
     torch.manual_seed(0)
@@ -48,9 +71,9 @@ def built(make):
     return encoder
 
 
-@pytest.fixture(params=[*STUDENTS, "teacher"])
+@pytest.fixture(params=[*STUDENTS, *TEACHERS])
 def encoder(request):
-    return built(STUDENTS.get(request.param, teacher))
+    return built((STUDENTS | TEACHERS)[request.param])
 
 
 @pytest.fixture(params=STUDENTS)
@@ -142,13 +165,27 @@ def test_ranks_without_an_item_are_zero():
     assert scores[0, 1:].tolist() == pytest.approx([MASKED_SCORE] * 9)
 
 
+def test_vectors_of_prefixes_are_those_of_all_positions(encoder):
+    history = torch.randint(1, N + 1, (3, L))
+    history[1, 4:] = 0
+    valid = torch.rand(3, L).lt(0.5) & (history > 0)
+    for at_once in (2, 100):
+        encoder.at_once = at_once  # of no meaning where one pass does
+        torch.testing.assert_close(encoder.encode_prefixes(history, valid), encoder.encode_all(history)[valid])
+    expected = encoder.encode_all(history)[valid] @ encoder.items()[1 : N + 1].T
+    torch.testing.assert_close(encoder.score_prefixes(history, valid), expected)
+    assert encoder.encode_prefixes(history, torch.zeros_like(valid)).shape == (0, 8)
+
+
 @pytest.mark.parametrize("folded", [False, True])
-def test_empty_history_gets_the_most_popular_items(student, folded):
+@pytest.mark.parametrize("name", [*STUDENTS, "masked teacher", "text teacher"])
+def test_empty_history_gets_the_most_popular_items(name, folded):
+    encoder = built((STUDENTS | TEACHERS)[name])
     if folded:
-        student.items.fold()
+        encoder.items.fold()
     by_popularity = (np.argsort(-POPULARITY.numpy()) + 1).tolist()
-    assert ask(student, [])[0] == by_popularity[: SPEC.top_k]
-    assert ask(student, [], by_popularity[:2])[0] == by_popularity[2 : SPEC.top_k + 2]
+    assert ask(encoder, [])[0] == by_popularity[: SPEC.top_k]
+    assert ask(encoder, [], by_popularity[:2])[0] == by_popularity[2 : SPEC.top_k + 2]
 
 
 def test_deeper_students_have_more_parameters():

@@ -6,14 +6,17 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from transformers import BertConfig, BertModel
 
 from distill.encoders import Recommender
+from distill.item_table import ItemTable
 from distill.runner import TorchRunner
 from distill.student_stage import build_student
 from distill.teacher_stage import build_teacher
-from distilrec.config import CalibrationConfig, EngineConfig, StudentConfig
+from distill.text_teacher import TextTeacher, TitleTokens
+from distilrec.config import CalibrationConfig, EngineConfig, StudentConfig, TextTeacherConfig
 from distilrec.metrics import overlap
-from distilrec.specs import MODEL_FILE, Precision, RecommenderSpec
+from distilrec.specs import MODEL_FILE, Precision, RecommenderSpec, table_rows
 from export.backends import find_backend
 from export.calibration import CalibrationSet
 from export.engine import build_engine
@@ -74,6 +77,21 @@ def build_sequence_teacher(config, item_count, popularity):
     return build_teacher(config.teachers["sequence"], config.history_length, item_count, popularity=popularity)
 
 
+def build_masked_teacher(config, item_count, popularity):
+    settings = config.teachers["sequence"].model_copy(update={"objective": "masked"})
+    return build_teacher(settings, config.history_length, item_count, popularity=popularity)
+
+
+def build_text_teacher(_config, item_count, popularity):
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    body = BertModel(BertConfig(vocab_size=40, **sizes), add_pooling_layer=False)
+    titles = torch.randint(4, 40, (table_rows(item_count), 5), dtype=torch.int32)
+    titles[0], titles[item_count + 1 :] = -1, -1
+    tokens = TitleTokens(titles, torch.tensor([1, 2, 0, 1], dtype=torch.int32))
+    settings = TextTeacherConfig(embedding_size=8, max_titles=6, max_tokens=20)
+    return TextTeacher(ItemTable(item_count, 8, popularity=popularity), body, tokens, settings)
+
+
 @pytest.mark.parametrize(
     ("build", "item_count", "method"),
     [
@@ -82,6 +100,8 @@ def build_sequence_teacher(config, item_count, popularity):
         (build_student, 8, "percentile"),
         (build_student, 40, "entropy"),
         (build_sequence_teacher, 40, "minmax"),
+        (build_masked_teacher, 40, "minmax"),
+        (build_text_teacher, 40, "minmax"),
     ],
 )
 def test_every_precision_keeps_the_contract(shop_config, tmp_path, build, item_count, method):
