@@ -23,9 +23,9 @@ def tune(
     """Search student settings by validation NDCG@10 and latency.
 
     Makes the soft targets, trains students of several kinds, widths, losses, temperatures, ratios and learning rates on them,
-    exports each to ONNX and times it on one thread. Prints the Pareto front and writes the best settings as a preset. Section `tune`
-    of the settings says what is searched. Started again, it goes on. The minutes count from the first trial on. Keep the processor
-    free of other work meanwhile, or the latencies mean little.
+    exports each to ONNX and times it on one thread. Prints the Pareto front and writes the best settings as a preset. Section
+    `tune` of the settings says what is searched. Started again, it goes on. The minutes count from the first trial on. Keep the
+    processor free of other work meanwhile, or the latencies mean little.
 
     Example: distilrec tune --preset ml-100k --trials 20 --minutes 30 --output tuned.toml
     """
