@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,8 +12,11 @@ from lightning.pytorch.callbacks import Callback, TQDMProgressBar, WeightAveragi
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from torch import Tensor
 
-from distill.module import NextItemModule, epoch_seed
+from distill.module import VALIDATION_METRIC, NextItemModule, epoch_seed
 from distilrec.progress import somebody_watches
+
+GiveUp = Callable[[Sequence[float]], bool]
+"""Validation NDCG@10 of the epochs so far -> whether to go no further."""
 
 
 class MovingAverage(WeightAveraging):
@@ -69,6 +73,32 @@ class EpochClock(Callback):
         if trainer.is_last_batch:
             self._epochs += 1
             self.mean_s += (time.monotonic() - self._started - self.mean_s) / self._epochs
+
+
+class Curve(Callback):
+    """Keeps the validation NDCG@10 of every epoch, also over a resume, and ends a training that is given up.
+
+    Args:
+        give_up: asked with the values so far, after each epoch.
+    """
+
+    def __init__(self, give_up: GiveUp | None) -> None:
+        self.give_up = give_up
+        self.values: list[float] = []
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002
+        """One more value."""
+        self.values.append(float(trainer.callback_metrics[VALIDATION_METRIC]))
+        if self.give_up is not None and self.give_up(self.values):
+            trainer.should_stop = True
+
+    def state_dict(self) -> dict[str, Any]:
+        """For the checkpoint."""
+        return {"values": list(self.values)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """From the checkpoint."""
+        self.values = list(state_dict["values"])
 
 
 class EpochProgressBar(TQDMProgressBar):

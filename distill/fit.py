@@ -11,10 +11,10 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from distill.allocation import keep_freed_memory
-from distill.callbacks import EpochClock, EpochProgressBar, EpochSeed, EpochStart, MovingAverage
+from distill.callbacks import Curve, EpochClock, EpochProgressBar, EpochSeed, EpochStart, GiveUp, MovingAverage
 from distill.distillation import Distillation
 from distill.encoders import Encoder
 from distill.loggers import Logging, make_logger
@@ -38,6 +38,8 @@ class FitResult:
     """NDCG@10 of the best epoch, whose weights the model has now."""
     seconds_an_epoch: float
     """Mean time of the passes over the training data of this start, without validation."""
+    curve: tuple[float, ...]
+    """NDCG@10 after each epoch."""
 
 
 def fit(
@@ -51,6 +53,7 @@ def fit(
     distillation: Distillation | None = None,
     processes: int = 1,
     log: Logging | None = None,
+    give_up: GiveUp | None = None,
 ) -> FitResult:
     """Train ``encoder`` in place and leave it with the weights of its best epoch.
 
@@ -64,6 +67,7 @@ def fit(
         distillation: soft targets and how to learn from them; without, only true items count.
         processes: that share the work (PyTorch's DDP), on as many GPUs where there are any.
         log: where losses go.
+        give_up: ends the training early where it says so.
 
     Raises:
         DataError: there is no user to validate with.
@@ -82,12 +86,13 @@ def fit(
     data = SequenceData([some for some in windows if len(some)], validation, config.batch_size, seed)
     checkpoint = scratch / _LAST
     with _quiet():
-        trainer, clock = _trainer(config, seed, scratch, _strategy(encoder, processes), processes, log)
+        clock, moments = EpochClock(), [EpochSeed(seed), EpochStart(), Curve(give_up)]
+        trainer = _trainer(config, scratch, [*moments, clock], strategy=_strategy(encoder, processes), processes=processes, log=log)
         trainer.fit(module, data, ckpt_path=checkpoint if checkpoint.exists() else None, weights_only=False)
     best, last = (torch.load(scratch / name, map_location="cpu", weights_only=False) for name in (_BEST, _LAST))
     module.load_state_dict(best["state_dict"])
     encoder.cpu().eval()
-    return FitResult(last["epoch"] + 1, _best_score(best), clock.mean_s)
+    return FitResult(last["epoch"] + 1, _best_score(best), clock.mean_s, tuple(last["callbacks"][Curve.__qualname__]["values"]))
 
 
 def _by_length(users: HeldOut) -> HeldOut:
@@ -111,16 +116,14 @@ def _strategy(encoder: Encoder, processes: int) -> str:
 
 
 def _trainer(
-    config: TrainingConfig, seed: int, scratch: Path, strategy: str, processes: int, log: Logging | None
-) -> tuple[lightning.Trainer, EpochClock]:
+    config: TrainingConfig, scratch: Path, moments: list[Callback], *, strategy: str, processes: int, log: Logging | None
+) -> lightning.Trainer:
     best = ModelCheckpoint(scratch, Path(_BEST).stem, monitor=VALIDATION_METRIC, mode="max", enable_version_counter=False)
     # save_last of the above would write only when the best one improves; a resume needs every epoch.
     last = ModelCheckpoint(scratch, Path(_LAST).stem, save_on_train_epoch_end=True, enable_version_counter=False)
     early_stopping = EarlyStopping(VALIDATION_METRIC, mode="max", patience=config.patience)
-    clock = EpochClock()
-    moments = [EpochSeed(seed), EpochStart(), clock]
     callbacks = [MovingAverage(config.ema_decay), best, early_stopping, last, *moments, EpochProgressBar()]
-    trainer = lightning.Trainer(
+    return lightning.Trainer(
         max_epochs=config.epochs,
         precision="bf16-mixed" if torch.cuda.is_available() else "32-true",
         devices=processes,
@@ -134,7 +137,6 @@ def _trainer(
         gradient_clip_val=1.0,
         enable_model_summary=False,
     )
-    return trainer, clock
 
 
 @contextmanager

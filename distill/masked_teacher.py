@@ -14,10 +14,10 @@ _LAST_ONLY = 0.1
 
 
 class MaskedTeacher(PrefixEncoder):
-    """BERT body over item vectors that reads both ways and guesses hidden items; to recommend, it reads a hidden item after the history.
+    """BERT body over item vectors that reads both ways and guesses hidden items; to recommend, it reads one after the history.
 
-    What it guesses is added to the mean of the items it sees, which is not in the paper: from states alone it takes many times as long
-    to learn anything.
+    What it guesses is added to the mean of the items it sees, which is not in the paper: from states alone it takes many times
+    as long to learn anything.
 
     Args:
         items: the item table, size d.
@@ -27,7 +27,7 @@ class MaskedTeacher(PrefixEncoder):
     """
 
     def __init__(
-        self, items: ItemTable, history_length: int, layers: int, heads: int, dropout: float, mask_fraction: float
+        self, items: ItemTable, history_length: int, *, layers: int, heads: int, dropout: float, mask_fraction: float
     ) -> None:
         super().__init__(items, _PREFIXES_AT_ONCE)
         size = items.embedding_size
@@ -67,7 +67,7 @@ class MaskedTeacher(PrefixEncoder):
         return self.encode_last(history)
 
     def training_examples(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Hidden items of the windows, and what they are. They have no prefix (-1): this objective cannot learn from soft targets."""
+        """Hidden items of the windows, and what they are. They have no prefix (-1), so nothing is learned from soft targets."""
         present = is_item(batch.history, self.item_count)
         hidden = hide(present, self.mask_fraction, _LAST_ONLY)
         states, seen = self._read(batch.history, present, hidden)

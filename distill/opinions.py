@@ -81,8 +81,8 @@ def mix_targets(
 ) -> int:
     """Write the weighted mean of several teachers' log-probabilities; what is outside a teacher's top n shares its rest evenly.
 
-    All caches hold the same windows. Where some teachers were not asked the others decide. Weights need not sum to 1. Returns how many
-    prefixes the new folder has an opinion on.
+    All caches hold the same windows. Where some teachers were not asked the others decide. Weights need not sum to 1. Returns how
+    many prefixes the new folder has an opinion on.
     """
     first = caches[0]
     rows = np.concatenate([np.arange(begin, end) for begin, end, _ in first.windows])

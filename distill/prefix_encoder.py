@@ -1,4 +1,4 @@
-"""Encoders that must read a prefix anew to say what comes after it, where causal ones read all of a window's prefixes in one pass."""
+"""Encoders that must read each prefix anew, where causal ones read all of a window's prefixes in one pass."""
 
 from abc import abstractmethod
 

@@ -7,9 +7,11 @@ import lightning
 import torch
 from torch import Tensor
 
+from distill.callbacks import GiveUp
 from distill.card import Description, write_card
 from distill.distillation import Distillation
-from distill.fit import fit
+from distill.encoders import Encoder
+from distill.fit import FitResult, fit
 from distill.gru_student import GruStudent
 from distill.item_table import ItemTable, popularity_prior
 from distill.loggers import Logging
@@ -46,24 +48,10 @@ def train_student(stage: str, settings: StudentConfig, config: Config, inputs: I
     lesson = _DISTILLED if "targets" in inputs else _UNDISTILLED
 
     def work(folder: Path, scratch: Path) -> dict[str, Any]:
-        dataset, _ = data_stage.load(inputs["data"])
-        # A resumed training gets the weights of its checkpoint; one that starts draws the same ones each time.
-        lightning.seed_everything(config.seed, verbose=False)
-        text = load_embeddings(inputs["text"]) if settings.text else None
-        student = build_student(config, dataset.item_count, popularity_prior(dataset), text=text, settings=settings)
-        spec = RecommenderSpec(dataset.item_count, config.history_length, config.export.exclude_length, min(10, dataset.item_count))
-        result = fit(
-            student,
-            dataset,
-            spec,
-            settings,
-            seed=config.seed,
-            scratch=scratch,
-            distillation=_distillation(settings, inputs, dataset) if "targets" in inputs else None,
-            processes=config.processes,
-            log=Logging(config.logger, out_dir.parent / "logs", out_dir.name),
-        )
+        log = Logging(config.logger, out_dir.parent / "logs", out_dir.name)
+        student, result = fit_student(settings, config, inputs, scratch, log=log)
         save_weights(student, folder)
+        dataset, _ = data_stage.load(inputs["data"])
         description = Description(f"DistilRec {out_dir.name}", f"{_SUMMARY.format(kind=settings.kind)} {lesson}", recorded)
         write_card(folder, student, description, config=config, dataset=dataset, data=inputs["data"], epochs=result.epochs)
         return {
@@ -71,10 +59,45 @@ def train_student(stage: str, settings: StudentConfig, config: Config, inputs: I
             "epochs": result.epochs,
             "seconds_an_epoch": round(result.seconds_an_epoch, 3),
             "parameters": student.parameter_count(),
-            "text_embeddings": text is not None,
+            "text_embeddings": _text_embeddings(settings, inputs) is not None,
         }
 
     return run_stage(stage, settings=recorded, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)
+
+
+def fit_student(
+    settings: StudentConfig,
+    config: Config,
+    inputs: Inputs,
+    scratch: Path,
+    *,
+    log: Logging | None = None,
+    give_up: GiveUp | None = None,
+) -> tuple[Encoder, FitResult]:
+    """Train a student of these settings on finished folders, and go on from a checkpoint in ``scratch``. Options as in ``fit``."""
+    dataset, _ = data_stage.load(inputs["data"])
+    # A resumed training gets the weights of its checkpoint; one that starts draws the same ones each time.
+    lightning.seed_everything(config.seed, verbose=False)
+    text = _text_embeddings(settings, inputs)
+    student = build_student(config, dataset.item_count, popularity_prior(dataset), text=text, settings=settings)
+    spec = RecommenderSpec(dataset.item_count, config.history_length, config.export.exclude_length, min(10, dataset.item_count))
+    result = fit(
+        student,
+        dataset,
+        spec,
+        settings,
+        seed=config.seed,
+        scratch=scratch,
+        distillation=_distillation(settings, inputs, dataset) if "targets" in inputs else None,
+        processes=config.processes,
+        log=log,
+        give_up=give_up,
+    )
+    return student, result
+
+
+def _text_embeddings(settings: StudentConfig, inputs: Inputs) -> Tensor | None:
+    return load_embeddings(inputs["text"]) if settings.text else None
 
 
 def _distillation(settings: StudentConfig, inputs: Inputs, dataset: Dataset) -> Distillation:

@@ -91,7 +91,7 @@ def _train_sequence(settings: SequenceTeacherConfig, config: Config, inputs: Inp
         return build_teacher(settings, config.history_length, dataset.item_count, text, popularity_prior(dataset))
 
     recorded = settings.model_dump(mode="json", exclude={"asked_prefixes_per_window"})
-    return _train(build, settings, recorded, config, inputs, out_dir)
+    return _train(build, settings, recorded, config=config, inputs=inputs, out_dir=out_dir)
 
 
 def _fine_tune_text(settings: TextTeacherConfig, config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
@@ -102,13 +102,14 @@ def _fine_tune_text(settings: TextTeacherConfig, config: Config, inputs: Inputs,
 
     recorded = settings.model_dump(mode="json", exclude={"asked_prefixes_per_window", "revision"})
     recorded["model"] = model_identity(model, settings.revision)
-    return _train(build, settings, recorded, config, inputs, out_dir)
+    return _train(build, settings, recorded, config=config, inputs=inputs, out_dir=out_dir)
 
 
 def _train(
     build: Callable[[Dataset, Sequence[str], Tensor | None], Encoder],
     settings: SequenceTeacherConfig | TextTeacherConfig,
     recorded: dict[str, Any],
+    *,
     config: Config,
     inputs: Inputs,
     out_dir: Path,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from distilrec import __version__, cli_evaluation, cli_serving
+from distilrec import __version__, cli_evaluation, cli_serving, cli_training
 from distilrec.cli_options import DEFAULT_PRESET, Preset
 from distilrec.config import Config, load_config, with_export_settings
 from distilrec.errors import DataWarning, DistilRecError
@@ -169,6 +169,7 @@ def _say_where(config: Config, stage: str) -> None:
     print(f"{stage}: {run_dir(config) / stage}")
 
 
+app.add_typer(cli_training.app)
 app.add_typer(cli_evaluation.app)
 app.add_typer(cli_serving.app)
 

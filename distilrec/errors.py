@@ -45,6 +45,10 @@ class ServerError(DistilRecError):
     """A Triton server that cannot be found, started or kept running."""
 
 
+class TuningError(DistilRecError):
+    """A search for settings that cannot go on, or that found nothing to choose from."""
+
+
 class MissingExtraError(DistilRecError):
     """An optional dependency that is not installed; the message holds the command that installs it."""
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from distilrec import cli_evaluation, cli_serving
+from distilrec import cli_evaluation, cli_serving, cli_training
 from distilrec.cli import app
 
 COMMANDS = [
@@ -15,6 +15,7 @@ COMMANDS = [
     "teacher",
     "targets",
     "student",
+    "tune",
     "qad",
     "export",
     "serve",
@@ -33,7 +34,8 @@ def distilrec(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedP
 
 
 def test_commands_are_those_tested_here():
-    commands = [*app.registered_commands, *cli_evaluation.app.registered_commands, *cli_serving.app.registered_commands]
+    parts = (app, cli_evaluation.app, cli_serving.app, cli_training.app)
+    commands = [command for part in parts for command in part.registered_commands]
     assert sorted(command.name or command.callback.__name__ for command in commands) == sorted(COMMANDS)
 
 

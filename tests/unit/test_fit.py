@@ -68,6 +68,22 @@ def test_training_stops_when_nothing_improves(shop_config, shop, tmp_path):
     assert result.epochs == 3
 
 
+def test_a_training_that_is_given_up_stops_and_keeps_its_curve(shop_config, shop, tmp_path):
+    torch.manual_seed(1)
+    student = build_student(shop_config, shop.item_count, popularity_prior(shop))
+    spec = RecommenderSpec(shop.item_count, shop_config.history_length, 16, 10)
+    asked = []
+
+    def give_up(curve):
+        asked.append(tuple(curve))
+        return len(curve) == 2
+
+    result = fit(student, shop, spec, shop_config.student, seed=1, scratch=tmp_path, give_up=give_up)
+    assert result.epochs == 2
+    assert asked == [result.curve[:1], result.curve]
+    assert max(result.curve) == result.validation_ndcg
+
+
 def test_interrupted_training_ends_with_the_same_weights(shop_config, shop, tmp_path, monkeypatch):
     straight, _ = train(shop_config, shop, tmp_path / "straight", epochs=4)
 

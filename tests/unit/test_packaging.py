@@ -44,8 +44,9 @@ def test_plain_install_is_light_and_says_what_is_missing(wheel, tmp_path):
     installed = subprocess.run(listing, capture_output=True, text=True, check=True).stdout
     assert not {"torch", "polars", "transformers", "onnx", "onnxruntime"} & {line.split("==")[0] for line in installed.splitlines()}
     subprocess.run([python, "-c", "from clients import RecommenderClient"], check=True, cwd=tmp_path)
-    command = [tmp_path / "venv" / "bin" / "distilrec", "run", "--preset", "smoke"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert result.returncode == 1
-    assert "pip install 'distilrec[train]'" in result.stderr
-    assert "Traceback" not in result.stderr
+    for command, extra in (("run", "train"), ("tune", "tune")):
+        asked = [tmp_path / "venv" / "bin" / "distilrec", command, "--preset", "smoke"]
+        result = subprocess.run(asked, capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert result.returncode == 1
+        assert f"pip install 'distilrec[{extra}]'" in result.stderr
+        assert "Traceback" not in result.stderr

@@ -1,0 +1,54 @@
+"""The Pareto front: no other trial ranks better and answers faster."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import optuna
+
+from distilrec.errors import TuningError
+from distilrec.tuning.space import Drawn, describe
+from distilrec.tuning.study import failures
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One trial on the front."""
+
+    number: int
+    ndcg: float
+    p50_ms: float
+    parameters: int
+    drawn: Drawn
+
+
+def pareto_front(study: optuna.Study) -> list[Entry]:
+    """Fastest first.
+
+    Raises:
+        TuningError: no trial has an outcome.
+    """
+    entries = [Entry(t.number, t.values[0], t.values[1], t.user_attrs["parameters"], t.params) for t in study.best_trials]
+    if not entries:
+        reasons = failures(study)
+        said = f"all {len(reasons)} trials failed, the last with {reasons[-1]}" if reasons else "no trial has ended"
+        raise TuningError(f"tune: {said}; a larger --trials goes on")
+    return sorted(entries, key=lambda entry: entry.p50_ms)
+
+
+def choose(front: Sequence[Entry], latency_ms: float | None = None) -> Entry:
+    """The best NDCG@10, of those at or below ``latency_ms`` where that is given.
+
+    Raises:
+        TuningError: none is as fast.
+    """
+    fast = [entry for entry in front if latency_ms is None or entry.p50_ms <= latency_ms]
+    if not fast:
+        raise TuningError(f"found no trial at or below {latency_ms} ms, the fastest needs {front[0].p50_ms:.3f} ms")
+    return max(fast, key=lambda entry: entry.ndcg)
+
+
+def markdown_table(front: Sequence[Entry]) -> str:
+    """The front as a Markdown table."""
+    lines = ["| trial | NDCG@10 | p50 ms, one request | parameters | settings |", "|---:|---:|---:|---:|---|"]
+    lines += [f"| {e.number} | {e.ndcg:.4f} | {e.p50_ms:.3f} | {e.parameters:,} | {describe(e.drawn)} |" for e in front]
+    return "\n".join(lines)

@@ -1,0 +1,107 @@
+"""What ``distilrec tune`` does: make the soft targets, search, and leave the best settings as a preset."""
+
+import fcntl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import optuna
+
+from distilrec import __version__
+from distilrec.config import Config
+from distilrec.errors import TuningError
+from distilrec.manifest import sha256_of_json
+from distilrec.pipeline import run_dir, run_stage, stages
+from distilrec.tuning.front import choose, markdown_table, pareto_front
+from distilrec.tuning.preset import write_preset
+from distilrec.tuning.space import check_space, with_drawn
+from distilrec.tuning.study import ended, failures, open_study, search
+from distilrec.tuning.trial import evaluate
+from export.latency import processor
+
+_STUDENT = "student"
+DATABASE = "study.db"
+
+
+def run_tuning(config: Config, say: Callable[[str], None], *, output: Path | None = None, latency_ms: float | None = None) -> Path:
+    """Search as section ``tune`` says, go on with what an earlier start has left, print the front; returns the preset's path.
+
+    A study is named by what its outcomes depend on: search space, settings, data, soft targets, seed, processor, version. So other
+    settings begin another study in the same file, and trials that cannot be compared are never mixed.
+
+    Args:
+        config: of the run.
+        say: prints.
+        output: of the preset; by default it lies beside the study.
+        latency_ms: choose the best of the trials that are at least as fast.
+
+    Raises:
+        ConfigError: the space holds settings that cannot be.
+        TuningError: somebody else is tuning this run, or no trial is good enough.
+    """
+    folder = run_dir(config) / "tune"
+    output = output or folder / "tuned.toml"
+    if output.parent != folder and not output.parent.is_dir():
+        raise TuningError(f"--output: found no folder {output.parent}, expected one to write {output.name} into")
+    check_space(config)
+    with _alone(folder):
+        study = _search(config, folder)
+    front = pareto_front(study)
+    trials = f"{len(ended(study))} trials ({len(failures(study))} failed)"
+    measured = f"validation users; one request on one thread of {processor()}, ONNX FP32"
+    say(f"{markdown_table(front)}\nPareto front of {trials}; {measured}.")
+    best = choose(front, latency_ms)
+    within = "" if latency_ms is None else f" at or below {latency_ms} ms"
+    comment = (
+        f"Written by distilrec tune {__version__}: the best NDCG@10{within} of {trials}.\n"
+        f"Trial {best.number} of {study.study_name} in {folder / DATABASE}: NDCG@10 {best.ndcg:.4f}, p50 {best.p50_ms:.3f} ms\n"
+        f"({measured}). Test users had no part in it."
+    )
+    write_preset(output, with_drawn(config, best.drawn), comment)
+    return output
+
+
+def _search(config: Config, folder: Path) -> optuna.Study:
+    digests = [run_stage(config, stage).digest for stage in _needed(config)]
+    inputs = {role: run_dir(config) / stage for role, stage in stages(config)[_STUDENT].inputs.items()}
+    name = f"student-{_fingerprint(config, digests)[:12]}"
+    study = open_study(folder / DATABASE, name)
+    search(study, config, lambda drawn, bar: evaluate(with_drawn(config, drawn), inputs, folder / name, bar))
+    return study
+
+
+def _needed(config: Config) -> list[str]:
+    """The stages the student reads, directly or not, in order."""
+    graph = stages(config)
+    needed, waiting = set[str](), [*graph[_STUDENT].inputs.values()]
+    while waiting:
+        stage = waiting.pop()
+        needed.add(stage)
+        waiting += graph[stage].inputs.values()
+    return [stage for stage in graph if stage in needed]
+
+
+def _fingerprint(config: Config, digests: list[str]) -> str:
+    depends_on = {
+        "space": config.tune.model_dump(mode="json", exclude={"trials", "minutes"}),
+        "temperatures": config.targets.temperatures,
+        "student": config.student.model_dump(mode="json"),
+        "sizes": [config.history_length, config.export.exclude_length, config.export.top_k],
+        "seed": config.seed,
+        "inputs": digests,
+        "processor": processor(),
+        "distilrec": __version__,
+    }
+    return sha256_of_json(depends_on)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """The kernel lets go of the lock however this process ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise TuningError(f"{folder}: another distilrec tune is at work here; wait for it, or stop it") from None
+        yield

@@ -1,0 +1,93 @@
+"""The search space: what Optuna draws, and the settings that makes."""
+
+from collections.abc import Mapping
+from itertools import product
+from typing import Any
+
+import optuna
+from pydantic import ValidationError
+
+from distilrec.config import Config
+from distilrec.errors import ConfigError
+
+Drawn = Mapping[str, Any]
+"""Numbers, booleans and a kind by name, as Optuna stores them; empty for the student as the settings give it."""
+
+_READ_BY = {"mlp": {"decays"}, "residual": {"depth", "decays"}, "gru": {"depth"}, "transformer": {"depth", "heads"}}
+"""Settings that only some kinds read; to the others they are a fault."""
+_LOSS = "loss_"
+
+
+def draw(trial: optuna.Trial, config: Config) -> None:
+    """Have ``trial`` choose a value for all that section ``tune`` searches."""
+    space = config.tune
+    kind = trial.suggest_categorical("kind", space.kind)
+    trial.suggest_categorical("embedding_size", space.embedding_size)
+    trial.suggest_categorical("hidden_size", space.hidden_size)
+    if "depth" in _READ_BY[kind]:
+        trial.suggest_categorical("depth", space.depth)
+    trial.suggest_float("dropout", *space.dropout)
+    trial.suggest_float("learning_rate", *space.learning_rate, log=True)
+    trial.suggest_float("soft", *space.soft)
+    trial.suggest_categorical("temperature", _temperatures(config))
+    trial.suggest_categorical("confidence", space.confidence)
+    for name, weights in space.losses.items():
+        trial.suggest_categorical(_LOSS + name, weights)
+
+
+def with_drawn(config: Config, drawn: Drawn) -> Config:
+    """The settings with the student that was drawn; what was not drawn stays. Floats are rounded to three digits.
+
+    Raises:
+        ConfigError: this student and the other settings do not go together.
+    """
+    if not drawn:
+        return config
+    read = _READ_BY[drawn["kind"]]
+    unread = set().union(*_READ_BY.values()) - read
+    student = config.student.model_dump(exclude=unread)
+    soft = round(drawn["soft"], 3)
+    distillation = student["distillation"] | {
+        "soft": soft,
+        "hard": round(1 - soft, 3),
+        "temperature": drawn["temperature"],
+        "confidence": drawn["confidence"],
+        **{name.removeprefix(_LOSS): value for name, value in drawn.items() if name.startswith(_LOSS)},
+    }
+    student |= {
+        "distillation": distillation,
+        **{name: drawn[name] for name in ("kind", "embedding_size", "hidden_size", *({"depth"} & read))},
+        **{name: float(f"{drawn[name]:.3g}") for name in ("dropout", "learning_rate")},
+    }
+    try:
+        return Config.model_validate(config.model_dump() | {"student": student})
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors())
+        raise ConfigError(f"tune: cannot be searched: {faults}") from None
+
+
+def check_space(config: Config) -> None:
+    """Try the corners, so that a space that cannot be is found before the first training.
+
+    Raises:
+        ConfigError: see ``with_drawn``.
+    """
+    space = config.tune
+    losses = {_LOSS + name: max(weights) for name, weights in space.losses.items()}
+    rest = {"hidden_size": space.hidden_size[0], "confidence": space.confidence[0]} | losses
+    for kind, size, depth, temperature in product(space.kind, space.embedding_size, space.depth, _temperatures(config)):
+        for end in (0, 1):
+            ends = {name: getattr(space, name)[end] for name in ("dropout", "learning_rate", "soft")}
+            with_drawn(config, rest | ends | {"kind": kind, "embedding_size": size, "depth": depth, "temperature": temperature})
+
+
+def describe(drawn: Drawn) -> str:
+    """One line for the table."""
+    if not drawn:
+        return "as given"
+    values = {name: f"{value:.3g}" if isinstance(value, float) else str(value) for name, value in drawn.items()}
+    return ", ".join([values.pop("kind"), *(f"{name} {value}" for name, value in values.items())])
+
+
+def _temperatures(config: Config) -> tuple[float, ...]:
+    return config.tune.temperature or config.targets.temperatures
