@@ -5,7 +5,7 @@ PRESET ?= ml-100k
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-EXTRAS := train,export,server,text,tune,tensorrt-rtx,dev
+EXTRAS := train,export,server,text,tune,tensorboard,tensorrt-rtx,dev
 
 .PHONY: help demo test test-gpu lint benchmark clean
 

@@ -80,10 +80,10 @@ def build_teacher(
 ) -> SequenceTeacher | MaskedTeacher:
     """An untrained sequence teacher; ``text`` is float32 [N, d_text], ``popularity`` float32 [N]."""
     items = ItemTable(item_count, settings.embedding_size, text, popularity)
-    sizes = (history_length, settings.layers, settings.heads, settings.dropout)
-    return (
-        MaskedTeacher(items, *sizes, settings.mask_fraction) if settings.objective == "masked" else SequenceTeacher(items, *sizes)
-    )
+    sizes = {"layers": settings.layers, "heads": settings.heads}
+    if settings.objective == "masked":
+        return MaskedTeacher(items, history_length, **sizes, dropout=settings.dropout, mask_fraction=settings.mask_fraction)
+    return SequenceTeacher(items, history_length, **sizes, dropout=settings.dropout)
 
 
 def _train_sequence(settings: SequenceTeacherConfig, config: Config, inputs: Inputs, out_dir: Path) -> Manifest:

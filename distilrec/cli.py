@@ -9,7 +9,7 @@ import typer
 
 from distilrec import __version__, cli_evaluation, cli_serving, cli_training
 from distilrec.cli_options import DEFAULT_PRESET, Preset
-from distilrec.config import Config, load_config, with_export_settings
+from distilrec.config import Config, load_config, with_export_settings, with_seed
 from distilrec.errors import DataWarning, DistilRecError
 from distilrec.pipeline import fill_repository, run_all, run_dir, run_stage, stages
 
@@ -48,14 +48,19 @@ def root(
 
 
 @app.command()
-def run(preset: Preset = DEFAULT_PRESET) -> None:
+def run(
+    preset: Preset = DEFAULT_PRESET,
+    seed: Annotated[int | None, typer.Option(help="Another seed than the preset's: a run of its own, not served.")] = None,
+) -> None:
     """Run all stages.
 
     What is unchanged is skipped, what was interrupted goes on.
 
     Example: distilrec run --preset ml-100k
     """
-    print(f"export: {run_all(load_config(preset))}")
+    config = load_config(preset)
+    another = config if seed is None else with_seed(config, seed)
+    print(f"export: {run_all(another, serve=another == config)}")
 
 
 @app.command()

@@ -456,6 +456,9 @@ class Config(Section):
     """By name; several are mixed as ``targets.weights`` says."""
     targets: TargetsConfig = TargetsConfig()
     student: StudentConfig = StudentConfig()
+    undistilled: StudentConfig | None = None
+    """The same student as it is best trained without a teacher, to compare with; the default is ``student`` itself. Without soft
+    targets to learn from it often wants more dropout."""
     qad: QadConfig = QadConfig()
     export: ExportConfig = ExportConfig()
     tune: TuneConfig = TuneConfig()
@@ -485,9 +488,18 @@ class Config(Section):
                     raise ValueError(f"teachers.{name}.taught_by: found {other!r}, expected teachers that stand before it")
             earlier.append(name)
         self._check_learner("student", self.student, tuple(self.student_teachers))
+        self._check_undistilled()
         for name, assistant in self._assistants.items():
             self._check_learner(f"teachers.{name}.student", assistant.student, assistant.taught_by)
         return self
+
+    def _check_undistilled(self) -> None:
+        for name in ("kind", "embedding_size", "hidden_size", "depth", "heads", "decays", "table", "rank", "text"):
+            own, students = getattr(self.undistilled or self.student, name), getattr(self.student, name)
+            if own != students:
+                raise ValueError(
+                    f"undistilled.{name}: found {own!r}, expected {students!r} as in section student; only training may differ"
+                )
 
     def _check_learner(self, place: str, student: StudentConfig, teachers: tuple[str, ...]) -> None:
         settings, grid = student.distillation, self.targets.temperatures

@@ -85,15 +85,20 @@ def run_stage(config: Config, stage: str) -> Manifest:
     return function(config, {role: folder / name for role, name in found.inputs.items()}, folder / stage, **found.options)
 
 
-def run_all(config: Config) -> Path:
-    """Run all stages, those that are unchanged are skipped, and fill the repository; returns the artefact that is served."""
+def run_all(config: Config, *, serve: bool = True) -> Path:
+    """Run all stages, those that are unchanged are skipped; returns the artefact to serve, which goes into the repository.
+
+    Args:
+        config: of the run.
+        serve: False leaves the repository as it is.
+    """
     for stage in stages(config):
         if stage not in _QAD_STAGES:
             manifest = run_stage(config, stage)
     if config.qad.use == "on" or (config.qad.use == "auto" and manifest.metrics["int8_within_budget"] is False):
         for stage in _QAD_STAGES:
             run_stage(config, stage)
-    return fill_repository(config)
+    return fill_repository(config) if serve else served_artefact(config)
 
 
 def served_artefact(config: Config) -> Path:

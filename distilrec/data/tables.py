@@ -12,7 +12,7 @@ from distilrec.data.attributes import UNKNOWN
 from distilrec.errors import DataError, DataWarning
 
 _ROW = "row"
-_SEPARATORS = {".csv": ",", ".tsv": "\t"}
+_SEPARATORS = {".csv": ",", ".tsv": "\t", ".csv.gz": ",", ".tsv.gz": "\t"}
 
 
 @dataclass(frozen=True)
@@ -98,22 +98,28 @@ def _read(path: Path, columns: dict[str, str]) -> Table:
             f"{path}: found columns {', '.join(frame.columns)}; expected also {', '.join(missing)}. "
             "Name your columns in [data.columns], [data.item_columns], [data.user_columns] and data.attributes."
         )
-    first_row = 2 if path.suffix in _SEPARATORS else 1  # the header is row 1 of a text file
+    first_row = 2 if _suffix(path) in _SEPARATORS else 1  # the header is row 1 of a text file
     selected = frame.select(pl.col(found).alias(name) for name, found in columns.items())
     return Table(path, columns, selected.with_row_index(_ROW, offset=first_row))
 
 
 def _read_file(path: Path) -> pl.DataFrame:
-    if path.suffix not in {*_SEPARATORS, ".parquet"}:
-        raise DataError(f"{path}: found a file of type {path.suffix or 'unknown'!r}, expected .csv, .tsv or .parquet")
+    suffix = _suffix(path)
+    if suffix not in {*_SEPARATORS, ".parquet"}:
+        raise DataError(f"{path}: found a file of type {suffix or 'unknown'!r}, expected .csv, .tsv (also .gz) or .parquet")
     try:
-        if path.suffix == ".parquet":
+        if suffix == ".parquet":
             return pl.read_parquet(path)
-        return pl.read_csv(path, separator=_SEPARATORS[path.suffix], infer_schema=False)
+        return pl.read_csv(path, separator=_SEPARATORS[suffix], infer_schema=False)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
+
+
+def _suffix(path: Path) -> str:
+    """Type of a file by its name; of a compressed one with what it holds: ".csv.gz"."""
+    return "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
 
 
 def _drop_rows_without_id(table: Table, ids: tuple[str, ...]) -> pl.DataFrame:

@@ -91,6 +91,13 @@ def test_recorded_requests_are_looked_for_beside_the_settings():
     assert parse_config(text, where="x.toml", folder=Path("shop")).export.calibration.requests == Path("shop/traffic.npz")
 
 
+def test_undistilled_student_may_differ_in_training_only():
+    text = 'name = "x"\n[data]\nsource = "ml-100k"\n[undistilled]\ndropout = 0.5\n'
+    assert parse_config(text, where="x", folder=Path()).undistilled.dropout == 0.5
+    with pytest.raises(ConfigError, match=r"undistilled.hidden_size: found 256, expected 128 as in section student"):
+        parse_config(text + "hidden_size = 256\n", where="x", folder=Path())
+
+
 def test_another_seed_has_a_folder_of_its_own():
     config = load_config("smoke")
     assert with_seed(config, config.seed) == config

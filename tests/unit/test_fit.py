@@ -7,13 +7,13 @@ import torch
 
 from distill.fit import fit
 from distill.item_table import popularity_prior
-from distill.loggers import Logging
+from distill.loggers import Logging, make_logger
 from distill.module import NextItemModule
 from distill.student_stage import build_student, load_student
 from distill.weights import save_weights
 from distilrec.config import Config, StudentConfig
 from distilrec.data import stage as data_stage
-from distilrec.errors import DataError
+from distilrec.errors import DataError, MissingExtraError
 from distilrec.specs import RecommenderSpec
 
 
@@ -132,6 +132,23 @@ def test_losses_are_logged_to_csv(shop_config, shop, tmp_path):
     rows = list(csv.DictReader(path.open()))
     assert [row["epoch"] for row in rows if row["validation_ndcg@10"]] == ["0", "1"]
     assert any(row["loss"] for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("kind", "package", "pattern"), [("tensorboard", "tensorboard", "events.out*"), ("wandb", "wandb", "*.wandb")]
+)
+def test_other_loggers_leave_their_files(shop_config, shop, tmp_path, monkeypatch, kind, package, pattern):
+    pytest.importorskip(package)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    train(shop_config, shop, tmp_path / "scratch", log=Logging(kind, tmp_path / "logs", "student"), epochs=1)
+    assert list((tmp_path / "logs" / "student").rglob(pattern))
+
+
+@pytest.mark.parametrize("kind", ["tensorboard", "wandb"])
+def test_a_logger_that_is_not_installed_is_named_with_its_extra(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr("distill.loggers.find_spec", lambda _: None)
+    with pytest.raises(MissingExtraError, match=rf"pip install 'distilrec\[{kind}\]'"):
+        make_logger(Logging(kind, tmp_path, "student"))
 
 
 def test_no_validation_user_is_an_error(shop_config, shop, tmp_path):
