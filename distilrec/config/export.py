@@ -1,0 +1,70 @@
+"""Section ``export``: precisions, engines, and what is served."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from distilrec.config.section import Positive, Section
+
+
+class CalibrationConfig(Section):
+    """How the ranges of INT8 activations are found."""
+
+    method: Literal["minmax", "entropy", "percentile"] = "minmax"
+    percentile: Annotated[float, Field(gt=0, le=100)] = 99.99
+    """``percentile``: share of an activation's magnitudes, in percent, that is represented without clipping."""
+    samples: Positive = 1024
+    """Training requests drawn for calibration."""
+    requests: Path | None = None
+    """Recorded requests (.npz, as in an artefact's calibration.npz) to use instead."""
+
+
+class EngineConfig(Section):
+    """How TensorRT engines are built."""
+
+    optimal_batch_size: Positive = 8
+    """Batch size kernels are chosen for."""
+    max_batch_size: Positive = 64
+    workspace_mib: Positive = 1024
+    """GPU memory a kernel may use beside weights and activations, in MiB."""
+    compute_capabilities: tuple[str, ...] = Field(default=("8.6", "8.9", "12.0"), min_length=1)
+    """GPUs that TensorRT for RTX builds for; NVIDIA TensorRT builds for the GPU it runs on.
+    All go into one plan: it holds code that is compiled when it is loaded, and for these three it is as large as for one."""
+    hardware_compatible: bool = False
+    """NVIDIA TensorRT: run on every GPU from Ampere on, somewhat slower."""
+    version_compatible: bool = False
+    """NVIDIA TensorRT: run on later versions, somewhat slower; loading such a plan runs code from it."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.optimal_batch_size > self.max_batch_size:
+            raise ValueError(f"optimal_batch_size ({self.optimal_batch_size}) exceeds max_batch_size ({self.max_batch_size})")
+        return self
+
+
+class ExportConfig(Section):
+    """The served model's sizes and precision, and where it goes."""
+
+    exclude_length: Positive = 128
+    """E: items beyond the history that a request can rule out."""
+    top_k: Annotated[int, Field(ge=1, le=3840)] = 100
+    """K: items in an answer (TensorRT's limit is 3840)."""
+    max_batch_size: Positive = 64
+    """Largest batch Triton forms."""
+    instances: Positive | None = None
+    """Instances of each model on a CPU, one ONNX Runtime thread each; the default is one for each core found."""
+    target: Literal["python", "onnxruntime", "tensorrt"] = "python"
+    """What serves the student. ``python``: ONNX Runtime inside Triton's Python backend, on a CPU. ``onnxruntime``: Triton's own
+    backend, in NVIDIA's container. ``tensorrt``: an engine, on a GPU."""
+    accelerator: Literal["cpu", "cuda", "tensorrt"] = "cpu"
+    """``onnxruntime``: where it computes."""
+    precision: Literal["auto", "fp32", "fp16", "int8"] = "auto"
+    """What is served. ``auto``: the smallest precision that is faster here and keeps the ranking."""
+    calibration: CalibrationConfig = CalibrationConfig()
+    engines: Literal["auto", "off", "tensorrt", "tensorrt_rtx"] = "auto"
+    """TensorRT engines beside the ONNX models. ``auto``: with the package that is installed, and without engines if they cannot be
+    built here; a package that is named must do it."""
+    engine: EngineConfig = EngineConfig()
+    repository: Path = Path("triton_repo")
+    """Triton model repository that is filled."""

@@ -1,0 +1,86 @@
+"""Reading settings from presets and TOML files."""
+
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from distilrec.config.export import ExportConfig
+from distilrec.config.run import Config
+from distilrec.errors import ConfigError
+
+
+def preset_names() -> list[str]:
+    """Names of the presets that come with DistilRec."""
+    folder = resources.files("distilrec") / "presets"
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def load_config(preset: str) -> Config:
+    """Read a preset by name, or a TOML file by path. Relative paths to data and requests are taken from the file's folder.
+
+    Raises:
+        ConfigError: no such preset or file, not TOML, or settings with faults (all are listed).
+    """
+    if preset in preset_names():
+        text = (resources.files("distilrec") / "presets" / f"{preset}.toml").read_text(encoding="utf-8")
+        return parse_config(text, where=f"preset {preset}", folder=Path())
+    path = Path(preset)
+    if not path.is_file():
+        names = ", ".join(preset_names())
+        raise ConfigError(f"found no preset or file {preset!r}, expected one of {names} or the path of a TOML file")
+    return parse_config(path.read_text(encoding="utf-8"), where=str(path), folder=path.parent)
+
+
+def with_export_settings(config: Config, settings: dict[str, Any]) -> Config:
+    """The same settings with some of section ``export`` replaced; None leaves one as it is.
+
+    Raises:
+        ConfigError: a value that cannot be used.
+    """
+    given = {name: value for name, value in settings.items() if value is not None}
+    try:
+        return config.model_copy(update={"export": ExportConfig.model_validate(config.export.model_dump() | given)})
+    except ValidationError as error:
+        raise ConfigError("options: " + "; ".join(_fault(e).strip() for e in error.errors())) from None
+
+
+def with_seed(config: Config, seed: int) -> Config:
+    """The same settings with another seed. A run with a seed that is not the preset's has a folder of its own, NAME-seedN."""
+    return config if seed == config.seed else config.model_copy(update={"seed": seed, "name": f"{config.name}-seed{seed}"})
+
+
+def parse_config(text: str, *, where: str, folder: Path) -> Config:
+    """Settings from TOML text; ``where`` names it in errors, ``folder`` is what relative data paths are relative to."""
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{where}: not valid TOML: {error}") from error
+    calibration = values["export"].get("calibration") if isinstance(values.get("export"), dict) else None
+    paths = (
+        (values.get("data"), ("interactions", "items", "users")),
+        (values.get("text"), ("model",)),
+        (calibration, ("requests",)),
+    )
+    for section, keys in paths:
+        for key in keys:
+            if isinstance(section, dict) and isinstance(section.get(key), str):
+                section[key] = str(folder / section[key])
+    for teacher in values["teachers"].values() if isinstance(values.get("teachers"), dict) else ():
+        name = teacher.get("model") if isinstance(teacher, dict) else None
+        if isinstance(name, str) and (folder / name).is_dir():  # else a name on the hub
+            teacher["model"] = str(folder / name)
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {error.error_count()} fault(s):\n" + "\n".join(_fault(e) for e in error.errors())) from None
+
+
+def _fault(error: Any) -> str:
+    place = ".".join(str(part) for part in error["loc"]) or "settings"
+    unsaid = error["type"] in ("missing", "extra_forbidden") or isinstance(error["input"], dict)
+    found = "" if unsaid else f" (found {error['input']!r})"
+    message = "no such setting" if error["type"] == "extra_forbidden" else error["msg"].removeprefix("Value error, ")
+    return f"  {place}: {message}{found}"

@@ -1,0 +1,95 @@
+"""All settings of a run."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from distilrec.config.data import DataConfig, TextConfig
+from distilrec.config.export import ExportConfig
+from distilrec.config.section import Name, Positive, Section
+from distilrec.config.student import QadConfig, StudentConfig
+from distilrec.config.teachers import AssistantTeacherConfig, EaseTeacherConfig, SequenceTeacherConfig, TargetsConfig, Teacher
+from distilrec.config.training import Ramp
+from distilrec.config.tune import TuneConfig
+
+
+class Config(Section):
+    """All settings of a run."""
+
+    name: Name
+    """The run's folder below ``runs/``."""
+    seed: int = 0
+    history_length: Positive = 50
+    """L: newest items of a history that teacher and student read."""
+    processes: Positive = 1
+    """Processes that share a training (PyTorch's DDP): as many GPUs where there are any, else CPU processes."""
+    logger: Literal["csv", "tensorboard", "wandb"] = "csv"
+    """Where losses and validation metrics of trainings go, besides the progress bar."""
+    data: DataConfig
+    text: TextConfig = TextConfig()
+    teachers: dict[Name, Teacher] = Field(default={"sequence": SequenceTeacherConfig()}, min_length=1)
+    """By name; several are mixed as ``targets.weights`` says."""
+    targets: TargetsConfig = TargetsConfig()
+    student: StudentConfig = StudentConfig()
+    undistilled: StudentConfig | None = None
+    """The same student as it is best trained without a teacher, to compare with; the default is ``student`` itself. Without soft
+    targets to learn from it often wants more dropout."""
+    qad: QadConfig = QadConfig()
+    export: ExportConfig = ExportConfig()
+    tune: TuneConfig = TuneConfig()
+
+    @property
+    def student_teachers(self) -> dict[str, float]:
+        """Names and weights of the teachers the student learns from."""
+        if self.targets.weights is not None:
+            return self.targets.weights
+        used = {name for teacher in self._assistants.values() for name in teacher.taught_by}
+        return {name: 1.0 for name in self.teachers if name not in used}
+
+    @property
+    def _assistants(self) -> dict[str, AssistantTeacherConfig]:
+        return {name: teacher for name, teacher in self.teachers.items() if isinstance(teacher, AssistantTeacherConfig)}
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        known = ", ".join(self.teachers)
+        for name in self.targets.weights or ():
+            if name not in self.teachers:
+                raise ValueError(f"targets.weights: found {name!r}, expected names of teachers ({known})")
+        earlier: list[str] = []
+        for name, teacher in self.teachers.items():
+            for other in teacher.taught_by if isinstance(teacher, AssistantTeacherConfig) else ():
+                if other not in earlier:
+                    raise ValueError(f"teachers.{name}.taught_by: found {other!r}, expected teachers that stand before it")
+            earlier.append(name)
+        self._check_learner("student", self.student, tuple(self.student_teachers))
+        self._check_undistilled()
+        for name, assistant in self._assistants.items():
+            self._check_learner(f"teachers.{name}.student", assistant.student, assistant.taught_by)
+        return self
+
+    def _check_undistilled(self) -> None:
+        for name in ("kind", "embedding_size", "hidden_size", "depth", "heads", "decays", "table", "rank", "text"):
+            own, students = getattr(self.undistilled or self.student, name), getattr(self.student, name)
+            if own != students:
+                raise ValueError(
+                    f"undistilled.{name}: found {own!r}, expected {students!r} as in section student; only training may differ"
+                )
+
+    def _check_learner(self, place: str, student: StudentConfig, teachers: tuple[str, ...]) -> None:
+        settings, grid = student.distillation, self.targets.temperatures
+        temperature = settings.temperature
+        for value in (temperature.start, temperature.end) if isinstance(temperature, Ramp) else (temperature,):
+            if not min(grid) <= value <= max(grid):
+                raise ValueError(
+                    f"{place}.distillation.temperature: found {value}, expected one within targets.temperatures"
+                    f" ({min(grid)} to {max(grid)})"
+                )
+        if settings.hint == 0 and settings.relation == 0:
+            return
+        vectors = [name for name in teachers if not isinstance(self.teachers[name], EaseTeacherConfig)]
+        if teachers and (not self.targets.features or len(teachers) > 1 or not vectors):
+            raise ValueError(
+                f"{place}.distillation: hint and relation learn from user vectors; they need targets.features = true and one"
+                " teacher that has such (a mixture and 'ease' have none)"
+            )

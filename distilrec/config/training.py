@@ -1,0 +1,42 @@
+"""What trainings of teachers and students share."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from distilrec.config.section import Fraction, Positive, Section
+
+
+class Ramp(Section):
+    """A value that moves from ``start`` to ``end`` over the epochs."""
+
+    start: Annotated[float, Field(ge=0)]
+    end: Annotated[float, Field(ge=0)]
+    shape: Literal["linear", "cosine"] = "linear"
+
+
+Scheduled = Annotated[float, Field(ge=0)] | Ramp
+
+
+class TrainingConfig(Section):
+    """How a model is fitted; shared by teachers and students."""
+
+    epochs: Positive = 50
+    """At most so many passes over the data."""
+    patience: Positive = 5
+    """Stop after so many epochs without a better validation NDCG@10."""
+    batch_size: Positive = 64
+    """Sequences a step."""
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    """``sgd`` has a momentum of 0.9."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    schedule: Literal["constant", "cosine"] = "constant"
+    """``cosine``: the learning rate falls to 0 over ``epochs``."""
+    warmup_epochs: Annotated[int, Field(ge=0)] = 0
+    """Epochs over which the learning rate rises from 0, step by step."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    """Decoupled from the gradient for ``adamw`` (Loshchilov and Hutter 2019), L2 for the others; not for biases and norms."""
+    ema_decay: Fraction = 0.995
+    """Validate and keep an exponential moving average of the weights with this decay a step; 0 keeps the weights themselves."""
+    negatives: Positive | None = None
+    """Items drawn for each batch that the true items are held against; None for the whole catalogue (up to some 50,000 items)."""

@@ -1,0 +1,47 @@
+"""Section ``tune``: what is searched."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from distilrec.config.section import Fraction, Positive, Section
+
+
+class TuneConfig(Section):
+    """What ``distilrec tune`` searches in section ``student``, and for how long. Of a list one is chosen; a pair is a range."""
+
+    trials: Positive = 20
+    """Trials of a study, those of earlier starts included."""
+    minutes: Annotated[float, Field(gt=0)] | None = None
+    """Begin no trial that would hardly end within so many minutes of this start."""
+    kind: tuple[Literal["mlp", "residual", "gru", "transformer"], ...] = Field(
+        default=("mlp", "residual", "gru", "transformer"), min_length=1
+    )
+    embedding_size: tuple[Annotated[int, Field(ge=2)], ...] = Field(default=(32, 64, 128), min_length=1)
+    hidden_size: tuple[Positive, ...] = Field(default=(64, 128, 256), min_length=1)
+    depth: tuple[Positive, ...] = Field(default=(1, 2), min_length=1)
+    dropout: tuple[Fraction, Fraction] = (0.1, 0.6)
+    learning_rate: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (3e-4, 5e-3)
+    """Drawn on a logarithmic scale."""
+    soft: tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]] = (0.1, 0.9)
+    """Weight of the softened KL; the true next item has the rest of 1."""
+    temperature: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(default=None, min_length=1)
+    """Within ``targets.temperatures``, which are the default: only these are exact."""
+    confidence: tuple[bool, ...] = Field(default=(False, True), min_length=1)
+    losses: dict[
+        Literal["mse", "ranking", "stratified", "hint", "relation"],
+        Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)],
+    ] = Field(default={"mse": (0.0, 0.1), "ranking": (0.0, 0.1), "stratified": (0.0, 0.1)})
+    """Weights to choose from for each of the other losses; 0 leaves it out."""
+    hopeless_after: Positive = 5
+    """Epochs after which a training can be given up ..."""
+    hopeless_below: Fraction = 0.5
+    """... if its best NDCG@10 is below this share of what the worst trial of the Pareto front had after as many; 0: never."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for name in ("dropout", "learning_rate", "soft"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name}: found {[low, high]}, expected the lower end first")
+        return self
