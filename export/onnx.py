@@ -61,13 +61,15 @@ def _strip_node_metadata(model: onnx.ModelProto) -> None:
 def _name_matrices(graph: onnx.GraphProto, recommender: Recommender) -> None:
     """Call folded matrices by their parameter again, so that messages about layers can be understood."""
     parameters = {name: value.detach().numpy() for name, value in recommender.named_parameters() if value.ndim == 2}
-    renamed = {}
+    taken = {tensor.name for tensor in graph.initializer}
+    renamed: dict[str, str] = {}
     for tensor in graph.initializer:
         if tensor.name not in parameters and len(tensor.dims) == 2:
             values = numpy_helper.to_array(tensor)
-            equal = [name for name, parameter in parameters.items() if np.array_equal(values, parameter.T)]
+            equal = [name for name, parameter in parameters.items() if np.array_equal(values, parameter.T) and name not in taken]
             if equal:
                 renamed[tensor.name] = equal[0]
+                taken.add(equal[0])  # matrices that have not learned yet may be equal
     for tensor in graph.initializer:
         tensor.name = renamed.get(tensor.name, tensor.name)
     for node in graph.node:

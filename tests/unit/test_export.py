@@ -5,11 +5,13 @@ import torch
 from distill.encoders import Recommender
 from distill.runner import TorchRunner
 from distill.student_stage import build_student, load_student
+from distilrec.config import StudentConfig
 from distilrec.data import stage as data_stage
 from distilrec.errors import ParityError
 from distilrec.manifest import verify_manifest
 from distilrec.specs import RecommenderSpec
 from export import stage
+from export.layers import weight_layers
 from export.onnx import export_onnx
 from export.onnx_runner import OnnxRunner
 from export.parity import check_parity, edge_requests
@@ -73,6 +75,19 @@ def test_tiny_catalogues_export(shop_config, tmp_path, item_count):
     student.items.fold()
     spec = RecommenderSpec(item_count, shop_config.history_length, 4, min(5, item_count))
     export_onnx(Recommender(student, spec).eval(), tmp_path / "model.onnx", {})
+    check_parity(TorchRunner(student, spec), OnnxRunner(tmp_path / "model.onnx", spec), *edge_requests(spec))
+
+
+def test_matrices_that_start_equal_keep_names_of_their_own(shop_config, tmp_path):
+    large = {"embedding_size": 64, "hidden_size": 32}  # equal small ones are merged
+    settings = StudentConfig.model_validate(shop_config.student.model_dump() | {"kind": "transformer", "depth": 2, **large})
+    student = build_student(shop_config.model_copy(update={"student": settings}), 40, torch.zeros(40)).eval()
+    student.items.fold()
+    spec = RecommenderSpec(40, shop_config.history_length, 4, 5)
+    export_onnx(Recommender(student, spec).eval(), tmp_path / "model.onnx", {})
+    names = [layer.name for layer in weight_layers(onnx.load(tmp_path / "model.onnx").graph)]
+    assert len(names) == len(set(names)) == 2 + 2 * 5
+    assert all(name in ("embedding", "head") or name.endswith(".weight") for name in names)
     check_parity(TorchRunner(student, spec), OnnxRunner(tmp_path / "model.onnx", spec), *edge_requests(spec))
 
 
