@@ -1,5 +1,6 @@
 """EASE: a linear item-item model in closed form (Steck 2019, arXiv:1905.03375)."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -80,8 +81,11 @@ def fit_ease(dataset: Dataset, l2: float) -> Tensor:
     users = np.repeat(np.arange(dataset.user_count), dataset.validation_start)
     items = np.concatenate([dataset.sequence(user)[:end] for user, end in enumerate(dataset.validation_start)]) - 1
     pairs = np.unique(np.stack([users, items]).astype(np.int64), axis=1)  # an item counts once a user
-    seen = torch.sparse_coo_tensor(torch.from_numpy(pairs), torch.ones(pairs.shape[1]), (dataset.user_count, count))
-    gram = torch.sparse.mm(seen.t(), seen).to_dense()
+    size = (dataset.user_count, count)
+    seen = torch.sparse_coo_tensor(torch.from_numpy(pairs), torch.ones(pairs.shape[1]), size, check_invariants=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+        gram = torch.sparse.mm(seen.t(), seen).to_dense()
     gram.diagonal().add_(l2)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
     weights = -inverse / inverse.diagonal()

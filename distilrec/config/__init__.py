@@ -9,6 +9,7 @@ from distilrec.config.student import DistillationConfig, QadConfig, StudentConfi
 from distilrec.config.teachers import (
     AssistantTeacherConfig,
     EaseTeacherConfig,
+    NeuralTeacherConfig,
     SequenceTeacherConfig,
     TargetsConfig,
     Teacher,
@@ -28,6 +29,7 @@ __all__ = [
     "ExportConfig",
     "InteractionColumns",
     "ItemColumns",
+    "NeuralTeacherConfig",
     "QadConfig",
     "Ramp",
     "Section",

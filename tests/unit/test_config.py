@@ -64,7 +64,7 @@ def test_data_paths_are_relative_to_the_file(tmp_path):
 
 
 def test_unknown_preset_lists_what_there_is():
-    with pytest.raises(ConfigError, match=r"'ml-10k', expected one of ml-100k, smoke"):
+    with pytest.raises(ConfigError, match=r"'ml-10k', expected one of amazon-beauty, ml-100k, smoke"):
         load_config("ml-10k")
 
 
