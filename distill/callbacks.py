@@ -2,6 +2,7 @@
 
 import sys
 import time
+from functools import partial
 from typing import Any
 
 import lightning
@@ -23,11 +24,12 @@ class MovingAverage(WeightAveraging):
     """
 
     def __init__(self, decay: float) -> None:
-        def average(averaged: Tensor, current: Tensor, steps: Tensor | int) -> Tensor:
-            return averaged.lerp(current, 1 - min(decay, (1 + int(steps)) / (10 + int(steps))))
+        # Buffers are constants here, some of them integers, which averaging would round. A partial can be sent to other processes.
+        super().__init__(use_buffers=False, avg_fn=partial(_average, decay))
 
-        # Buffers are constants here, some of them integers, which averaging would round.
-        super().__init__(use_buffers=False, avg_fn=average)
+
+def _average(decay: float, averaged: Tensor, current: Tensor, steps: Tensor | int) -> Tensor:
+    return averaged.lerp(current, 1 - min(decay, (1 + int(steps)) / (10 + int(steps))))
 
 
 class EpochSeed(Callback):

@@ -74,8 +74,8 @@ def fit_ease(dataset: Dataset, l2: float) -> Tensor:
     count = dataset.item_count
     if count > _LARGEST_CATALOGUE:
         raise ConfigError(
-            f"found a teacher of kind 'ease' and {count:,} items, expected at most {_LARGEST_CATALOGUE:,}: it inverts a dense matrix"
-            f" of all pairs ({count**2 * 4 / 1e9:.0f} GB). Use kind 'sequence'."
+            f"found a teacher of kind 'ease' and {count:,} items, expected at most {_LARGEST_CATALOGUE:,}: it inverts a dense"
+            f" matrix of all pairs ({count**2 * 4 / 1e9:.0f} GB). Use kind 'sequence'."
         )
     users = np.repeat(np.arange(dataset.user_count), dataset.validation_start)
     items = np.concatenate([dataset.sequence(user)[:end] for user, end in enumerate(dataset.validation_start)]) - 1

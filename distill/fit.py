@@ -71,12 +71,14 @@ def fit(
         raise DataError(
             "found no user with both training and validation interactions; lower data.k_core or change the split's fractions"
         )
-    windows = [hard_windows(dataset, spec.history_length)] if distillation is None else distillation.targets.training_windows(dataset)
+    windows = (
+        [hard_windows(dataset, spec.history_length)] if distillation is None else distillation.targets.training_windows(dataset)
+    )
     module = NextItemModule(encoder, spec, config, validation, distillation)
     data = SequenceData([some for some in windows if len(some)], validation, config.batch_size, seed)
     checkpoint = scratch / _LAST
     with _quiet():
-        trainer, clock = _trainer(config, seed, scratch, _strategy(encoder, processes), processes, log)
+        trainer, clock = _trainer(config, seed, scratch, processes, _strategy(encoder, processes), log=log)
         trainer.fit(module, data, ckpt_path=checkpoint if checkpoint.exists() else None, weights_only=False)
     best, last = (torch.load(scratch / name, map_location="cpu", weights_only=False) for name in (_BEST, _LAST))
     module.load_state_dict(best["state_dict"])
@@ -98,7 +100,7 @@ def _strategy(encoder: Encoder, processes: int) -> str:
 
 
 def _trainer(
-    config: TrainingConfig, seed: int, scratch: Path, strategy: str, processes: int, log: Logging | None
+    config: TrainingConfig, seed: int, scratch: Path, processes: int, strategy: str, *, log: Logging | None
 ) -> tuple[lightning.Trainer, EpochClock]:
     best = ModelCheckpoint(scratch, Path(_BEST).stem, monitor=VALIDATION_METRIC, mode="max", enable_version_counter=False)
     # save_last of the above would write only when the best one improves; a resume needs every epoch.

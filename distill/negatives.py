@@ -19,7 +19,7 @@ class Candidates(NamedTuple):
 
 
 def draw_candidates(targets: Tensor, item_count: int, negatives: int) -> Candidates:
-    """The targets of a batch and up to ``negatives`` other items, drawn evenly with PyTorch's generator. int64 [M] -> candidates."""
+    """The targets of a batch and up to ``negatives`` others, drawn evenly with PyTorch's generator. int64 [M] -> candidates."""
     true_items, positions = torch.unique(targets, return_inverse=True)
     drawn = torch.unique(torch.randint(1, item_count + 1, (negatives,), device=targets.device))
     drawn = drawn[~torch.isin(drawn, true_items)]

@@ -63,29 +63,35 @@ def write_targets(
     sampler = LengthBatchSampler(asked.lengths, settings.batch_size, None)
     device = next((parameter.device for parameter in teacher.parameters()), torch.device("cpu"))
     count = 0
-    with _writer(folder, sequences, windows, settings, teacher.item_count, features) as writer:
-        for batch in progress(DataLoader(asked, batch_sampler=sampler, collate_fn=asked.collate), desc="soft targets", unit="batch"):
+    with _writer(folder, sequences, windows, settings, teacher.item_count, feature_size=features) as writer:
+        batches = DataLoader(asked, batch_sampler=sampler, collate_fn=asked.collate)
+        for batch in progress(batches, desc="soft targets", unit="batch"):
             about = batch.valid if newest is None else newest_positions(batch.valid, newest)
             history, valid = batch.history.to(device), about.to(device)
-            vectors = teacher.encode_prefixes(history, valid) if isinstance(teacher, Encoder) else None
-            scores = teacher.score_prefixes(history, valid) if vectors is None else teacher.score_vectors(vectors)
+            if isinstance(teacher, Encoder):
+                vectors = teacher.encode_prefixes(history, valid)
+                scores = teacher.score_vectors(vectors)
+            else:
+                vectors, scores = None, teacher.score_prefixes(history, valid)
             writer.write(batch.prefixes[about[batch.valid]].numpy(), scores, vectors)
             count += len(scores)
     return count
 
 
 @torch.inference_mode()
-def mix_targets(caches: Sequence[SoftTargets], weights: Sequence[float], item_count: int, folder: Path, settings: TargetsConfig) -> int:
+def mix_targets(
+    caches: Sequence[SoftTargets], weights: Sequence[float], item_count: int, folder: Path, settings: TargetsConfig
+) -> int:
     """Write the weighted mean of several teachers' log-probabilities; what is outside a teacher's top n shares its rest evenly.
 
-    All caches hold the same windows. Where some teachers were not asked the others decide. Weights need not sum to 1. Returns how many
+    All caches hold the same windows. Where a teacher was not asked the others decide. Weights need not sum to 1. Returns how many
     prefixes the new folder has an opinion on.
     """
     first = caches[0]
     rows = np.concatenate([np.arange(begin, end) for begin, end, _ in first.windows])
     rows = rows[np.any([cache.items[rows, 0] != PADDING for cache in caches], axis=0)]
     step = max(1, _SCORES_AT_ONCE // item_count)
-    with _writer(folder, first.sequences, first.windows, settings, item_count, None) as writer:
+    with _writer(folder, first.sequences, first.windows, settings, item_count, feature_size=None) as writer:
         for start in progress(range(0, len(rows), step), desc="mixing soft targets", unit="batch"):
             some = rows[start : start + step]
             writer.write(some, mixed_log_probabilities(caches, weights, torch.from_numpy(some), item_count))
@@ -116,6 +122,7 @@ def _writer(
     windows: NDArray[np.int64],
     settings: TargetsConfig,
     item_count: int,
+    *,
     feature_size: int | None,
 ) -> SoftTargetWriter:
     return SoftTargetWriter(

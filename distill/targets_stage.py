@@ -14,7 +14,6 @@ from distilrec.stage import Inputs, run_stage
 
 def run(config: Config, inputs: Inputs, out_dir: Path, *, name: str) -> Manifest:
     """Write the soft targets of the teacher of this name. Inputs: data, teacher."""
-
     asked = config.teachers[name]
     newest = asked.asked_prefixes_per_window if isinstance(asked, NeuralTeacherConfig) else None
 

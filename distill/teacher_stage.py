@@ -74,7 +74,9 @@ def build_teacher(
     """An untrained sequence teacher; ``text`` is float32 [N, d_text], ``popularity`` float32 [N]."""
     items = ItemTable(item_count, settings.embedding_size, text, popularity)
     sizes = (history_length, settings.layers, settings.heads, settings.dropout)
-    return MaskedTeacher(items, *sizes, settings.mask_fraction) if settings.objective == "masked" else SequenceTeacher(items, *sizes)
+    if settings.objective == "masked":
+        return MaskedTeacher(items, *sizes, mask_fraction=settings.mask_fraction)
+    return SequenceTeacher(items, *sizes)
 
 
 def _train_sequence(settings: SequenceTeacherConfig, config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
@@ -82,7 +84,7 @@ def _train_sequence(settings: SequenceTeacherConfig, config: Config, inputs: Inp
         return build_teacher(settings, config.history_length, dataset.item_count, text, popularity_prior(dataset))
 
     recorded = settings.model_dump(mode="json", exclude={"asked_prefixes_per_window"})
-    return _train(build, settings, recorded, config, inputs, out_dir)
+    return _train(build, settings, config, inputs, out_dir, recorded=recorded)
 
 
 def _fine_tune_text(settings: TextTeacherConfig, config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
@@ -93,16 +95,17 @@ def _fine_tune_text(settings: TextTeacherConfig, config: Config, inputs: Inputs,
 
     recorded = settings.model_dump(mode="json", exclude={"asked_prefixes_per_window", "revision"})
     recorded["model"] = model_identity(model, settings.revision)
-    return _train(build, settings, recorded, config, inputs, out_dir)
+    return _train(build, settings, config, inputs, out_dir, recorded=recorded)
 
 
 def _train(
     build: Callable[[Dataset, Sequence[str], Tensor | None], Encoder],
     settings: SequenceTeacherConfig | TextTeacherConfig,
-    recorded: dict[str, Any],
     config: Config,
     inputs: Inputs,
     out_dir: Path,
+    *,
+    recorded: dict[str, Any],
 ) -> Manifest:
     """Train what ``build(dataset, titles, text embeddings)`` makes; ``recorded`` are the settings that count."""
 

@@ -133,9 +133,8 @@ class NeuralTeacherConfig(TrainingConfig):
     """A teacher that is fitted."""
 
     asked_prefixes_per_window: Positive | None = None
-    """Ask only about the newest so many prefixes of each training window (of ``history_length``). None for all, which costs a teacher
-    of kind ``text`` or objective ``masked`` a pass for each. What it was not asked about is learned from the other teachers and the
-    true items."""
+    """Ask only about the newest so many prefixes of each training window (of ``history_length``). None for all, which takes a pass
+    for each with kind ``text`` or objective ``masked``. Where a teacher was not asked, others and true items are learned from."""
 
 
 class SequenceTeacherConfig(NeuralTeacherConfig):
@@ -166,13 +165,13 @@ class TextTeacherConfig(NeuralTeacherConfig):
 
     kind: Literal["text"] = "text"
     model: str | Path | None = None
-    """Folder of a model of the BERT family and its tokenizer, or its name on the Hugging Face hub; None for the one that embeds titles
-    (section ``text``)."""
+    """Folder of a model of the BERT family with its tokenizer, or a name on the Hugging Face hub; None for the model that embeds
+    titles (section ``text``)."""
     revision: str = "main"
     """Branch, tag or commit of a model on the hub."""
     freeze: Literal["none", "gradual"] | Annotated[int, Field(ge=0, strict=True)] = "none"
-    """What of the model stays as it is: nothing, the embeddings and the first so many layers, or ``gradual``: at first all, then one
-    more layer learns at a time, from the top (Howard and Ruder 2018)."""
+    """What of the model stays as it is: nothing, or the embeddings and the first so many layers, or (``gradual``) at first all, and
+    then one more layer learns at a time, from the top (Howard and Ruder 2018)."""
     unfreeze_every: Positive = 1
     """``gradual``: epochs until one more layer learns."""
     body_learning_rate: Annotated[float, Field(gt=0)] = 5e-5
@@ -276,7 +275,9 @@ class AssistantTeacherConfig(Section):
     """Names of the teachers it learns from; none for a large model that is trained alone."""
 
 
-Teacher = Annotated[SequenceTeacherConfig | TextTeacherConfig | EaseTeacherConfig | AssistantTeacherConfig, Field(discriminator="kind")]
+Teacher = Annotated[
+    SequenceTeacherConfig | TextTeacherConfig | EaseTeacherConfig | AssistantTeacherConfig, Field(discriminator="kind")
+]
 
 
 class QadConfig(TrainingConfig):

@@ -15,7 +15,11 @@ from export.onnx_runner import OnnxRunner
 N, L2 = 5, 2.0
 # Three users; the last items of each are held out, and user 2 had item 4 twice.
 DATASET = Dataset(
-    np.array([1, 2, 3, 5, 2, 3, 4, 1, 4, 4, 2, 5, 5], np.int32), np.array([0, 4, 8, 13]), np.array([3, 2, 4]), np.array([3, 3, 4]), N
+    np.array([1, 2, 3, 5, 2, 3, 4, 1, 4, 4, 2, 5, 5], np.int32),
+    np.array([0, 4, 8, 13]),
+    np.array([3, 2, 4]),
+    np.array([3, 3, 4]),
+    N,
 )
 
 

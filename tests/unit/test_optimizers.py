@@ -12,9 +12,7 @@ def model() -> nn.Sequential:
     return nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2))
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"), [("adamw", torch.optim.AdamW), ("adam", torch.optim.Adam), ("sgd", torch.optim.SGD)]
-)
+@pytest.mark.parametrize(("name", "kind"), [("adamw", torch.optim.AdamW), ("adam", torch.optim.Adam), ("sgd", torch.optim.SGD)])
 def test_matrices_are_decayed_and_biases_and_norms_are_not(name, kind):
     net = model()
     optimizer = build_optimizer(net.parameters(), TrainingConfig(optimizer=name, learning_rate=0.03, weight_decay=0.2))
