@@ -1,6 +1,7 @@
 """Several teachers as one: the weighted mean of their log-probabilities."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -25,16 +26,20 @@ class Ensemble(Scorer):
 
     def score_prefixes(self, history: Tensor, valid: Tensor) -> Tensor:
         """See ``Scorer``; log-probabilities."""
-        return self._mix([member.score_prefixes(history, valid) for member in self.members])
+        return self._mix([member.score_prefixes(history, valid) for member in self._scorers])
 
     def score_last(self, history: Tensor) -> Tensor:
         """See ``Scorer``; log-probabilities, 0 in rows without an item."""
-        mixed = self._mix([member.score_last(history)[:, 1 : self.item_count + 1] for member in self.members])
+        mixed = self._mix([member.score_last(history)[:, 1 : self.item_count + 1] for member in self._scorers])
         return nn.functional.pad(mixed, (1, table_rows(self.item_count) - self.item_count - 1))
 
     def parameter_count(self) -> int:
         """Numbers of all members."""
-        return sum(member.parameter_count() for member in self.members)
+        return sum(member.parameter_count() for member in self._scorers)
+
+    @property
+    def _scorers(self) -> list[Scorer]:
+        return cast("list[Scorer]", list(self.members))
 
     def _mix(self, logits: Sequence[Tensor]) -> Tensor:
         return torch.stack([share * one.log_softmax(dim=1) for share, one in zip(self.shares, logits, strict=True)]).sum(dim=0)

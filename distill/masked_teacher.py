@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
+from distill.averages import decayed_averages
 from distill.item_table import ItemTable, is_item
 from distill.prefix_encoder import PrefixEncoder
 from distill.sequences import Batch
@@ -14,9 +15,9 @@ _LAST_ONLY = 0.1
 
 
 class MaskedTeacher(PrefixEncoder):
-    """BERT body over item vectors that reads both ways and guesses hidden items; to recommend, it reads one after the history.
+    """BERT body over item vectors that reads both ways and guesses hidden items; to recommend, it guesses one after the history.
 
-    What it guesses is added to the mean of the items it sees, which is not in the paper: from states alone it takes many times
+    What the states say is added to the mean of the visible items. That is not in the paper; from states alone it takes many times
     as long to learn anything.
 
     Args:
@@ -27,7 +28,7 @@ class MaskedTeacher(PrefixEncoder):
     """
 
     def __init__(
-        self, items: ItemTable, history_length: int, *, layers: int, heads: int, dropout: float, mask_fraction: float
+        self, items: ItemTable, history_length: int, layers: int, heads: int, dropout: float, *, mask_fraction: float
     ) -> None:
         super().__init__(items, _PREFIXES_AT_ONCE)
         size = items.embedding_size
@@ -43,11 +44,13 @@ class MaskedTeacher(PrefixEncoder):
             type_vocab_size=1,
         )
         self.body = BertModel(config, add_pooling_layer=False)
+        self.body.embeddings.word_embeddings.requires_grad_(requires_grad=False)  # never read; DDP would wait for its gradient
         self.mask = nn.Parameter(torch.randn(size) * 0.02)
-        self.head = nn.Sequential(nn.Linear(size, size), nn.GELU(), nn.Dropout(dropout), nn.Linear(size, size))
+        correction = nn.Linear(size, size)
         # Zero, so that it begins with the mean, whose vectors are small.
-        nn.init.zeros_(self.head[-1].weight)
-        nn.init.zeros_(self.head[-1].bias)
+        nn.init.zeros_(correction.weight)
+        nn.init.zeros_(correction.bias)
+        self.head = nn.Sequential(nn.Linear(size, size), nn.GELU(), nn.Dropout(dropout), correction)
         self.norm = nn.LayerNorm(size)
         self.dropout = nn.Dropout(dropout)
         self.history_length = history_length
@@ -59,7 +62,7 @@ class MaskedTeacher(PrefixEncoder):
         present = is_item(history, self.item_count)
         read = nn.functional.pad(history, (0, 1))
         hidden = torch.arange(read.shape[1], device=read.device).expand_as(read) == history.shape[1]
-        states, seen = self._read(read, nn.functional.pad(present, (0, 1), value=True), hidden)
+        states, seen = self._read(read, is_item(read, self.item_count) | hidden, hidden)
         return torch.where(present.any(dim=1, keepdim=True), self._guess(states[:, -1], seen), self.cold_start)
 
     def encode_some(self, history: Tensor) -> Tensor:
@@ -67,7 +70,7 @@ class MaskedTeacher(PrefixEncoder):
         return self.encode_last(history)
 
     def training_examples(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Hidden items of the windows, and what they are. They have no prefix (-1), so nothing is learned from soft targets."""
+        """Hidden items of the windows, and what they are. They have no prefix (-1): nothing here learns from soft targets."""
         present = is_item(batch.history, self.item_count)
         hidden = hide(present, self.mask_fraction, _LAST_ONLY)
         states, seen = self._read(batch.history, present, hidden)
@@ -85,8 +88,7 @@ class MaskedTeacher(PrefixEncoder):
         # Positions count from the newest, so that what follows the history stands at 0, however long that is.
         positions = (present.long().sum(dim=1, keepdim=True) - present.cumsum(dim=1)).clamp(max=self.history_length - 1)
         vectors = nn.functional.embedding(history, self.items())
-        visible = (present & ~hidden)[:, :, None].to(vectors.dtype)
-        seen = (vectors * visible).sum(dim=1) / visible.sum(dim=1).clamp(min=1)
+        seen = decayed_averages(vectors, present & ~hidden, vectors.new_ones(1, 1, history.shape[1]))[:, 0, 0]
         vectors = torch.where(hidden[:, :, None], self.mask, vectors)
         states = self.body(inputs_embeds=vectors, attention_mask=present.long(), position_ids=positions).last_hidden_state
         return states, seen

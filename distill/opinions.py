@@ -68,8 +68,11 @@ def write_targets(
         for batch in progress(loader, desc="soft targets", unit="batch"):
             about = batch.valid if newest is None else newest_positions(batch.valid, newest)
             history, valid = batch.history.to(device), about.to(device)
-            vectors = teacher.encode_prefixes(history, valid) if isinstance(teacher, Encoder) else None
-            scores = teacher.score_prefixes(history, valid) if vectors is None else teacher.score_vectors(vectors)
+            if isinstance(teacher, Encoder):
+                vectors = teacher.encode_prefixes(history, valid)
+                scores = teacher.score_vectors(vectors)
+            else:
+                vectors, scores = None, teacher.score_prefixes(history, valid)
             writer.write(batch.prefixes[about[batch.valid]].numpy(), scores, vectors)
             count += len(scores)
     return count

@@ -1,4 +1,4 @@
-"""Encoders that must read each prefix anew, where causal ones read all of a window's prefixes in one pass."""
+"""Encoders that read each prefix anew to say what comes after it; causal ones read all prefixes of a window in one pass."""
 
 from abc import abstractmethod
 
@@ -44,7 +44,7 @@ class PrefixEncoder(Encoder):
             return self.cold_start.new_zeros(0, self.items.embedding_size)
         # Prefixes of similar length together, so that little is spent on padding.
         order = lengths.argsort(stable=True)
-        parts = [self.encode_some(prefixes[rows, -int(lengths[rows[-1]]) :]) for rows in order.split(self.at_once)]
+        parts = [self.encode_some(prefixes[rows, -int(lengths[rows[-1]]) :]) for rows in torch.split(order, self.at_once)]
         return torch.cat(parts)[order.argsort()]
 
 

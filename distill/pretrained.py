@@ -69,7 +69,8 @@ def save_form(body: PreTrainedModel, folder: Path) -> None:
 
 def load_body(folder: Path) -> PreTrainedModel:
     """An untrained body of the form that ``save_form`` wrote."""
-    return _bare(AutoModel.from_config(AutoConfig.from_pretrained(folder, local_files_only=True)))
+    form = AutoConfig.from_pretrained(folder, local_files_only=True)
+    return _bare(AutoModel.from_config(form))  # type: ignore[no-untyped-call]
 
 
 def layers_of(body: PreTrainedModel) -> list[nn.Module]:
@@ -81,14 +82,12 @@ def layers_of(body: PreTrainedModel) -> list[nn.Module]:
     count = getattr(body.config, "num_hidden_layers", 0)
     stack = next((part for part in body.modules() if isinstance(part, nn.ModuleList) and len(part) == count), None)
     if stack is None:
-        raise ConfigError(
-            f"found a text model of type {body.config.model_type!r}, expected one with a stack of layers, as BERT has"
-        )
+        raise ConfigError(f"found a text model of type {body.config.model_type!r}, expected one with layers as BERT has")
     return list(stack)
 
 
 def _bare(body: PreTrainedModel) -> PreTrainedModel:
     """Without the pooler, which a [CLS] vector does not go through here."""
     if getattr(body, "pooler", None) is not None:
-        body.pooler = None
+        body.pooler = None  # type: ignore[assignment]
     return body

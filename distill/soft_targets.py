@@ -45,7 +45,8 @@ class SoftBatch(NamedTuple):
 
     def to(self, device: torch.device) -> "SoftBatch":
         """The same on another device."""
-        return SoftBatch(*(None if tensor is None else tensor.to(device) for tensor in self))
+        features = None if self.features is None else self.features.to(device)
+        return SoftBatch(self.items.to(device), self.logits.to(device), self.rest.to(device), features)
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ class SequenceTeacher(Encoder):
             use_cache=False,
         )
         self.body = BertModel(config, add_pooling_layer=False)
+        self.body.embeddings.word_embeddings.requires_grad_(requires_grad=False)  # never read; DDP would wait for its gradient
         self.head = nn.Sequential(
             nn.Dropout(dropout),
             nn.Linear(len(_DECAYS) * size, 4 * size),

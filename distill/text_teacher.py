@@ -160,13 +160,9 @@ def build_text_teacher(
     body, tokenizer = load_pretrained(model, settings.revision)
     longest, layers = min(tokenizer.model_max_length, body.config.max_position_embeddings), len(layers_of(body))
     if settings.max_tokens > longest:
-        raise ConfigError(
-            f"max_tokens of a teacher of kind 'text': found {settings.max_tokens}, expected at most {longest} with {model}"
-        )
+        raise ConfigError(f"max_tokens of a text teacher: found {settings.max_tokens}, expected at most {longest} with {model}")
     if isinstance(settings.freeze, int) and settings.freeze > layers:
-        raise ConfigError(
-            f"freeze of a teacher of kind 'text': found {settings.freeze}, expected at most {layers} layers with {model}"
-        )
+        raise ConfigError(f"freeze of a text teacher: found {settings.freeze}, expected at most {layers} layers with {model}")
     items = ItemTable(len(titles), settings.embedding_size, text, popularity)
     return TextTeacher(items, body, tokenize_titles(titles, tokenizer, settings.max_tokens), settings)
 

@@ -154,7 +154,7 @@ def test_gradual_unfreezing_goes_from_the_top_down(deep_bert):
 
 
 def test_settings_must_fit_the_model(tiny_bert):
-    with pytest.raises(ConfigError, match="freeze of a teacher of kind 'text': found 2, expected at most 1 layers"):
+    with pytest.raises(ConfigError, match="freeze of a text teacher: found 2, expected at most 1 layers"):
         build(tiny_bert, freeze=2)
     with pytest.raises(ConfigError, match="found 600, expected at most 512"):
         build(tiny_bert, max_tokens=600)
@@ -162,9 +162,7 @@ def test_settings_must_fit_the_model(tiny_bert):
 
 def test_a_name_on_the_hub_that_cannot_be_reached_says_what_was_tried(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(
-        ConfigError, match=r"(?s)no folder 'nobody/nothing-bert' here, so the Hugging Face hub; .*leave 'model' out"
-    ):
+    with pytest.raises(ConfigError, match=r"(?s)no folder 'nobody/nothing-bert' here, so the Hugging Face hub.*leave 'model' out"):
         load_pretrained("nobody/nothing-bert", "main")
 
 
@@ -179,10 +177,7 @@ def test_which_model_is_found(tiny_bert, monkeypatch):
     assert find_model(TextTeacherConfig(), TextConfig(use="off")) == packaged
     assert find_model(TextTeacherConfig(), TextConfig(model=tiny_bert)) == tiny_bert
     assert find_model(TextTeacherConfig(model=str(tiny_bert)), TextConfig()) == tiny_bert
-    assert (
-        find_model(TextTeacherConfig(model="google/bert_uncased_L-2_H-128_A-2"), TextConfig())
-        == "google/bert_uncased_L-2_H-128_A-2"
-    )
+    assert find_model(TextTeacherConfig(model="google/some-bert"), TextConfig()) == "google/some-bert"
     monkeypatch.setattr("distill.text._PACKAGE", "no_such_package_here")
     with pytest.raises(MissingExtraError, match=r"distilrec\[text\]"):
         find_model(TextTeacherConfig(), TextConfig())
