@@ -25,7 +25,7 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     source = onnx.ModelProto()
     source.CopyFrom(model)  # the converter works in place
     converted = ir.from_proto(convert_float_to_float16(source, keep_io_types=True, op_block_list=[*_SUMS, *_MASKING]))
-    _skip_round_trips(converted.graph)
+    _skip_round_trips(converted.graph, _not_single(model))
     # The converter leaves its casts at the end of the node list.
     result = ir.to_proto(ir.passes.Sequential(TopologicalSortPass(), RemoveUnusedNodesPass())(converted).model)
     del result.graph.value_info[:]  # notes on types that have changed
@@ -35,7 +35,15 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     return result
 
 
-def _skip_round_trips(graph: ir.Graph) -> None:
+def _not_single(model: onnx.ModelProto) -> set[str]:
+    """Names of the values of an FP32 model that are booleans or integers; the conversion leaves them as they are."""
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    values = [*graph.input, *graph.value_info, *graph.initializer]
+    types = {v.name: v.data_type if isinstance(v, onnx.TensorProto) else v.type.tensor_type.elem_type for v in values}
+    return {name for name, dtype in types.items() if dtype != TensorProto.FLOAT}
+
+
+def _skip_round_trips(graph: ir.Graph, not_single: set[str]) -> None:
     """Let single precision reach the next single-precision node directly.
 
     The converter casts every output of a kept node to FP16 and back, which would round scores before the top-K.
@@ -43,7 +51,7 @@ def _skip_round_trips(graph: ir.Graph) -> None:
     for node in graph:
         half = _cast_from(node, ir.DataType.FLOAT)
         single = _cast_from(half.producer(), ir.DataType.FLOAT16) if half is not None else None
-        if single is None:
+        if single is None or single.name in not_single:
             continue
         if node.outputs[0].is_graph_output():
             node.replace_input_with(0, single)  # from single to single: the output keeps its name

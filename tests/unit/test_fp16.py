@@ -1,5 +1,6 @@
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto
 
@@ -71,3 +72,23 @@ def test_graph_without_matrices_is_refused(source):
     model = onnx.helper.make_model(onnx.helper.make_graph([node], "g", tensors[:1], tensors[1:]), opset_imports=source.opset_import)
     with pytest.raises(PrecisionError, match="no FP16 matrix"):
         to_fp16(model)
+
+
+def test_a_mask_that_becomes_a_number_is_still_cast(tmp_path):
+    """Cast(bool -> float) before a node that stays in single precision is no round trip."""
+    model = onnx.parser.parse_model(
+        """
+        <ir_version: 9, opset_import: ["" : 20]>
+        agraph (float[B, 4] x) => (float[B, 1] y)
+        <float[4, 4] w = {1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1}, float zero = {0}, int64[1] axis = {1}>
+        {
+            z = MatMul(x, w)
+            present = Greater(z, zero)
+            mask = Cast <to = 1> (present)
+            y = ReduceSum(mask, axis)
+        }
+        """
+    )
+    half = to_fp16(model)
+    session = onnxruntime.InferenceSession(half.SerializeToString(), providers=["CPUExecutionProvider"])
+    assert session.run(None, {"x": np.array([[1, -1, 2, 0], [0, 0, 0, 0]], np.float32)})[0].tolist() == [[2], [0]]
