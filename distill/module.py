@@ -125,7 +125,8 @@ class NextItemModule(lightning.LightningModule):
 
     def _table(self) -> Tensor:
         """Vectors of items 1..N."""
-        return self.encoder.items()[1 : self.encoder.item_count + 1]
+        table: Tensor = self.encoder.items()
+        return table[1 : self.encoder.item_count + 1]
 
     def _predictions_a_process(self, mine: int) -> float:
         """Mean number of predictions a process. DDP averages gradients; divided by this, they are those of one process alone."""
@@ -154,7 +155,7 @@ class NextItemModule(lightning.LightningModule):
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: learning_rate_factor(step / steps_an_epoch, self.config)
         )
-        return cast(Any, {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}})
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
 def _hard_sum(logits: Tensor, targets: Tensor) -> Tensor:

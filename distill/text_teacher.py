@@ -98,7 +98,6 @@ class TextTeacher(PrefixEncoder):
         places = torch.arange(tokens.shape[1], device=tokens.device)
         present = (tokens != _NO_TOKEN) & (places >= separator)  # no separator before the first title
         size = self.settings.max_tokens
-        size = self.settings.max_tokens
         column = torch.arange(size, device=tokens.device)
         # To the front; what is no token, or too much, goes to the last column, where [SEP] or [PAD] comes.
         columns = torch.where(present, present.cumsum(dim=1), size).clamp(max=size - 1)

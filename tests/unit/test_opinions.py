@@ -13,7 +13,7 @@ from distill.item_table import ItemTable
 from distill.masked_teacher import MaskedTeacher
 from distill.opinions import mix_targets, mixed_log_probabilities, write_targets
 from distill.prefix_encoder import newest_positions
-from distill.soft_targets import SoftTargets, open_targets
+from distill.soft_targets import SoftTargets
 from distill.teachers import SequenceTeacher
 from distilrec.config import TargetsConfig
 from distilrec.data.dataset import Dataset
@@ -41,7 +41,7 @@ def ask(teacher, folder, top_n=N, newest=None, **settings) -> SoftTargets:
     folder.mkdir()
     settings = TargetsConfig(top_n=top_n, batch_size=2, **settings)
     write_targets(teacher, DATASET, folder, history_length=L, settings=settings, seed=0, newest=newest)
-    return open_targets(folder, settings.temperatures)
+    return SoftTargets(folder, settings.temperatures)
 
 
 def log_probabilities(teacher, position) -> torch.Tensor:
@@ -101,7 +101,7 @@ def test_the_mixture_is_written_like_any_cache(tmp_path):
     (tmp_path / "mixed").mkdir()
     settings = TargetsConfig(top_n=4)
     assert mix_targets(caches, weights, N, tmp_path / "mixed", settings) == len(ASKABLE)
-    mixed = open_targets(tmp_path / "mixed", settings.temperatures)
+    mixed = SoftTargets(tmp_path / "mixed", settings.temperatures)
     asked_at_once = ask(Ensemble(members, weights).eval(), tmp_path / "ensemble", top_n=4)
     assert mixed.items[ASKABLE].tolist() == asked_at_once.items[ASKABLE].tolist()
     np.testing.assert_allclose(mixed.logits[ASKABLE], asked_at_once.logits[ASKABLE], atol=2e-2)
@@ -138,7 +138,7 @@ def test_what_nobody_was_asked_stays_unknown(tmp_path):
     (tmp_path / "mixed").mkdir()
     settings = TargetsConfig(top_n=3)
     assert mix_targets(caches, [1.0, 1.0], N, tmp_path / "mixed", settings) == 5
-    mixed = open_targets(tmp_path / "mixed", settings.temperatures)
+    mixed = SoftTargets(tmp_path / "mixed", settings.temperatures)
     assert np.flatnonzero(mixed.items[:, 0]).tolist() == [0, 1, 4, 5, 8]
 
 
