@@ -38,8 +38,10 @@ _UNDISTILLED = "Learned without a teacher."
 
 def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
     """Train the student. Inputs: data, text, and targets for a distilled student (without them it is trained alone)."""
-    alone = "targets" not in inputs
-    return train_student("student", (config.undistilled if alone else None) or config.student, config, inputs, out_dir)
+    settings = config.student
+    if "targets" not in inputs and config.undistilled is not None:
+        settings = settings.model_copy(update=config.undistilled.model_dump())
+    return train_student("student", settings, config, inputs, out_dir)
 
 
 def train_student(stage: str, settings: StudentConfig, config: Config, inputs: Inputs, out_dir: Path) -> Manifest:

@@ -5,7 +5,7 @@ from distilrec.config.export import CalibrationConfig, EngineConfig, ExportConfi
 from distilrec.config.reading import load_config, parse_config, preset_names, with_export_settings, with_seed
 from distilrec.config.run import Config
 from distilrec.config.section import Section
-from distilrec.config.student import DistillationConfig, QadConfig, StudentConfig
+from distilrec.config.student import DistillationConfig, QadConfig, StudentConfig, UndistilledConfig
 from distilrec.config.teachers import (
     AssistantTeacherConfig,
     EaseTeacherConfig,
@@ -41,6 +41,7 @@ __all__ = [
     "TextTeacherConfig",
     "TrainingConfig",
     "TuneConfig",
+    "UndistilledConfig",
     "UserColumns",
     "load_config",
     "parse_config",

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from distilrec.config.data import DataConfig, TextConfig
 from distilrec.config.export import ExportConfig
 from distilrec.config.section import Name, Positive, Section
-from distilrec.config.student import QadConfig, StudentConfig
+from distilrec.config.student import QadConfig, StudentConfig, UndistilledConfig
 from distilrec.config.teachers import AssistantTeacherConfig, EaseTeacherConfig, SequenceTeacherConfig, TargetsConfig, Teacher
 from distilrec.config.training import Ramp
 from distilrec.config.tune import TuneConfig
@@ -31,9 +31,8 @@ class Config(Section):
     """By name; several are mixed as ``targets.weights`` says."""
     targets: TargetsConfig = TargetsConfig()
     student: StudentConfig = StudentConfig()
-    undistilled: StudentConfig | None = None
-    """The same student as it is best trained without a teacher, to compare with; the default is ``student`` itself. Without soft
-    targets to learn from it often wants more dropout."""
+    undistilled: UndistilledConfig | None = None
+    """How the same student is trained without a teacher, to compare with; the default is as with one."""
     qad: QadConfig = QadConfig()
     export: ExportConfig = ExportConfig()
     tune: TuneConfig = TuneConfig()
@@ -63,18 +62,9 @@ class Config(Section):
                     raise ValueError(f"teachers.{name}.taught_by: found {other!r}, expected teachers that stand before it")
             earlier.append(name)
         self._check_learner("student", self.student, tuple(self.student_teachers))
-        self._check_undistilled()
         for name, assistant in self._assistants.items():
             self._check_learner(f"teachers.{name}.student", assistant.student, assistant.taught_by)
         return self
-
-    def _check_undistilled(self) -> None:
-        for name in ("kind", "embedding_size", "hidden_size", "depth", "heads", "decays", "table", "rank", "text"):
-            own, students = getattr(self.undistilled or self.student, name), getattr(self.student, name)
-            if own != students:
-                raise ValueError(
-                    f"undistilled.{name}: found {own!r}, expected {students!r} as in section student; only training may differ"
-                )
 
     def _check_learner(self, place: str, student: StudentConfig, teachers: tuple[str, ...]) -> None:
         settings, grid = student.distillation, self.targets.temperatures

@@ -73,6 +73,12 @@ class StudentConfig(TrainingConfig):
         return self
 
 
+class UndistilledConfig(TrainingConfig):
+    """What may differ for a student without a teacher: how it is trained, not what it is. It often wants more dropout."""
+
+    dropout: Fraction = 0.4
+
+
 class QadConfig(TrainingConfig):
     """Quantisation-aware distillation: some more epochs of the student as INT8 will round it."""
 

@@ -9,7 +9,7 @@ from huggingface_hub import ModelCard
 from typer.testing import CliRunner
 
 from distilrec.cli import app
-from distilrec.config import Config, with_seed
+from distilrec.config import with_seed
 from distilrec.data.dataset import held_out
 from distilrec.data.stage import load
 from distilrec.errors import ManifestError
@@ -17,6 +17,7 @@ from distilrec.evaluate import evaluate
 from distilrec.evaluation import ranking_metrics, recommend_all
 from distilrec.hops import load_hops, served_spec
 from distilrec.manifest import read_manifest, verify_manifest
+from distilrec.tuning.preset import write_preset
 
 HOPS = [
     "teacher (PyTorch)",
@@ -89,19 +90,10 @@ def test_report_reads_well(report, tmp_path):
     assert str(tmp_path.parent) not in text
 
 
-def settings_file(config: Config, path: Path) -> Path:
-    """The settings that judging depends on, as a user would write them."""
-    sections = config.model_dump(mode="json", exclude_none=True)
-    lines = [f"name = {json.dumps(config.name)}", f"history_length = {config.history_length}"]
-    for section in ("data", "teacher", "student", "export"):
-        lines += [f"[{section}]", *(f"{k} = {json.dumps(v)}" for k, v in sections[section].items() if not isinstance(v, dict))]
-    path.write_text("\n".join(lines) + "\n")
-    return path
-
-
 @pytest.mark.usefixtures("_in_work_dir")
 def test_command_prints_the_report_or_json(report, shop_config, tmp_path):
-    preset = str(settings_file(shop_config, tmp_path / "shop.toml"))
+    preset = str(tmp_path / "shop.toml")
+    write_preset(Path(preset), shop_config, "")
     plain = CliRunner().invoke(app, ["evaluate", "--preset", preset])
     assert plain.exit_code == 0, plain.output
     assert plain.stdout == f"{report[1]}\nevaluation: runs/shop/evaluation\n"
@@ -171,7 +163,11 @@ def test_a_seed_that_was_not_run_says_so(shop_config):
         evaluate(shop_config, "test", [0, 9])
 
 
-@pytest.mark.parametrize("stage", ["teacher", "student", "student-undistilled", "student-qad"])
+ROUNDING = {"student-qad": 5e-3}
+"""Its training validates as INT8 rounds; the card is of the FP32 weights."""
+
+
+@pytest.mark.parametrize("stage", ["teacher-sequence", "student", "student-undistilled", "student-qad"])
 def test_model_card_is_one_of_hugging_face(stage, shop_run):
     folder = shop_run / stage
     manifest = read_manifest(folder)
@@ -181,7 +177,7 @@ def test_model_card_is_one_of_hugging_face(stage, shop_run):
     results = {result.metric_type: result for result in card.data.eval_results}
     assert set(results) == {f"{name}@{k}" for name in ("ndcg", "hr", "mrr") for k in (5, 10, 20)}
     assert {result.dataset_split for result in results.values()} == {"validation"}
-    assert results["ndcg@10"].metric_value == pytest.approx(manifest.metrics["validation_ndcg@10"], abs=1e-3)
+    assert results["ndcg@10"].metric_value == pytest.approx(manifest.metrics["validation_ndcg@10"], abs=ROUNDING.get(stage, 1e-3))
     for title in ("Data", "Settings", "Metrics", "Slices", "Limits"):
         assert f"\n## {title}\n" in card.text
     assert all(f"| `{name}` |" in card.text for name in manifest.settings)

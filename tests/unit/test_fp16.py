@@ -74,7 +74,7 @@ def test_graph_without_matrices_is_refused(source):
         to_fp16(model)
 
 
-def test_a_mask_that_becomes_a_number_is_still_cast(tmp_path):
+def test_a_mask_that_becomes_a_number_is_still_cast():
     """Cast(bool -> float) before a node that stays in single precision is no round trip."""
     model = onnx.parser.parse_model(
         """

@@ -123,7 +123,7 @@ def test_weights_that_are_no_numbers_are_named(source, ranges):
     values = numpy_helper.to_array(tensor).copy()
     values[0, 0] = np.nan
     tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
-    with pytest.raises(PrecisionError, match=r"not finite in encoder\.mlp\.1\.weight"):
+    with pytest.raises(PrecisionError, match=r"not finite in scorer\.mlp\.1\.weight"):
         to_int8(broken, ranges, Form.CPU)
 
 
