@@ -2,9 +2,10 @@
 
 import torch
 from torch import Tensor, nn
-from transformers import BertConfig, BertModel
 
 from distill.averages import decayed_averages
+from distill.encoders import starting_at_zero
+from distill.item_bert import item_bert
 from distill.item_table import ItemTable, is_item
 from distill.prefix_encoder import PrefixEncoder
 from distill.sequences import Batch
@@ -32,24 +33,10 @@ class MaskedTeacher(PrefixEncoder):
     ) -> None:
         super().__init__(items, _PREFIXES_AT_ONCE)
         size = items.embedding_size
-        config = BertConfig(
-            vocab_size=1,  # items come as vectors
-            hidden_size=size,
-            num_hidden_layers=layers,
-            num_attention_heads=heads,
-            intermediate_size=4 * size,
-            hidden_dropout_prob=dropout,
-            attention_probs_dropout_prob=dropout,
-            max_position_embeddings=history_length,
-            type_vocab_size=1,
-        )
-        self.body = BertModel(config, add_pooling_layer=False)
-        self.body.embeddings.word_embeddings.requires_grad_(requires_grad=False)  # never read; DDP would wait for its gradient
+        self.body = item_bert(size, history_length, layers=layers, heads=heads, dropout=dropout, causal=False)
         self.mask = nn.Parameter(torch.randn(size) * 0.02)
-        correction = nn.Linear(size, size)
-        # Zero, so that it begins with the mean, whose vectors are small.
-        nn.init.zeros_(correction.weight)
-        nn.init.zeros_(correction.bias)
+        # Begins with the mean, whose vectors are small.
+        correction = starting_at_zero(nn.Linear(size, size))
         self.head = nn.Sequential(nn.Linear(size, size), nn.GELU(), nn.Dropout(dropout), correction)
         self.norm = nn.LayerNorm(size)
         self.dropout = nn.Dropout(dropout)

@@ -1,5 +1,6 @@
 """Stages ``targets-<name>``: ask a teacher about every training prefix; and mix what several said into one cache."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from distilrec.config import Config, NeuralTeacherConfig
 from distilrec.data import stage as data_stage
 from distilrec.manifest import Manifest
 from distilrec.stage import Inputs, run_stage
+
+logger = logging.getLogger(__name__)
 
 
 def run(config: Config, inputs: Inputs, out_dir: Path, *, name: str) -> Manifest:
@@ -55,4 +58,6 @@ def _recorded(config: Config) -> dict[str, Any]:
 
 def _size(folder: Path, prefixes: int) -> dict[str, Any]:
     size_bytes = sum(path.stat().st_size for path in folder.glob("*.npy"))
-    return {"prefixes": prefixes, "size_bytes": size_bytes, "gb_a_million_prefixes": round(size_bytes / prefixes / 1e3, 3)}
+    gb_a_million = round(size_bytes / prefixes / 1e3, 3)
+    logger.info("targets: %s prefixes, %s GB a million on disk", f"{prefixes:,}", gb_a_million)
+    return {"prefixes": prefixes, "size_bytes": size_bytes, "gb_a_million_prefixes": gb_a_million}

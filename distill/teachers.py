@@ -1,10 +1,10 @@
 """Teachers: large encoders whose opinion the student learns."""
 
 from torch import Tensor, nn
-from transformers import BertConfig, BertModel
 
 from distill.averages import decay_weights, decayed_averages
 from distill.encoders import Encoder, starting_at_zero
+from distill.item_bert import item_bert
 from distill.item_table import ItemTable, is_item
 
 _DECAYS = (1.0, 0.9, 0.6, 0.0)
@@ -24,21 +24,7 @@ class SequenceTeacher(Encoder):
     def __init__(self, items: ItemTable, history_length: int, layers: int, heads: int, dropout: float) -> None:
         super().__init__(items)
         size = items.embedding_size
-        config = BertConfig(
-            vocab_size=1,  # items come as vectors
-            hidden_size=size,
-            num_hidden_layers=layers,
-            num_attention_heads=heads,
-            intermediate_size=4 * size,
-            hidden_dropout_prob=dropout,
-            attention_probs_dropout_prob=dropout,
-            max_position_embeddings=history_length,
-            type_vocab_size=1,
-            is_decoder=True,
-            use_cache=False,
-        )
-        self.body = BertModel(config, add_pooling_layer=False)
-        self.body.embeddings.word_embeddings.requires_grad_(requires_grad=False)  # never read; DDP would wait for its gradient
+        self.body = item_bert(size, history_length, layers=layers, heads=heads, dropout=dropout, causal=True)
         self.head = nn.Sequential(
             nn.Dropout(dropout),
             nn.Linear(len(_DECAYS) * size, 4 * size),
