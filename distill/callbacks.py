@@ -107,6 +107,11 @@ class EpochProgressBar(TQDMProgressBar):
     def __init__(self) -> None:
         super().__init__(refresh_rate=1 if somebody_watches() else sys.maxsize)
 
+    def get_metrics(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> dict[str, Any]:
+        """Losses and NDCG, without the number of the log."""
+        metrics = super().get_metrics(trainer, pl_module)
+        return {name: value for name, value in metrics.items() if name != "v_num"}
+
     def init_validation_tqdm(self) -> Tqdm:
         """A bar that is never drawn."""
         return Tqdm(disable=True)

@@ -86,6 +86,17 @@ def data(preset: Preset = DEFAULT_PRESET) -> None:
 
 
 @app.command()
+def text(preset: Preset = DEFAULT_PRESET) -> None:
+    """Embed all item titles, for the models that take text in.
+
+    Nothing to embed with (extra [text] not installed, or section text says off) is fine, too: they go without.
+
+    Example: distilrec text --preset ml-100k
+    """
+    _run_one(preset, "text")
+
+
+@app.command()
 def teacher(preset: Preset = DEFAULT_PRESET) -> None:
     """Train all teachers.
 
@@ -153,12 +164,12 @@ def qad(preset: Preset = DEFAULT_PRESET) -> None:
 
 
 def _run_some(preset: str, prefix: str) -> None:
-    """Run the stages whose folders begin so, and what they learn from."""
+    """Run the stages whose folders begin so; where an assistant learns from others, their soft targets come in between."""
     config = load_config(preset)
-    wanted = [stage for stage in stages(config) if stage.startswith(prefix)]
     assistants = any(teacher.kind == "assistant" and teacher.taught_by for teacher in config.teachers.values())
+    wanted = ("teacher-", "targets-") if assistants else (prefix,)
     for stage in stages(config):
-        if stage in wanted or (assistants and stage.startswith(("teacher-", "targets-"))):
+        if stage.startswith(wanted):
             run_stage(config, stage)
             _say_where(config, stage)
 

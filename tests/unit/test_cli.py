@@ -12,6 +12,7 @@ COMMANDS = [
     "run",
     "demo",
     "data",
+    "text",
     "teacher",
     "targets",
     "student",
