@@ -44,7 +44,7 @@ def make_artefact(folder: Path, seed: int) -> Path:
 
     from distill.encoders import Recommender
     from distill.item_table import ItemTable
-    from distill.students import MlpStudent
+    from distill.students.mlp import MlpStudent
     from distilrec.data import vocabulary as vocabularies
     from export.onnx import export_onnx
     from export.onnx_runner import OnnxRunner

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.item_table import ItemTable, is_item
-from distill.sequences import Batch
+from distill.training.sequences import Batch
 from distilrec.specs import MASKED_SCORE, PADDING, RecommenderSpec, table_rows
 
 

@@ -8,14 +8,14 @@ import torch
 from torch import nn
 
 from distill.card import Description, write_card
-from distill.distillation import Distillation
 from distill.encoders import Encoder
-from distill.fit import fit
-from distill.loggers import Logging
-from distill.opinions import write_targets
+from distill.losses.distillation import Distillation
 from distill.quantization import FakeQuantizedEncoder
-from distill.soft_targets import SoftTargets
 from distill.student_stage import load_student
+from distill.targets.opinions import write_targets
+from distill.targets.soft_targets import SoftTargets
+from distill.training.fit import fit
+from distill.training.loggers import Logging
 from distill.weights import save_weights
 from distilrec.config import Config, DistillationConfig, TargetsConfig
 from distilrec.data import stage as data_stage

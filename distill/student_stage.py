@@ -7,19 +7,19 @@ import lightning
 import torch
 from torch import Tensor
 
-from distill.callbacks import GiveUp
 from distill.card import Description, write_card
-from distill.distillation import Distillation
 from distill.encoders import Encoder
-from distill.fit import FitResult, fit
-from distill.gru_student import GruStudent
 from distill.item_table import ItemTable, popularity_prior
-from distill.loggers import Logging
-from distill.soft_targets import load_targets
-from distill.stratified import popularity_strata
-from distill.students import MlpStudent, ResidualStudent, Student
+from distill.losses.distillation import Distillation
+from distill.losses.stratified import popularity_strata
+from distill.students.gru import GruStudent
+from distill.students.mlp import MlpStudent, ResidualStudent, Student
+from distill.students.transformer import TransformerStudent
+from distill.targets.soft_targets import load_targets
 from distill.text_stage import load_embeddings
-from distill.transformer_student import TransformerStudent
+from distill.training.callbacks import GiveUp
+from distill.training.fit import FitResult, fit
+from distill.training.loggers import Logging
 from distill.weights import load_weights, save_weights
 from distilrec.config import Config, StudentConfig
 from distilrec.data import stage as data_stage

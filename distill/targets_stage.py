@@ -4,8 +4,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from distill.opinions import mix_targets, write_targets
-from distill.soft_targets import load_targets
+from distill.targets.opinions import mix_targets, write_targets
+from distill.targets.soft_targets import load_targets
 from distill.teacher_stage import load_teacher
 from distilrec.config import Config, NeuralTeacherConfig
 from distilrec.data import stage as data_stage

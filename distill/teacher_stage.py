@@ -8,18 +8,18 @@ import lightning
 from torch import Tensor
 
 from distill.card import Description, write_card
-from distill.ease import EaseTeacher, fit_ease, load_ease, save_ease
 from distill.encoders import Encoder, Scorer
-from distill.ensemble import Ensemble
-from distill.fit import fit
 from distill.item_table import ItemTable, popularity_prior
-from distill.loggers import Logging
-from distill.masked_teacher import MaskedTeacher
-from distill.pretrained import find_model, model_identity, save_form
 from distill.student_stage import load_student, train_student
-from distill.teachers import SequenceTeacher
+from distill.teachers.ease import EaseTeacher, fit_ease, load_ease, save_ease
+from distill.teachers.ensemble import Ensemble
+from distill.teachers.masked import MaskedTeacher
+from distill.teachers.pretrained import find_model, model_identity, save_form
+from distill.teachers.sequence import SequenceTeacher
+from distill.teachers.text import TextTeacher, build_text_teacher, load_text_teacher
 from distill.text_stage import load_embeddings
-from distill.text_teacher import TextTeacher, build_text_teacher, load_text_teacher
+from distill.training.fit import fit
+from distill.training.loggers import Logging
 from distill.weights import load_weights, save_weights
 from distilrec.config import AssistantTeacherConfig, Config, EaseTeacherConfig, SequenceTeacherConfig, TextTeacherConfig
 from distilrec.data import stage as data_stage

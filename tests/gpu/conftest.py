@@ -9,7 +9,7 @@ import torch
 
 from distill.encoders import Recommender
 from distill.item_table import ItemTable
-from distill.students import MlpStudent
+from distill.students.mlp import MlpStudent
 from distilrec.config import CalibrationConfig, EngineConfig
 from distilrec.specs import Precision, RecommenderSpec
 

@@ -329,7 +329,7 @@ def other_sizes(base, folder):
 
     from distill.encoders import Recommender
     from distill.item_table import ItemTable
-    from distill.students import MlpStudent
+    from distill.students.mlp import MlpStudent
     from export.onnx import export_onnx
 
     torch.manual_seed(0)

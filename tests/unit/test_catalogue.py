@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from distill import catalogue
-from distill.catalogue import catalogue_loss
+from distill.losses import catalogue
+from distill.losses.catalogue import catalogue_loss
 
 M, N, D = 7, 30, 4
 

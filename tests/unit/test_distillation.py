@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from distill.distillation import Distillation, value_at
-from distill.soft_targets import SoftTargets, SoftTargetWriter
+from distill.losses.distillation import Distillation, value_at
+from distill.targets.soft_targets import SoftTargets, SoftTargetWriter
 from distilrec.config import DistillationConfig, Ramp, TargetsConfig
 
 M, N, D, TOP = 6, 12, 4, 5

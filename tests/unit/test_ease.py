@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from distill.ease import EaseTeacher, fit_ease, load_ease, save_ease
 from distill.encoders import Recommender
+from distill.teachers.ease import EaseTeacher, fit_ease, load_ease, save_ease
 from distilrec.data.dataset import Dataset
 from distilrec.errors import ConfigError
 from distilrec.specs import RecommenderSpec

@@ -7,13 +7,13 @@ from transformers import BertConfig, BertModel
 
 from distill.averages import decay_weights, decayed_averages
 from distill.encoders import Recommender
-from distill.gru_student import GruStudent
 from distill.item_table import ItemTable, is_item
-from distill.masked_teacher import MaskedTeacher
-from distill.students import MlpStudent, ResidualStudent
-from distill.teachers import SequenceTeacher
-from distill.text_teacher import TextTeacher, TitleTokens
-from distill.transformer_student import TransformerStudent
+from distill.students.gru import GruStudent
+from distill.students.mlp import MlpStudent, ResidualStudent
+from distill.students.transformer import TransformerStudent
+from distill.teachers.masked import MaskedTeacher
+from distill.teachers.sequence import SequenceTeacher
+from distill.teachers.text import TextTeacher, TitleTokens
 from distilrec.config import TextTeacherConfig
 from distilrec.specs import MASKED_SCORE, RecommenderSpec
 

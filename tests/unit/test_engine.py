@@ -14,7 +14,7 @@ import torch
 
 from distill.encoders import Recommender
 from distill.item_table import ItemTable
-from distill.students import MlpStudent
+from distill.students.mlp import MlpStudent
 from distilrec.config import CalibrationConfig, EngineConfig
 from distilrec.errors import EngineError, PrecisionError
 from distilrec.manifest import sha256_of_file

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from distill.feature_losses import angle_relation, distance_relation, hint, spread_rows
+from distill.losses.on_vectors import angle_relation, distance_relation, hint, spread_rows
 
 
 def vectors(seed: int, size: int, rows: int = 6) -> torch.Tensor:

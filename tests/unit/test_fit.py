@@ -5,11 +5,11 @@ import csv
 import pytest
 import torch
 
-from distill.fit import fit
 from distill.item_table import popularity_prior
-from distill.loggers import Logging, make_logger
-from distill.module import NextItemModule
 from distill.student_stage import build_student, load_student
+from distill.training.fit import fit
+from distill.training.loggers import Logging, make_logger
+from distill.training.module import NextItemModule
 from distill.weights import save_weights
 from distilrec.config import Config, StudentConfig
 from distilrec.data import stage as data_stage
@@ -146,7 +146,7 @@ def test_other_loggers_leave_their_files(shop_config, shop, tmp_path, monkeypatc
 
 @pytest.mark.parametrize("kind", ["tensorboard", "wandb"])
 def test_a_logger_that_is_not_installed_is_named_with_its_extra(tmp_path, monkeypatch, kind):
-    monkeypatch.setattr("distill.loggers.find_spec", lambda _: None)
+    monkeypatch.setattr("distill.training.loggers.find_spec", lambda _: None)
     with pytest.raises(MissingExtraError, match=rf"pip install 'distilrec\[{kind}\]'"):
         make_logger(Logging(kind, tmp_path, "student"))
 

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from distill.losses import hard_cross_entropy, listwise_ranking, logit_mse, softened_kl
-from distill.partition import StudentLogits, split_logits
+from distill.losses.on_logits import hard_cross_entropy, listwise_ranking, logit_mse, softened_kl
+from distill.losses.partition import StudentLogits, split_logits
 
 TEMPERATURES = [0.25, 0.5, 0.7, 1.0, 1.5, 2.0, 2.7, 3.0, 4.0]  # one exponential or two, sharper or flatter
 

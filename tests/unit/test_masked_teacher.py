@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from distill.fit import fit
 from distill.item_table import ItemTable, popularity_prior
-from distill.masked_teacher import MaskedTeacher, hide
-from distill.sequences import Batch, Windows, hard_windows, training_windows
 from distill.teacher_stage import build_teacher
+from distill.teachers.masked import MaskedTeacher, hide
+from distill.training.fit import fit
+from distill.training.sequences import Batch, Windows, hard_windows, training_windows
 from distilrec.config import SequenceTeacherConfig
 from distilrec.data import stage as data_stage
 from distilrec.data.dataset import Dataset

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from distill.negatives import draw_candidates
+from distill.losses.negatives import draw_candidates
 
 N = 50
 

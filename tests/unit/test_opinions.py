@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from distill.ease import EaseTeacher
 from distill.encoders import Recommender
-from distill.ensemble import Ensemble
 from distill.item_table import ItemTable
-from distill.masked_teacher import MaskedTeacher
-from distill.opinions import mix_targets, mixed_log_probabilities, write_targets
-from distill.prefix_encoder import newest_positions
-from distill.soft_targets import SoftTargets
-from distill.teachers import SequenceTeacher
+from distill.targets.opinions import mix_targets, mixed_log_probabilities, write_targets
+from distill.targets.soft_targets import SoftTargets
+from distill.teachers.ease import EaseTeacher
+from distill.teachers.ensemble import Ensemble
+from distill.teachers.masked import MaskedTeacher
+from distill.teachers.prefix_encoder import newest_positions
+from distill.teachers.sequence import SequenceTeacher
 from distilrec.config import TargetsConfig
 from distilrec.data.dataset import Dataset
 from distilrec.specs import RecommenderSpec

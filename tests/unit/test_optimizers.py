@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from distill.optimizers import build_optimizer, learning_rate_factor
+from distill.training.optimizers import build_optimizer, learning_rate_factor
 from distilrec.config import TrainingConfig
 
 

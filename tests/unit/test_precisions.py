@@ -13,7 +13,7 @@ from distill.item_table import ItemTable
 from distill.runner import TorchRunner
 from distill.student_stage import build_student
 from distill.teacher_stage import build_teacher
-from distill.text_teacher import TextTeacher, TitleTokens
+from distill.teachers.text import TextTeacher, TitleTokens
 from distilrec.config import CalibrationConfig, EngineConfig, StudentConfig, TextTeacherConfig
 from distilrec.metrics import overlap
 from distilrec.specs import MODEL_FILE, Precision, RecommenderSpec, table_rows

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from distill.fit import fit
 from distill.item_table import popularity_prior
 from distill.teacher_stage import build_teacher
-from distill.text_teacher import build_text_teacher
+from distill.teachers.text import build_text_teacher
+from distill.training.fit import fit
 from distilrec.config import SequenceTeacherConfig, TextTeacherConfig
 from distilrec.data import stage as data_stage
 from distilrec.specs import RecommenderSpec

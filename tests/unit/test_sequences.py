@@ -1,6 +1,6 @@
 import numpy as np
 
-from distill.sequences import LengthBatchSampler, hard_windows, perturbed_copy, training_targets, training_windows
+from distill.training.sequences import LengthBatchSampler, hard_windows, perturbed_copy, training_targets, training_windows
 from distilrec.data.dataset import Dataset
 
 ITEMS = np.arange(1, 13, dtype=np.int32)

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from distill.ensemble import Ensemble
 from distill.item_table import ItemTable
-from distill.opinions import mix_targets, write_targets
-from distill.soft_targets import SoftTargets
-from distill.teachers import SequenceTeacher
+from distill.targets.opinions import mix_targets, write_targets
+from distill.targets.soft_targets import SoftTargets
+from distill.teachers.ensemble import Ensemble
+from distill.teachers.sequence import SequenceTeacher
 from distilrec.config import TargetsConfig
 from distilrec.data.dataset import Dataset
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from distill.stratified import popularity_strata, stratified_ranking
+from distill.losses.stratified import popularity_strata, stratified_ranking
 
 
 def naive_ranking(scores: list[float], strata: list[int], importance: float) -> float:

@@ -5,12 +5,12 @@ import pytest
 import torch
 from transformers import BertTokenizerFast
 
-from distill.fit import fit
-from distill.pretrained import find_model, layers_of, load_pretrained, model_identity
-from distill.sequences import hard_windows
-from distill.soft_targets import load_targets
+from distill.targets.soft_targets import load_targets
 from distill.teacher_stage import load_teacher
-from distill.text_teacher import build_text_teacher, tokenize_titles
+from distill.teachers.pretrained import find_model, layers_of, load_pretrained, model_identity
+from distill.teachers.text import build_text_teacher, tokenize_titles
+from distill.training.fit import fit
+from distill.training.sequences import hard_windows
 from distilrec.config import TextConfig, TextTeacherConfig, parse_config
 from distilrec.data import stage as data_stage
 from distilrec.errors import ConfigError, MissingExtraError
@@ -228,7 +228,7 @@ def test_whole_stage_and_its_targets_need_no_model_afterwards(shop_config, tiny_
 
 
 def test_resumed_gradual_unfreezing_ends_with_the_same_weights(deep_bert, shop, tmp_path, monkeypatch):
-    from distill.module import NextItemModule
+    from distill.training.module import NextItemModule
 
     dataset, vocabulary = shop
     spec = RecommenderSpec(dataset.item_count, 12, 16, 10)

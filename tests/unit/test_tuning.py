@@ -8,7 +8,7 @@ import optuna
 import pytest
 from typer.testing import CliRunner
 
-from distill.module import NextItemModule
+from distill.training.module import NextItemModule
 from distilrec.cli import app
 from distilrec.config import Config, load_config, parse_config, preset_names
 from distilrec.errors import ConfigError, TuningError

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from distill.weighting import scheduled, teacher_confidence
+from distill.losses.weighting import scheduled, teacher_confidence
 
 
 def test_confidence_falls_with_the_rank_of_the_true_item():

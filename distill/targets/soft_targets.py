@@ -21,7 +21,7 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distill.sequences import Window, Windows, training_targets
+from distill.training.sequences import Window, Windows, training_targets
 from distilrec.config import TargetsConfig
 from distilrec.data.dataset import Dataset
 from distilrec.manifest import read_manifest

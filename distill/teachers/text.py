@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from distill.item_table import ItemTable, is_item
-from distill.prefix_encoder import PrefixEncoder, draw_positions
-from distill.pretrained import layers_of, load_body, load_pretrained
-from distill.sequences import Batch
+from distill.teachers.prefix_encoder import PrefixEncoder, draw_positions
+from distill.teachers.pretrained import layers_of, load_body, load_pretrained
+from distill.training.sequences import Batch
 from distill.weights import WEIGHTS
 from distilrec.config import TextTeacherConfig
 from distilrec.errors import ConfigError

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from distill.encoders import starting_at_zero
 from distill.item_table import ItemTable, is_item, right_aligned
-from distill.students import Student
+from distill.students.mlp import Student
 
 _MASKED = -1e4
 """Added to the scores of what must not be looked at; a number in FP16, too."""

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from distill.item_table import ItemTable, is_item, right_aligned
-from distill.students import Student
+from distill.students.mlp import Student
 
 
 class GruStudent(Student):

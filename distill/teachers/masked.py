@@ -5,10 +5,10 @@ from torch import Tensor, nn
 
 from distill.averages import decayed_averages
 from distill.encoders import starting_at_zero
-from distill.item_bert import item_bert
 from distill.item_table import ItemTable, is_item
-from distill.prefix_encoder import PrefixEncoder
-from distill.sequences import Batch
+from distill.teachers.item_bert import item_bert
+from distill.teachers.prefix_encoder import PrefixEncoder
+from distill.training.sequences import Batch
 
 _PREFIXES_AT_ONCE = 512
 _LAST_ONLY = 0.1

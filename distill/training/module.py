@@ -10,14 +10,14 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from distill.catalogue import catalogue_loss
-from distill.distillation import Distillation
 from distill.encoders import Encoder, Recommender
-from distill.losses import hard_cross_entropy
-from distill.negatives import draw_candidates
-from distill.optimizers import build_optimizer, learning_rate_factor
-from distill.partition import split_logits
-from distill.sequences import Batch, LengthBatchSampler, Windows
+from distill.losses.catalogue import catalogue_loss
+from distill.losses.distillation import Distillation
+from distill.losses.negatives import draw_candidates
+from distill.losses.on_logits import hard_cross_entropy
+from distill.losses.partition import split_logits
+from distill.training.optimizers import build_optimizer, learning_rate_factor
+from distill.training.sequences import Batch, LengthBatchSampler, Windows
 from distilrec.config import TrainingConfig
 from distilrec.data.dataset import HeldOut
 from distilrec.evaluation import ranking_metrics

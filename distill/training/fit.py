@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
-from distill.allocation import keep_freed_memory
-from distill.callbacks import Curve, EpochClock, EpochProgressBar, EpochSeed, EpochStart, GiveUp, MovingAverage
-from distill.distillation import Distillation
 from distill.encoders import Encoder
-from distill.loggers import Logging, make_logger
-from distill.module import VALIDATION_METRIC, NextItemModule, SequenceData
-from distill.sequences import hard_windows
+from distill.losses.distillation import Distillation
+from distill.training.allocation import keep_freed_memory
+from distill.training.callbacks import Curve, EpochClock, EpochProgressBar, EpochSeed, EpochStart, GiveUp, MovingAverage
+from distill.training.loggers import Logging, make_logger
+from distill.training.module import VALIDATION_METRIC, NextItemModule, SequenceData
+from distill.training.sequences import hard_windows
 from distilrec.config import TrainingConfig
 from distilrec.data.dataset import Dataset, HeldOut, held_out
 from distilrec.errors import DataError

@@ -4,8 +4,8 @@ from torch import Tensor, nn
 
 from distill.averages import decay_weights, decayed_averages
 from distill.encoders import Encoder, starting_at_zero
-from distill.item_bert import item_bert
 from distill.item_table import ItemTable, is_item
+from distill.teachers.item_bert import item_bert
 
 _DECAYS = (1.0, 0.9, 0.6, 0.0)
 

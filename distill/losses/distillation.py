@@ -6,12 +6,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from distill import feature_losses, losses
-from distill.catalogue import catalogue_loss
-from distill.partition import StudentLogits, split_logits
-from distill.soft_targets import SoftBatch, SoftTargets
-from distill.stratified import stratified_ranking
-from distill.weighting import scheduled, teacher_confidence
+from distill.losses import on_logits, on_vectors
+from distill.losses.catalogue import catalogue_loss
+from distill.losses.partition import StudentLogits, split_logits
+from distill.losses.stratified import stratified_ranking
+from distill.losses.weighting import scheduled, teacher_confidence
+from distill.targets.soft_targets import SoftBatch, SoftTargets
 from distilrec.config import DistillationConfig, Ramp
 
 _FROM_TEACHER = ("soft", "mse", "ranking", "stratified")
@@ -111,10 +111,10 @@ class Distillation(nn.Module):
         items, teacher, rest = soft.items[rows], soft.logits[rows], soft.rest[rows]
         student = split_logits(logits, lesson.true_items[rows], items, lesson.temperature)
         values: dict[str, Callable[[StudentLogits], Tensor]] = {
-            "hard": lambda s: losses.hard_cross_entropy(s.target, s.top, s.rest),
-            "soft": lambda s: losses.softened_kl(s.top, s.soft_rest, teacher, rest, lesson.temperature),
-            "mse": lambda s: losses.logit_mse(s.top, teacher),
-            "ranking": lambda s: losses.listwise_ranking(s.top, s.rest, min(_RANKING_DEPTH, s.top.shape[1])),
+            "hard": lambda s: on_logits.hard_cross_entropy(s.target, s.top, s.rest),
+            "soft": lambda s: on_logits.softened_kl(s.top, s.soft_rest, teacher, rest, lesson.temperature),
+            "mse": lambda s: on_logits.logit_mse(s.top, teacher),
+            "ranking": lambda s: on_logits.listwise_ranking(s.top, s.rest, min(_RANKING_DEPTH, s.top.shape[1])),
             "stratified": lambda s: stratified_ranking(s.top, self.strata[items]),
         }
         found = {}
@@ -131,14 +131,14 @@ class Distillation(nn.Module):
         if "hint" in lesson.weights:
             assert self.projection is not None
             assert features is not None
-            found["hint"] = (feature_losses.hint(self.projection(vectors), features) * trust).sum()
+            found["hint"] = (on_vectors.hint(self.projection(vectors), features) * trust).sum()
         if "relation" in lesson.weights:
             assert features is not None
             asked = torch.nonzero(trust > 0).flatten()
-            near = asked[feature_losses.spread_rows(len(asked), _RELATED_BY_DISTANCE).to(asked.device)]
-            far = asked[feature_losses.spread_rows(len(asked), _RELATED_BY_ANGLE).to(asked.device)]
-            distance = feature_losses.distance_relation(vectors[near], features[near]).sum() / max(len(near), 1)
-            angle = feature_losses.angle_relation(vectors[far], features[far]).sum() / max(len(far), 1)
+            near = asked[on_vectors.spread_rows(len(asked), _RELATED_BY_DISTANCE).to(asked.device)]
+            far = asked[on_vectors.spread_rows(len(asked), _RELATED_BY_ANGLE).to(asked.device)]
+            distance = on_vectors.distance_relation(vectors[near], features[near]).sum() / max(len(near), 1)
+            angle = on_vectors.angle_relation(vectors[far], features[far]).sum() / max(len(far), 1)
             # As in the paper's experiments, angles count twice as much as distances.
             found["relation"] = (distance + 2 * angle) * len(asked)
         return found

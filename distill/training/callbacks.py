@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback, TQDMProgressBar, WeightAveragi
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from torch import Tensor
 
-from distill.module import VALIDATION_METRIC, NextItemModule, epoch_seed
+from distill.training.module import VALIDATION_METRIC, NextItemModule, epoch_seed
 from distilrec.progress import somebody_watches
 
 GiveUp = Callable[[Sequence[float]], bool]

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from distill.encoders import Encoder, Scorer
-from distill.prefix_encoder import newest_positions
-from distill.sequences import LengthBatchSampler, Window, Windows, perturbed_copy, training_windows
-from distill.soft_targets import SoftTargets, SoftTargetWriter
+from distill.targets.soft_targets import SoftTargets, SoftTargetWriter
+from distill.teachers.prefix_encoder import newest_positions
+from distill.training.sequences import LengthBatchSampler, Window, Windows, perturbed_copy, training_windows
 from distilrec.config import TargetsConfig
 from distilrec.data.dataset import Dataset
 from distilrec.progress import progress

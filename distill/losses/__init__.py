@@ -1,0 +1,1 @@
+"""What is learned from true items and from soft targets."""

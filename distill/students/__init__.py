@@ -1,0 +1,1 @@
+"""Students: small encoders that answer in milliseconds."""

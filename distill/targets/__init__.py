@@ -1,0 +1,1 @@
+"""Soft targets: what teachers think, on disk."""

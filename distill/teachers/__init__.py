@@ -1,0 +1,1 @@
+"""Teachers: models whose opinion a student learns."""
