@@ -54,8 +54,10 @@ def _add_mixture(graph: dict[str, _Stage], weights: Mapping[str, float]) -> dict
     """Add the stage that mixes these teachers' soft targets where they are several; returns what a learner reads."""
     if not weights:
         return {}
-    folder = "targets-" + "+".join(weights)
+    folder = f"targets-{next(iter(weights))}"
     if len(weights) > 1:
+        # Two learners may have the same teachers, mixed otherwise.
+        folder = "targets-" + "+".join(name if weight == 1 else f"{weight:g}x{name}" for name, weight in weights.items())
         inputs = {"data": "data"} | {name: f"targets-{name}" for name in weights}
         graph[folder] = _Stage("distill.targets_stage", "train", inputs, {"weights": dict(weights)}, "run_mix")
     return {"targets": folder}

@@ -31,7 +31,7 @@ class DistillationConfig(Section):
     """Adaptive: trust the teacher more where it ranks the true item high (cf. DLLM2Rec, Cui et al. 2024)."""
 
 
-_UNREAD = {"mlp": ("depth", "heads"), "residual": ("heads",), "gru": ("heads", "decays"), "transformer": ("decays",)}
+UNREAD = {"mlp": ("depth", "heads"), "residual": ("heads",), "gru": ("heads", "decays"), "transformer": ("decays",)}
 """Settings that a kind of student has no use for."""
 
 
@@ -61,7 +61,7 @@ class StudentConfig(TrainingConfig):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for setting in _UNREAD[self.kind]:
+        for setting in UNREAD[self.kind]:
             if (value := getattr(self, setting)) != type(self).model_fields[setting].default:
                 raise ValueError(f"{setting} ({value}) is not read by kind {self.kind!r}; leave it out, or choose another kind")
         if self.kind == "transformer" and self.embedding_size % self.heads:

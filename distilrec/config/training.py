@@ -39,4 +39,5 @@ class TrainingConfig(Section):
     ema_decay: Fraction = 0.995
     """Validate and keep an exponential moving average of the weights with this decay a step; 0 keeps the weights themselves."""
     negatives: Positive | None = None
-    """Items drawn for each batch that the true items are held against; None for the whole catalogue (up to some 50,000 items)."""
+    """Items drawn for each batch that the true items are held against; None for the whole catalogue (up to some 50,000 items).
+    For true items alone: soft targets are always held against the whole."""

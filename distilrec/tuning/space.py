@@ -8,13 +8,12 @@ import optuna
 from pydantic import ValidationError
 
 from distilrec.config import Config
+from distilrec.config.student import UNREAD
 from distilrec.errors import ConfigError
 
 Drawn = Mapping[str, Any]
 """Numbers, booleans and a kind by name, as Optuna stores them; empty for the student as the settings give it."""
 
-_READ_BY = {"mlp": {"decays"}, "residual": {"depth", "decays"}, "gru": {"depth"}, "transformer": {"depth", "heads"}}
-"""Settings that only some kinds read; to the others they are a fault."""
 _LOSS = "loss_"
 
 
@@ -24,7 +23,7 @@ def draw(trial: optuna.Trial, config: Config) -> None:
     kind = trial.suggest_categorical("kind", space.kind)
     trial.suggest_categorical("embedding_size", space.embedding_size)
     trial.suggest_categorical("hidden_size", space.hidden_size)
-    if "depth" in _READ_BY[kind]:
+    if "depth" not in UNREAD[kind]:
         trial.suggest_categorical("depth", space.depth)
     trial.suggest_float("dropout", *space.dropout)
     trial.suggest_float("learning_rate", *space.learning_rate, log=True)
@@ -43,8 +42,7 @@ def with_drawn(config: Config, drawn: Drawn) -> Config:
     """
     if not drawn:
         return config
-    read = _READ_BY[drawn["kind"]]
-    unread = set().union(*_READ_BY.values()) - read
+    unread = set(UNREAD[drawn["kind"]])
     student = config.student.model_dump(exclude=unread)
     soft = round(drawn["soft"], 3)
     distillation = student["distillation"] | {
@@ -56,7 +54,7 @@ def with_drawn(config: Config, drawn: Drawn) -> Config:
     }
     student |= {
         "distillation": distillation,
-        **{name: drawn[name] for name in ("kind", "embedding_size", "hidden_size", *({"depth"} & read))},
+        **{name: drawn[name] for name in ("kind", "embedding_size", "hidden_size", *({"depth"} - unread))},
         **{name: float(f"{drawn[name]:.3g}") for name in ("dropout", "learning_rate")},
     }
     try:

@@ -56,9 +56,17 @@ def test_a_student_learns_from_the_teachers_that_no_assistant_learns_from():
 def test_weights_choose_and_mix_the_teachers():
     config = parse(SEVERAL + "[targets]\nweights = { big = 2.0, middle = 1.0 }\n")
     graph = stages(config)
-    assert graph["student"].inputs["targets"] == "targets-big+middle"
-    assert graph["targets-big+middle"].inputs == {"data": "data", "big": "targets-big", "middle": "targets-middle"}
-    assert graph["targets-big+middle"].options == {"weights": {"big": 2.0, "middle": 1.0}}
+    assert graph["student"].inputs["targets"] == "targets-2xbig+middle"
+    assert graph["targets-2xbig+middle"].inputs == {"data": "data", "big": "targets-big", "middle": "targets-middle"}
+    assert graph["targets-2xbig+middle"].options == {"weights": {"big": 2.0, "middle": 1.0}}
+
+
+def test_the_same_teachers_mixed_otherwise_are_another_cache():
+    graph = stages(parse(SEVERAL + "[targets]\nweights = { big = 2.0, linear = 1.0 }\n"))
+    assert graph["teacher-middle"].inputs["targets"] == "targets-big+linear"
+    assert graph["targets-big+linear"].options == {"weights": {"big": 1.0, "linear": 1.0}}
+    assert graph["student"].inputs["targets"] == "targets-2xbig+linear"
+    assert graph["targets-2xbig+linear"].options == {"weights": {"big": 2.0, "linear": 1.0}}
 
 
 @pytest.mark.parametrize(
@@ -104,13 +112,12 @@ def several(shop_config, tmp_path_factory) -> Config:
 
 def test_every_learner_names_what_it_learned_from(several):
     folder = run_dir(several)
-    digest = {
-        stage: read_manifest(folder / stage).digest for stage in ("targets-linear", "targets-assistant", "targets-linear+assistant")
-    }
+    caches = ("targets-linear", "targets-assistant", "targets-linear+2xassistant")
+    digest = {stage: read_manifest(folder / stage).digest for stage in caches}
     assert read_manifest(folder / "teacher-assistant").inputs["targets"] == digest["targets-linear"]
-    mixed = read_manifest(folder / "targets-linear+assistant")
+    mixed = read_manifest(folder / "targets-linear+2xassistant")
     assert (mixed.inputs["linear"], mixed.inputs["assistant"]) == (digest["targets-linear"], digest["targets-assistant"])
-    assert read_manifest(folder / "student").inputs["targets"] == digest["targets-linear+assistant"]
+    assert read_manifest(folder / "student").inputs["targets"] == digest["targets-linear+2xassistant"]
     assert mixed.metrics["gb_a_million_prefixes"] > 0
 
 
