@@ -1,0 +1,54 @@
+"""Between arrays and the messages of Triton's gRPC protocol; pure functions, and all that knows the protocol's fields."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tritonclient.grpc import service_pb2
+
+from clients.errors import ClientError
+from distilrec.specs import RecommenderSpec
+
+_TRITON_DTYPES = {"int32": "INT32", "float32": "FP32"}
+# The names and dtypes of the contract; sizes are those of the arrays.
+_TENSORS = RecommenderSpec(0, 0, 0, 0)
+
+
+def infer_request(model: str, history: NDArray[np.int32], exclude: NDArray[np.int32]) -> Any:
+    """A ModelInferRequest that asks ``model``, whichever version is served.
+
+    Args:
+        model: name of the model.
+        history: int32 [B, L].
+        exclude: int32 [B, E].
+    """
+    request = service_pb2.ModelInferRequest(model_name=model)
+    for tensor, values in zip(_TENSORS.inputs, (history, exclude), strict=True):
+        request.inputs.add(name=tensor.name, datatype=_TRITON_DTYPES[tensor.dtype], shape=values.shape)
+        request.raw_input_contents.append(values.astype("<i4", copy=False).tobytes())
+    return request
+
+
+def read_answer(response: Any, rows: int) -> tuple[NDArray[np.int32], NDArray[np.float32], str]:
+    """Items int32 [B, K], scores float32 [B, K] and the version that answered, out of a ModelInferResponse.
+
+    Raises:
+        ClientError: these are not a recommender's tensors, or not of ``rows`` rows.
+    """
+    found = {
+        output.name: (output.datatype, tuple(output.shape), raw)
+        for output, raw in zip(response.outputs, response.raw_output_contents, strict=False)
+    }
+    arrays = []
+    for tensor in _TENSORS.outputs:
+        datatype, shape, raw = found.get(tensor.name, ("nothing", (), b""))
+        if datatype != _TRITON_DTYPES[tensor.dtype] or len(shape) != 2 or shape[0] != rows or len(raw) != 4 * shape[0] * shape[1]:
+            raise ClientError(
+                f"model {response.model_name!r}: found {datatype} of shape {list(shape)} for {tensor.name!r}, expected"
+                f" {_TRITON_DTYPES[tensor.dtype]} of {rows} row(s); it is not a DistilRec recommender"
+            )
+        arrays.append(np.frombuffer(raw, np.dtype(tensor.dtype).newbyteorder("<")).reshape(shape))
+    items, scores = arrays
+    if items.shape != scores.shape:
+        raise ClientError(f"model {response.model_name!r}: found {items.shape} items and {scores.shape} scores")
+    return items, scores, response.model_version
