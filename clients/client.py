@@ -1,69 +1,172 @@
-"""The client an application uses: string ids in, string ids and scores out."""
+"""The client an application uses: string ids in, string ids, titles and scores out."""
 
-from collections.abc import Sequence
-from pathlib import Path
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
-from clients.codec import Recommendations, decode, encode
-from clients.errors import VocabularyMismatch
-from clients.grpc_model import DEFAULT_URL, GrpcModel
-from distilrec.data.vocabulary import Vocabulary, load_vocabulary
+from clients.batches import Answers, Batch, Progress, in_order, split, telling
+from clients.codec import Recommendations
+from clients.connection import DEFAULT_URL, Connection, Tls
+from clients.errors import ClientError
+from clients.model_info import ModelInfo
+from clients.retry import RetryPolicy
+from clients.session import Health, Session
+from clients.steps import Deadline, drive
+from clients.transport import Transport
+from clients.vocabularies import Given
+from distilrec.data.vocabulary import Vocabulary
 from distilrec.specs import MODEL_NAME
 
 
 class RecommenderClient:
-    """Asks a served recommender.
+    """Asks a served recommender; safe to share between threads. Connects with the first call.
 
-    >>> with RecommenderClient("127.0.0.1:8001", vocabulary="triton_repo/student/1/vocabulary.json") as client:
+    >>> with RecommenderClient("127.0.0.1:8001") as client:
     ...     for item_id, score in client.recommend(["50", "181"], k=3):
     ...         print(item_id, score)
 
+    A server that restarts or gets a new model is followed: the vocabulary is compared again, and never mixed up.
+
     Args:
         url: host and port of Triton's gRPC endpoint.
-        vocabulary: the vocabulary, or the path of the vocabulary.json that lies beside the served model.
         model: name of the model.
-        timeout_s: seconds each call may take.
+        vocabulary: what the model's item indices mean: a vocabulary, or the path of its vocabulary.json, of an export or of the
+            model repository. None: the server hands it over.
+        timeout_s: seconds each call may take, retries included.
+        retries: further attempts after a failure that may pass: no server, overload, a restart. Requests change nothing on the
+            server, so repeating them is safe.
+        tls: True, or the files of a ``Tls``.
+        metadata: sent with each call, for example {"authorization": "Bearer ..."}.
+        keepalive_s: seconds between pings on a connection where a call waits.
+        max_message_bytes: largest message in either direction.
 
     Raises:
-        VocabularyMismatch: the server's model was made for another vocabulary.
-        ServerUnavailable, DeadlineExceeded, ModelNotFound: as their names say.
-        DataError: ``vocabulary`` cannot be read.
+        ClientError: settings that cannot be used.
+        DataError: there is nothing at the path of ``vocabulary``.
     """
 
     def __init__(
-        self, url: str = DEFAULT_URL, *, vocabulary: Vocabulary | Path | str, model: str = MODEL_NAME, timeout_s: float = 5.0
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        model: str = MODEL_NAME,
+        vocabulary: Given = None,
+        timeout_s: float = 5.0,
+        retries: int = RetryPolicy.retries,
+        tls: Tls | bool = False,
+        metadata: Mapping[str, str] | None = None,
+        keepalive_s: float = Connection.keepalive_s,
+        max_message_bytes: int = Connection.max_message_bytes,
     ) -> None:
-        self.vocabulary = vocabulary if isinstance(vocabulary, Vocabulary) else load_vocabulary(Path(vocabulary))
-        self._model = GrpcModel(url, model, timeout_s)
-        if self._model.vocabulary_sha256 != self.vocabulary.sha256:
-            self.close()
-            raise VocabularyMismatch(
-                f"{url}, model {model!r}: found vocabulary {self._model.vocabulary_sha256[:12]}..., the client has"
-                f" {self.vocabulary.sha256[:12]}...; give it the vocabulary.json that lies beside the served model"
-            )
+        connection = Connection(url, tls, metadata or {}, keepalive_s=keepalive_s, max_message_bytes=max_message_bytes)
+        self.timeout_s = timeout_s
+        self._transport = Transport(connection)
+        self._session = Session(url, model, vocabulary, RetryPolicy(retries), lambda: self._transport.epoch)
 
-    def recommend(self, history: Sequence[str], k: int = 10, exclude: Sequence[str] = ()) -> Recommendations:
+    def recommend(
+        self, history: Iterable[str], k: int = 10, exclude: Iterable[str] = (), *, timeout_s: float | None = None
+    ) -> Recommendations:
         """Recommend ``k`` items after ``history``.
 
         Args:
-            history: item ids, oldest first. Unknown ids are left out and counted; an empty history gets the most popular items.
+            history: item ids, oldest first. Unknown ids are left out and told; an empty history gets the most popular items; of one
+                longer than L the newest count, and none of the older is recommended.
             k: how many items, at most what the model was exported for.
             exclude: ids that must not be recommended, beside those of the history.
+            timeout_s: seconds, instead of the client's.
 
         Raises:
             InvalidRequest: ids that are not strings, k out of range, too many ids to exclude.
-            ServerUnavailable, DeadlineExceeded, ModelNotFound: as their names say.
+            VocabularyMismatch: the served model means other items than the given vocabulary.
+            ServerUnavailable, DeadlineExceeded, Overloaded, ModelNotFound: as their names say.
         """
-        request = encode(history, exclude, k, self.vocabulary, self._model.spec)
-        items, scores, version = self._model.recommend_with_version(request.history, request.exclude)
-        return decode(items, scores, request, self.vocabulary, version)
+        (answer,) = drive(self._session.recommend([(history, exclude)], k, self._deadline(timeout_s)), self._transport.carry_out)
+        if isinstance(answer, ClientError):
+            raise answer.at(self._session.url, self._session.model)
+        recommendations: Recommendations = answer
+        return recommendations
+
+    def recommend_many(
+        self,
+        histories: Iterable[Iterable[str]],
+        k: int = 10,
+        exclude: Sequence[Iterable[str]] | None = None,
+        *,
+        in_flight: int = 4,
+        timeout_s: float | None = None,
+        progress: Progress = False,
+    ) -> Answers:
+        """Recommend ``k`` items after each history, many histories to a request.
+
+        Args:
+            histories: as in ``recommend``.
+            k: as in ``recommend``.
+            exclude: for each history what must not be recommended.
+            in_flight: requests that wait for their answers at the same time.
+            timeout_s: seconds each request may take, instead of the client's.
+            progress: True shows a bar; a function is told how many histories are done since it was called last.
+
+        Returns:
+            One entry a history, in order. A history that cannot be asked has its InvalidRequest there and does not touch the
+            others. When the server fails for good, what was answered stays, and all the rest have that error.
+
+        Raises:
+            InvalidRequest: ``exclude`` is not as long as ``histories``.
+            ClientError: there was no answer at all.
+        """
+        served = drive(self._session.served(self._deadline(timeout_s)), self._transport.carry_out)
+        batches = split(histories, exclude, served.info.max_batch_size)
+        broken = threading.Event()
+
+        def ask(batch: Batch) -> Answers | ClientError | None:
+            if broken.is_set():
+                return None
+            try:
+                steps = self._session.recommend(batch.rows, k, self._deadline(timeout_s))
+                return drive(steps, self._transport.carry_out)
+            except ClientError as error:
+                broken.set()
+                return error
+
+        answers = []
+        with telling(progress, batches) as tell, ThreadPoolExecutor(max(1, in_flight)) as pool:
+            for batch, answer in zip(batches, pool.map(ask, batches), strict=True):
+                answers.append(answer)
+                tell(batch)
+        return in_order(batches, answers)
+
+    def info(self, *, timeout_s: float | None = None) -> ModelInfo:
+        """What is served now: version, precision, k, history length, catalogue size, vocabulary. Raises as ``recommend``."""
+        deadline = self._deadline(timeout_s)
+        steps = self._session.refresh(self._session.known, deadline)
+        return drive(steps, self._transport.carry_out).info
+
+    def vocabulary(self, *, timeout_s: float | None = None) -> Vocabulary:
+        """Ids and titles of the served model's items. Raises as ``recommend``."""
+        return drive(self._session.served(self._deadline(timeout_s)), self._transport.carry_out).vocabulary
+
+    def health(self, *, timeout_s: float | None = None) -> Health:
+        """How the server is, found out by a real request; raises nothing for a server that is not well."""
+        return drive(self._session.health(self._deadline(timeout_s).timeout_s), self._transport.carry_out)
+
+    def wait_until_ready(self, timeout_s: float = 60.0) -> None:
+        """Come back when the model answers.
+
+        Raises:
+            ClientError: why it does not, after ``timeout_s`` seconds.
+        """
+        drive(self._session.wait_until_ready(timeout_s), self._transport.carry_out)
 
     def close(self) -> None:
         """Close the connection."""
-        self._model.close()
+        self._transport.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _deadline(self, timeout_s: float | None) -> Deadline:
+        return Deadline(self.timeout_s if timeout_s is None else timeout_s)

@@ -1,6 +1,6 @@
 """Between string ids and the tensors on the wire; pure functions."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,16 +12,16 @@ from distilrec.specs import PADDING, RecommenderSpec
 
 
 @dataclass(frozen=True)
-class Request:
-    """One request on the wire, and what could not be said in it."""
+class Row:
+    """One history on the wire, and what could not be said there."""
 
-    history: NDArray[np.int32]
-    """int32 [1, L]."""
-    exclude: NDArray[np.int32]
-    """int32 [1, E]."""
-    k: int
-    """How many items are wanted."""
+    history: list[int]
+    """At most L indices, oldest first."""
+    exclude: list[int]
+    """At most E indices."""
     unknown_ids: tuple[str, ...]
+    unsaid: frozenset[int] = frozenset()
+    """Older items of a long history that have no room in either tensor; they are taken out of the answer."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,12 @@ class Recommendations:
 
     ids: tuple[str, ...]
     scores: tuple[float, ...]
+    titles: tuple[str, ...]
     unknown_ids: tuple[str, ...]
     """Ids of the request that are not in the vocabulary; they were left out."""
     model_version: str
+    latency_ms: float
+    """From the call to the answer, retries and all, in milliseconds; of a packed request, that of all its histories."""
 
     def __iter__(self) -> Iterator[tuple[str, float]]:
         return iter(zip(self.ids, self.scores, strict=True))
@@ -41,39 +44,89 @@ class Recommendations:
         return len(self.ids)
 
 
-def encode(history: Sequence[str], exclude: Sequence[str], k: int, vocabulary: Vocabulary, spec: RecommenderSpec) -> Request:
-    """Encode a request.
+def check_k(k: int, spec: RecommenderSpec) -> None:
+    """Raise InvalidRequest unless ``k`` is a whole number of 1..K."""
+    if not isinstance(k, int | np.integer) or isinstance(k, bool):
+        raise InvalidRequest(f"found k = {k!r}, expected a whole number")
+    if not 1 <= k <= spec.top_k:
+        raise InvalidRequest(f"found k = {k}, expected 1 to {spec.top_k}, the most that the model was exported for (export.top_k)")
+
+
+def encode(history: Iterable[str], exclude: Iterable[str], vocabulary: Vocabulary, spec: RecommenderSpec) -> Row:
+    """Encode one history.
 
     Of a long history the newest L items are read; older ones go to the exclude tensor beside ``exclude`` as far as they
     fit, so that they are not recommended either.
 
     Raises:
-        InvalidRequest: ids that are not strings, k outside 1..K, or more than E ids to exclude.
+        InvalidRequest: ids that are not strings, or more than E ids to exclude.
     """
-    if not 1 <= k <= spec.top_k:
-        raise InvalidRequest(f"found k = {k}, expected 1 to {spec.top_k}, the most that the model was exported for (export.top_k)")
-    for name, ids in (("history", history), ("exclude", exclude)):
-        if isinstance(ids, str) or not all(isinstance(item_id, str) for item_id in ids):
-            raise InvalidRequest(f"{name}: found {ids!r:.100}, expected a sequence of item ids (strings)")
-    unknown = tuple(item_id for item_id in (*history, *exclude) if item_id not in vocabulary)
-    seen = [index for index in vocabulary.encode(history) if index != PADDING]
-    banned = list(dict.fromkeys(index for index in vocabulary.encode(exclude) if index != PADDING))
+    history_ids, exclude_ids = _strings("history", history), _strings("exclude", exclude)
+    indices, banned = vocabulary.encode(history_ids), vocabulary.encode(exclude_ids)
+    unknown: tuple[str, ...] = ()
+    if PADDING in indices or PADDING in banned:
+        unknown = tuple(item_id for item_id in (*history_ids, *exclude_ids) if item_id not in vocabulary)
+        indices = [index for index in indices if index != PADDING]
+        banned = [index for index in banned if index != PADDING]
+    banned = list(dict.fromkeys(banned))
     if len(banned) > spec.exclude_length:
         raise InvalidRequest(f"found {len(banned)} ids to exclude, expected at most {spec.exclude_length} (export.exclude_length)")
-    newest, older = seen[-spec.history_length :], seen[: -spec.history_length]
-    banned = list(dict.fromkeys([*banned, *reversed(older)]))[: spec.exclude_length]
-    history_row = np.full((1, spec.history_length), PADDING, np.int32)
-    exclude_row = np.full((1, spec.exclude_length), PADDING, np.int32)
-    history_row[0, spec.history_length - len(newest) :] = newest
-    exclude_row[0, : len(banned)] = banned
-    return Request(history_row, exclude_row, k, unknown)
+    if len(indices) <= spec.history_length:
+        return Row(indices, banned, unknown)
+    newest, older = indices[-spec.history_length :], indices[: -spec.history_length]
+    unseen = list(dict.fromkeys([*banned, *reversed(older)]))
+    return Row(newest, unseen[: spec.exclude_length], unknown, frozenset(unseen[spec.exclude_length :]))
+
+
+def pack(rows: Sequence[Row], spec: RecommenderSpec) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """History int32 [B, L], left-padded, and exclude int32 [B, E] of ``rows``."""
+    history = np.full((len(rows), spec.history_length), PADDING, np.int32)
+    exclude = np.full((len(rows), spec.exclude_length), PADDING, np.int32)
+    for place, row in enumerate(rows):
+        if row.history:
+            history[place, -len(row.history) :] = row.history
+        exclude[place, : len(row.exclude)] = row.exclude
+    return history, exclude
 
 
 def decode(
-    items: NDArray[np.int32], scores: NDArray[np.float32], request: Request, vocabulary: Vocabulary, model_version: str
-) -> Recommendations:
-    """Decode the answer to ``request``; ``items`` int32 [1, K] and ``scores`` float32 [1, K]."""
-    best = items[0, : request.k]
-    best = best[best != PADDING]
-    ids = tuple(vocabulary.decode(best.tolist()))
-    return Recommendations(ids, tuple(scores[0, : len(best)].tolist()), request.unknown_ids, model_version)
+    items: NDArray[np.int32],
+    scores: NDArray[np.float32],
+    rows: Sequence[Row],
+    k: int,
+    *,
+    vocabulary: Vocabulary,
+    model_version: str,
+    latency_ms: float,
+) -> list[Recommendations]:
+    """Decode the answers to ``rows``; ``items`` int32 [B, K] and ``scores`` float32 [B, K]."""
+    width = items.shape[1] if any(row.unsaid for row in rows) else k
+    answers = []
+    for row, best, values in zip(rows, items[:, :width].tolist(), scores[:, :width].tolist(), strict=True):
+        if PADDING in best or row.unsaid:
+            pairs = [pair for pair in zip(best, values, strict=True) if pair[0] != PADDING and pair[0] not in row.unsaid]
+            best, values = ([pair[part] for pair in pairs[:k]] for part in (0, 1))  # noqa: PLW2901
+        indices, numbers = best[:k], values[:k]
+        answers.append(
+            Recommendations(
+                ids=tuple(vocabulary.decode(indices)),
+                scores=tuple(numbers),
+                titles=tuple([vocabulary.titles[index - 1] for index in indices]),
+                unknown_ids=row.unknown_ids,
+                model_version=model_version,
+                latency_ms=latency_ms,
+            )
+        )
+    return answers
+
+
+def _strings(name: str, ids: Iterable[str]) -> list[str]:
+    if not isinstance(ids, str | bytes):
+        try:
+            found = list(ids)
+        except TypeError:
+            pass
+        else:
+            if all(isinstance(item_id, str) for item_id in found):
+                return found
+    raise InvalidRequest(f"{name}: found {ids!r:.100}, expected a sequence of item ids (strings)")

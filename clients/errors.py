@@ -1,18 +1,38 @@
-"""What can go wrong between an application and its recommender."""
+"""What can go wrong between an application and its recommender: one small tree."""
 
 from distilrec.errors import DistilRecError
 
 
 class ClientError(DistilRecError):
-    """Base of all client errors. Messages name the address and the model."""
+    """Base of all client errors.
+
+    Args:
+        reason: what was found, what was expected, what to do.
+        url: address that was asked.
+        model: model that was asked.
+        tried: what was done about it, for example "3 attempts in 1.2 s".
+    """
+
+    def __init__(self, reason: str, *, url: str = "", model: str = "", tried: str = "") -> None:
+        self.reason, self.url, self.model, self.tried = reason, url, model, tried
+        where = f"{url}, model {model!r}: " if url else ""
+        super().__init__(f"{where}{reason}{f' ({tried})' if tried else ''}")
+
+    def at(self, url: str, model: str, tried: str = "") -> "ClientError":
+        """The same error, with the address, the model and what was tried."""
+        return type(self)(self.reason, url=url, model=model, tried=tried)
 
 
 class ServerUnavailable(ClientError):
-    """No server answers at the address, or it is shutting down."""
+    """No server answers at the address, it is shutting down, or the model's process has died."""
 
 
 class DeadlineExceeded(ClientError):
     """No answer within the timeout."""
+
+
+class Overloaded(ClientError):
+    """The server refuses requests because too many wait already."""
 
 
 class ModelNotFound(ClientError):
@@ -24,4 +44,4 @@ class VocabularyMismatch(ClientError):
 
 
 class InvalidRequest(ClientError):
-    """A request that can have no answer: wrong types, or k out of range."""
+    """A request that can have no answer: wrong types, k out of range, too many ids to exclude."""

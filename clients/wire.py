@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2
 
 from clients.errors import ClientError
-from distilrec.specs import RecommenderSpec
+from distilrec.specs import VOCABULARY_NAME, RecommenderSpec
 
 _TRITON_DTYPES = {"int32": "INT32", "float32": "FP32"}
 # The names and dtypes of the contract; sizes are those of the arrays.
@@ -52,3 +52,25 @@ def read_answer(response: Any, rows: int) -> tuple[NDArray[np.int32], NDArray[np
     if items.shape != scores.shape:
         raise ClientError(f"model {response.model_name!r}: found {items.shape} items and {scores.shape} scores")
     return items, scores, response.model_version
+
+
+def vocabulary_request(offset: int) -> Any:
+    """A ModelInferRequest for a part of the served vocabulary.json, from byte ``offset`` on."""
+    request = service_pb2.ModelInferRequest(model_name=VOCABULARY_NAME)
+    request.inputs.add(name="offset", datatype="INT64", shape=[1])
+    request.raw_input_contents.append(np.int64(offset).tobytes())
+    return request
+
+
+def read_vocabulary_part(response: Any) -> tuple[bytes, int]:
+    """The part's bytes, and how many the whole file has.
+
+    Raises:
+        ClientError: there are none: the model of this name is not ours.
+    """
+    found = {output.name: raw for output, raw in zip(response.outputs, response.raw_output_contents, strict=False)}
+    # A string on the wire: its length in four bytes, then itself.
+    part = found.get("content", b"")[4:]
+    if not part or len(found.get("total_bytes", b"")) != 8:
+        raise ClientError(f"model {response.model_name!r}: found tensors {sorted(found)}, expected part of a vocabulary")
+    return part, int(np.frombuffer(found["total_bytes"], "<i8")[0])

@@ -138,7 +138,7 @@ def recommend(  # noqa: PLR0917 - typer's parameters are options, not positions
     path = version_folder(repository) / FILE_NAME
     with RecommenderClient(url, vocabulary=path, timeout_s=timeout_s) as client:
         answer = client.recommend(history or [], k=k, exclude=exclude or [])
-        rows = [(item_id, score, client.vocabulary.title(item_id)) for item_id, score in answer]
+        rows = [(item_id, score, title) for (item_id, score), title in zip(answer, answer.titles, strict=True)]
     if answer.unknown_ids:
         print(f"warning: {len(answer.unknown_ids)} unknown id(s) left out: {', '.join(answer.unknown_ids)}", file=sys.stderr)
     if as_json:

@@ -22,6 +22,13 @@ MODEL_NAME = "student"
 FRONT_DOOR_NAME = "recommend"
 """Name of the model that takes and gives ids as strings."""
 
+VOCABULARY_NAME = "vocabulary"
+"""Name of the model that hands the vocabulary over to clients."""
+
+SERVED_MODELS = (VOCABULARY_NAME, MODEL_NAME, FRONT_DOOR_NAME)
+"""Models that are filled, promoted and served together, under the same version number. The vocabulary comes first: a client
+that sees the new student finds it there."""
+
 FIRST_VERSION = 1
 """Version that an export fills; promotion makes later ones."""
 

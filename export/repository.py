@@ -3,6 +3,7 @@
 import importlib.util
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,18 +14,32 @@ from distilrec.data import vocabulary as vocabularies
 from distilrec.errors import RepositoryError
 from distilrec.files import replace_folder, write_text
 from distilrec.manifest import Manifest, verify_manifest
-from distilrec.specs import FIRST_VERSION, FRONT_DOOR_NAME, MODEL_FILE, MODEL_NAME, PLAN_FILE, Precision, RecommenderSpec
+from distilrec.specs import (
+    FIRST_VERSION,
+    FRONT_DOOR_NAME,
+    MODEL_FILE,
+    MODEL_NAME,
+    PLAN_FILE,
+    VOCABULARY_NAME,
+    Precision,
+    RecommenderSpec,
+)
 from export.onnx import export_onnx
 from export.plan import manifest_path
 from export.storage import plan_path, served_files
 from export.triton_check import check_config
-from export.triton_config import HEADER, render_front_door, render_recommender, render_student
+from export.triton_config import HEADER, Facts, render_front_door, render_recommender, render_student, render_vocabulary
 
 
 def artefact_spec(manifest: Manifest) -> RecommenderSpec:
     """Sizes of an export stage's model."""
     item_count, sizes = manifest.metrics["item_count"], manifest.settings
     return RecommenderSpec(item_count, sizes["history_length"], sizes["exclude_length"], min(sizes["top_k"], item_count))
+
+
+def artefact_facts(manifest: Manifest) -> Facts:
+    """What configurations say of an export stage's model."""
+    return Facts(artefact_spec(manifest), manifest.metrics["vocabulary_sha256"], Precision(manifest.metrics["precision"]))
 
 
 def write_student(artefact: Path, manifest: Manifest, config: ExportConfig, folder: Path) -> None:
@@ -53,6 +68,13 @@ def write_front_door(artefact: Path, manifest: Manifest, config: ExportConfig, f
     write_text(folder / "model.py", source)
 
 
+def write_vocabulary(artefact: Path, _manifest: Manifest, _config: ExportConfig, folder: Path) -> None:
+    """Write all files of a version of the model that hands the vocabulary over into ``folder``, which is made anew."""
+    source = _model_source(VOCABULARY_NAME)
+    _make(folder, {vocabularies.FILE_NAME: artefact / vocabularies.FILE_NAME})
+    write_text(folder / "model.py", source)
+
+
 IDENTITY_NAME = "identity"
 TEACHER_NAME = "teacher"
 
@@ -62,14 +84,15 @@ class ServedModel(NamedTuple):
 
     name: str
     write: Callable[[Path, Manifest, ExportConfig, Path], None]
-    render: Callable[[RecommenderSpec, str, ExportConfig, int], str]
+    render: Callable[[Facts, ExportConfig, int], str]
 
 
 MODELS = (
+    ServedModel(VOCABULARY_NAME, write_vocabulary, render_vocabulary),
     ServedModel(MODEL_NAME, write_student, render_student),
     ServedModel(FRONT_DOOR_NAME, write_front_door, render_front_door),
 )
-"""Models that are filled, promoted and served together, with the same version number."""
+"""In the order of ``SERVED_MODELS``; each comes after those that it asks."""
 
 
 def fill_repository(artefact: Path, config: ExportConfig) -> None:
@@ -91,8 +114,7 @@ def fill_repository(artefact: Path, config: ExportConfig) -> None:
             model.write(artefact, manifest, config, beside)
             # As one: a model with the weights of another would answer nonsense without a word.
             replace_folder(beside, version)
-            text = model.render(artefact_spec(manifest), manifest.metrics["vocabulary_sha256"], config, FIRST_VERSION)
-            write_text(folder / "config.pbtxt", text)
+            write_text(folder / "config.pbtxt", model.render(artefact_facts(manifest), config, FIRST_VERSION))
         check_config(config.repository / MODEL_NAME / "config.pbtxt", config.repository / MODEL_NAME / str(FIRST_VERSION))
     except OSError as error:
         raise RepositoryError(f"{config.repository}: cannot be written: {error}") from error
@@ -137,7 +159,7 @@ def fill_benchmark_models(teacher: Scorer, artefact: Path, config: ExportConfig)
         ManifestError: the artefact is not what its manifest says.
     """
     manifest = verify_manifest(artefact)
-    spec, sha256 = artefact_spec(manifest), manifest.metrics["vocabulary_sha256"]
+    facts = artefact_facts(manifest)
     on_cpu = config.model_copy(update={"target": "python"})
     identity = (Path(__file__).parent / IDENTITY_NAME / "model.py").read_text(encoding="utf-8")
     for name, source in ((IDENTITY_NAME, identity), (TEACHER_NAME, _model_source(MODEL_NAME))):
@@ -145,8 +167,10 @@ def fill_benchmark_models(teacher: Scorer, artefact: Path, config: ExportConfig)
         _make(folder / str(FIRST_VERSION), {})
         write_text(folder / str(FIRST_VERSION) / "model.py", source)
         if name == TEACHER_NAME:
-            export_onnx(Recommender(teacher, spec).eval(), folder / str(FIRST_VERSION) / MODEL_FILE, {"vocabulary_sha256": sha256})
-        write_text(folder / "config.pbtxt", render_recommender(name, spec, sha256, on_cpu, FIRST_VERSION))
+            graph = Recommender(teacher, facts.spec).eval()
+            export_onnx(graph, folder / str(FIRST_VERSION) / MODEL_FILE, {"vocabulary_sha256": facts.vocabulary_sha256})
+        described = replace(facts, precision=Precision.FP32)
+        write_text(folder / "config.pbtxt", render_recommender(name, described, on_cpu, FIRST_VERSION))
 
 
 def _model_source(model: str) -> str:

@@ -1,12 +1,23 @@
 """config.pbtxt of the served models, rendered from the serving contract. The same arguments give the same text."""
 
 import os
+from dataclasses import dataclass
 
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from distilrec.config import ExportConfig
-from distilrec.specs import FIRST_VERSION, FRONT_DOOR_NAME, MODEL_FILE, MODEL_NAME, PLAN_FILE, RecommenderSpec, TensorSpec
+from distilrec.specs import (
+    FIRST_VERSION,
+    FRONT_DOOR_NAME,
+    MODEL_FILE,
+    MODEL_NAME,
+    PLAN_FILE,
+    VOCABULARY_NAME,
+    Precision,
+    RecommenderSpec,
+    TensorSpec,
+)
 
 TRITON_DTYPES = {"int32": model_config_pb2.TYPE_INT32, "float32": model_config_pb2.TYPE_FP32}
 
@@ -14,27 +25,38 @@ HEADER = "# Rendered by `distilrec export` from the serving contract (distilrec/
 _GROUP = model_config_pb2.ModelInstanceGroup
 
 
-def render_student(spec: RecommenderSpec, vocabulary_sha256: str, config: ExportConfig, version: int = FIRST_VERSION) -> str:
+@dataclass(frozen=True)
+class Facts:
+    """What an artefact says of its model."""
+
+    spec: RecommenderSpec
+    """Sizes of the tensors."""
+    vocabulary_sha256: str
+    precision: Precision
+
+
+def render_student(facts: Facts, config: ExportConfig, version: int = FIRST_VERSION) -> str:
     """The student, in the form of the target.
 
     Args:
-        spec: sizes of the tensors.
-        vocabulary_sha256: of the items.
+        facts: of the artefact.
         config: target, batch size and instances.
         version: the one version that is served, so that a restart never tries another that happens to lie there.
     """
-    return render_recommender(MODEL_NAME, spec, vocabulary_sha256, config, version)
+    return render_recommender(MODEL_NAME, facts, config, version)
 
 
-def render_recommender(name: str, spec: RecommenderSpec, vocabulary_sha256: str, config: ExportConfig, version: int) -> str:
+def render_recommender(name: str, facts: Facts, config: ExportConfig, version: int) -> str:
     """Any model behind the serving contract. Arguments as above."""
+    spec = facts.spec
     model, comment = _model(name, config, version, python=config.target == "python")
     model.input.extend(model_config_pb2.ModelInput(**_tensor(tensor)) for tensor in spec.inputs)
     model.output.extend(model_config_pb2.ModelOutput(**_tensor(tensor)) for tensor in spec.outputs)
-    return _render(model, comment, {"item_count": str(spec.item_count), "vocabulary_sha256": vocabulary_sha256})
+    parameters = {"item_count": str(spec.item_count), "precision": facts.precision.value}
+    return _render(model, comment, parameters | {"vocabulary_sha256": facts.vocabulary_sha256})
 
 
-def render_front_door(spec: RecommenderSpec, vocabulary_sha256: str, config: ExportConfig, version: int = FIRST_VERSION) -> str:
+def render_front_door(facts: Facts, config: ExportConfig, version: int = FIRST_VERSION) -> str:
     """The front door: histories and exclusions of any length as strings, ids as strings out. Arguments as above."""
     model, comment = _model(FRONT_DOOR_NAME, config, version, python=True)
     string, int32, fp32 = model_config_pb2.TYPE_STRING, model_config_pb2.TYPE_INT32, model_config_pb2.TYPE_FP32
@@ -45,11 +67,23 @@ def render_front_door(spec: RecommenderSpec, vocabulary_sha256: str, config: Exp
     model.output.add(name="item_ids", data_type=string, dims=[-1])
     model.output.add(name="scores", data_type=fp32, dims=[-1])
     model.output.add(name="unknown_ids", data_type=string, dims=[-1])
-    parameters = {name: str(getattr(spec, name)) for name in ("item_count", "history_length", "exclude_length", "top_k")}
-    parameters["vocabulary_sha256"] = vocabulary_sha256
+    parameters = {name: str(getattr(facts.spec, name)) for name in ("item_count", "history_length", "exclude_length", "top_k")}
+    parameters["vocabulary_sha256"] = facts.vocabulary_sha256
     if config.target != "python":
         parameters["upstream"] = MODEL_NAME
     return _render(model, comment, parameters)
+
+
+def render_vocabulary(facts: Facts, config: ExportConfig, version: int = FIRST_VERSION) -> str:  # noqa: ARG001 - as the others
+    """The vocabulary's file, handed out in parts. Arguments as above."""
+    model = model_config_pb2.ModelConfig(name=VOCABULARY_NAME, backend="python")
+    model.version_policy.specific.versions.append(version)
+    model.input.add(name="offset", data_type=model_config_pb2.TYPE_INT64, dims=[1])
+    model.output.add(name="content", data_type=model_config_pb2.TYPE_STRING, dims=[1])
+    model.output.add(name="total_bytes", data_type=model_config_pb2.TYPE_INT64, dims=[1])
+    model.instance_group.add(kind=_GROUP.KIND_CPU, count=1)
+    comment = "1 instance: a client asks once, when it connects, and after a promotion."
+    return _render(model, comment, {"vocabulary_sha256": facts.vocabulary_sha256})
 
 
 def _model(name: str, config: ExportConfig, version: int, *, python: bool) -> tuple[model_config_pb2.ModelConfig, str]:

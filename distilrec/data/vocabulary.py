@@ -67,15 +67,28 @@ def load_vocabulary(path: Path) -> Vocabulary:
         DataError: no such file, not a vocabulary, or its ids do not have the sha256 it states.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        vocabulary = Vocabulary(_strings(content["item_ids"]), _strings(content["titles"]))
-        stated = content["sha256"]
+        content = path.read_bytes()
     except FileNotFoundError:
         raise DataError(f"{path}: no such file, expected a served model's vocabulary. Make it with: distilrec export") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}), expected a served model's vocabulary") from error
+    return parse_vocabulary(content, str(path))
+
+
+def parse_vocabulary(content: bytes, where: str) -> Vocabulary:
+    """The vocabulary in the bytes of a file; ``where`` they come from is said in errors.
+
+    Raises:
+        DataError: not a vocabulary, or its ids do not have the sha256 it states.
+    """
+    try:
+        found = json.loads(content)
+        vocabulary = Vocabulary(_strings(found["item_ids"]), _strings(found["titles"]))
+        stated = found["sha256"]
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: not a vocabulary: {error!r}") from error
+        raise DataError(f"{where}: not a vocabulary: {error!r}") from error
     if vocabulary.sha256 != stated:
-        raise DataError(f"{path}: found item ids with sha256 {vocabulary.sha256}, but it states {stated}; the file was changed")
+        raise DataError(f"{where}: found item ids with sha256 {vocabulary.sha256}, but it states {stated}; the file was changed")
     return vocabulary
 
 

@@ -12,7 +12,7 @@ from distilrec.serving.journal import locked, recover
 from distilrec.serving.security import TlsConfig, published, secret_path, server_secret
 from distilrec.serving.server import TritonServer
 from distilrec.serving.watchdog import Watchdog
-from distilrec.specs import FRONT_DOOR_NAME, MODEL_NAME
+from distilrec.specs import SERVED_MODELS
 
 INTERRUPTED = 130
 
@@ -79,7 +79,7 @@ def run_server(settings: ServeSettings, say: Callable[[str], None]) -> int:
 
 def _finish_promotion(repository: Path) -> None:
     """What an interrupted promotion left is finished or undone first; a repository that cannot be written is served as it is."""
-    names = [name for name in (MODEL_NAME, FRONT_DOOR_NAME) if (repository / name / "config.pbtxt").exists()]
+    names = [name for name in SERVED_MODELS if (repository / name / "config.pbtxt").exists()]
     if not names:
         return  # the server's own check says what is missing
     try:

@@ -13,7 +13,7 @@ from distilrec.serving.journal import config_path, flush, parse_config
 from distilrec.serving.proving import check_copy
 from distilrec.specs import MODEL_NAME, RecommenderSpec
 from distilrec.versions import served_version
-from export.repository import ServedModel, artefact_spec
+from export.repository import ServedModel, artefact_facts
 from export.triton_check import check_config
 
 
@@ -34,7 +34,7 @@ def stage(
         check_copy(artefact, manifest, beside)
         flush(beside)
         beside.rename(target)
-        text = model.render(artefact_spec(manifest), manifest.metrics["vocabulary_sha256"], config, number)
+        text = model.render(artefact_facts(manifest), config, number)
         write_text(config_path(repository, model.name, number), text + warmup(text))
     check_config(config_path(repository, MODEL_NAME, number), repository / MODEL_NAME / str(number))
 
@@ -46,7 +46,7 @@ def warmup(text: str) -> str:
     of a request does not depend on what is in it; that answers are right is what the golden requests show.
     """
     config, addition = parse_config(text), model_config_pb2.ModelConfig()
-    for size in sorted({1, config.max_batch_size}):
+    for size in sorted({1, max(1, config.max_batch_size)}):
         sample = addition.model_warmup.add(name=f"batch of {size}", batch_size=size, count=1)
         for tensor in config.input:
             if not tensor.optional:

@@ -20,7 +20,7 @@ from distilrec.data import stage as data_stage
 from distilrec.errors import ServerError
 from distilrec.manifest import read_manifest
 from distilrec.serving.server import TritonServer, free_ports
-from export.repository import artefact_spec, fill_repository
+from export.repository import artefact_facts, fill_repository
 from export.triton_config import render_front_door
 
 
@@ -199,7 +199,7 @@ def test_student_on_another_backend_is_asked_inside_the_server(shop_run, shop_co
     fill_repository(shop_run / "export", config)
     manifest = read_manifest(shop_run / "export")
     elsewhere = config.model_copy(update={"target": "onnxruntime"})
-    text = render_front_door(artefact_spec(manifest), manifest.metrics["vocabulary_sha256"], elsewhere)
+    text = render_front_door(artefact_facts(manifest), elsewhere)
     (tmp_path / "repo" / "recommend" / "config.pbtxt").write_text(text)
     (tmp_path / "repo" / "recommend" / "1" / "model.onnx").unlink()
     with TritonServer(config.repository, free_ports(), tmp_path / "log") as server:

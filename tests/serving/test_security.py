@@ -129,7 +129,7 @@ def test_control_times_out_and_says_so(scheme):
 
 def test_plain_client_needs_no_secret(server):
     with GrpcModel(server.url) as model:
-        assert model.spec.top_k == 20
+        assert model.info().k == 20
 
 
 def test_secret_is_not_in_the_process_list(server):

@@ -15,14 +15,12 @@ import pytest
 from tritonclient import grpc
 
 from clients import RecommenderClient
-from clients.errors import ModelNotFound, VocabularyMismatch
 from clients.grpc_model import GrpcModel
 from distill.runner import TorchRunner
 from distill.student_stage import load_student
 from distill.teacher_stage import load_teacher
 from distilrec.data import stage as data_stage
 from distilrec.data.dataset import held_out
-from distilrec.data.vocabulary import Vocabulary
 from distilrec.errors import ServerError
 from distilrec.evaluation import recommend_all
 from distilrec.manifest import read_manifest, write_manifest
@@ -42,12 +40,6 @@ def shop(shop_run):
     return data_stage.load(shop_run / "data")
 
 
-@pytest.fixture(scope="module")
-def client(shop_server, shop):
-    with RecommenderClient(shop_server.url, vocabulary=shop[1]) as client:
-        yield client
-
-
 def test_triton_answers_as_pytorch_for_200_held_out_users(shop_server, shop_run, shop_config, shop):
     dataset, vocabulary = shop
     spec = recommender_spec(shop_config, len(vocabulary))
@@ -55,7 +47,7 @@ def test_triton_answers_as_pytorch_for_200_held_out_users(shop_server, shop_run,
     assert len(users.users) == 200
     reference = TorchRunner(load_student(shop_config, shop_run / "student", len(vocabulary)), spec)
     with GrpcModel(shop_server.url) as served:
-        assert served.spec == spec
+        assert served.info().spec == spec
         answers = [served.recommend(users.history[i : i + 1], users.exclude[i : i + 1]) for i in range(200)]
         parity = compare(
             reference.recommend(users.history, users.exclude),
@@ -64,43 +56,6 @@ def test_triton_answers_as_pytorch_for_200_held_out_users(shop_server, shop_run,
         assert parity.misplaced == 0
         assert parity.max_score_error <= SCORE_TOLERANCE
         check_parity(reference, served, *edge_requests(spec))
-
-
-def test_client_speaks_in_ids(client, shop):
-    dataset, vocabulary = shop
-    history = vocabulary.decode(dataset.sequence(0)[:5].tolist())
-    answer = client.recommend(history, k=7)
-    assert len(answer) == 7
-    assert set(answer.ids) <= set(vocabulary.item_ids) - set(history)
-    assert list(answer.scores) == sorted(answer.scores, reverse=True)
-    assert answer.model_version == "1"
-    again = client.recommend(history, k=7, exclude=answer.ids[:3])
-    assert again.ids[:4] == answer.ids[3:]
-
-
-def test_unknown_ids_are_counted_and_do_not_change_the_answer(client):
-    answer = client.recommend(["item-1", "no-such-item", "item-2"])
-    assert answer.unknown_ids == ("no-such-item",)
-    assert answer.ids == client.recommend(["item-1", "item-2"]).ids
-
-
-def test_empty_history_gets_the_most_popular(client, shop):
-    dataset, vocabulary = shop
-    counts = dataset.training_counts()
-    ids = client.recommend([], k=10).ids
-    assert [counts[index] for index in vocabulary.encode(ids)] == sorted(counts, reverse=True)[:10]
-
-
-def test_other_vocabulary_is_refused(shop_server, shop):
-    _, vocabulary = shop
-    other = Vocabulary(tuple(reversed(vocabulary.item_ids)), vocabulary.titles)
-    with pytest.raises(VocabularyMismatch, match=r"found vocabulary .*the client has"):
-        RecommenderClient(shop_server.url, vocabulary=other)
-
-
-def test_unknown_model(shop_server, shop):
-    with pytest.raises(ModelNotFound, match=r"model 'nobody': the server does not serve this model"):
-        RecommenderClient(shop_server.url, vocabulary=shop[1], model="nobody")
 
 
 def test_bad_indices_harm_nobody_in_their_batch(shop_server, shop_config, shop):
@@ -168,8 +123,7 @@ def test_serve_ends_cleanly_when_told(shop_config, sent):
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stdout.readline().startswith(f"ready: gRPC on 127.0.0.1:{ports.grpc}")
-        vocabulary = shop_config.export.repository / "student" / "1" / "vocabulary.json"
-        with RecommenderClient(f"127.0.0.1:{ports.grpc}", vocabulary=vocabulary) as client:
+        with RecommenderClient(f"127.0.0.1:{ports.grpc}") as client:
             assert len(client.recommend([])) == 10
         process.send_signal(sent)
         output, errors = process.communicate(timeout=60)
@@ -195,28 +149,13 @@ def test_plain_tritonserver_command_serves_the_repository(shop_config, tmp_path)
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=log, stderr=log)
     try:
-        answers = wait_for_answer(f"127.0.0.1:{ports.grpc}", shop_config, process, tmp_path / "log")
-        assert len(answers) == 10
+        with RecommenderClient(f"127.0.0.1:{ports.grpc}") as client:
+            client.wait_until_ready(timeout_s=30)
+            assert len(client.recommend(["item-1"])) == 10
     finally:
         process.terminate()
         status = process.wait(60)
     assert status == 0
-
-
-def wait_for_answer(url, config, process, log):
-    import time
-
-    from clients.errors import ClientError
-
-    vocabulary = config.export.repository / "student" / "1" / "vocabulary.json"
-    for _ in range(300):
-        assert process.poll() is None, log.read_text()
-        try:
-            with RecommenderClient(url, vocabulary=vocabulary) as client:
-                return client.recommend(["item-1"])
-        except ClientError:
-            time.sleep(0.1)
-    raise AssertionError(log.read_text())
 
 
 def test_stopping_leaves_no_process_and_status_0(shop_config, tmp_path):

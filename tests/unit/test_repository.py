@@ -9,14 +9,14 @@ from distilrec.config import ExportConfig, load_config
 from distilrec.data import stage as data_stage
 from distilrec.errors import ManifestError, RepositoryError
 from distilrec.manifest import read_manifest
-from distilrec.specs import RecommenderSpec
+from distilrec.specs import Precision, RecommenderSpec
 from export.onnx_runner import OnnxRunner
 from export.repository import MODELS, artefact_spec, fill_benchmark_models, fill_repository
 from export.stage import recommender_spec
-from export.triton_config import render_front_door, render_student
+from export.triton_config import Facts, render_front_door, render_student
 
 COMMITTED = Path(__file__).parents[2] / "triton_repo"
-SPEC = RecommenderSpec(10, 4, 3, 5)
+FACTS = Facts(RecommenderSpec(10, 4, 3, 5), "abc", Precision.INT8)
 
 
 def test_committed_config_is_what_the_default_preset_renders(tmp_path):
@@ -24,7 +24,9 @@ def test_committed_config_is_what_the_default_preset_renders(tmp_path):
     data_stage.run(config, {}, tmp_path / "data")
     _, vocabulary = data_stage.load(tmp_path / "data")
     for model in MODELS:
-        rendered = model.render(recommender_spec(config, len(vocabulary)), vocabulary.sha256, config.export, 1)
+        # FP32 is what the demo's verdict is with a catalogue this small.
+        facts = Facts(recommender_spec(config, len(vocabulary)), vocabulary.sha256, Precision.FP32)
+        rendered = model.render(facts, config.export, 1)
         assert (COMMITTED / model.name / "config.pbtxt").read_text() == rendered
 
 
@@ -33,7 +35,7 @@ def files(folder):
 
 
 def test_config_says_what_the_spec_says():
-    text = render_student(SPEC, "abc", ExportConfig(max_batch_size=7, instances=3))
+    text = render_student(FACTS, ExportConfig(max_batch_size=7, instances=3))
     model = text_format.Parse(text, model_config_pb2.ModelConfig())
     tensors = {t.name: (model_config_pb2.DataType.Name(t.data_type), list(t.dims)) for t in (*model.input, *model.output)}
     assert tensors == {
@@ -49,10 +51,11 @@ def test_config_says_what_the_spec_says():
     assert list(model.version_policy.specific.versions) == [1]
     assert model.parameters["vocabulary_sha256"].string_value == "abc"
     assert model.parameters["item_count"].string_value == "10"
+    assert model.parameters["precision"].string_value == "int8"
 
 
 def test_rendering_is_deterministic():
-    assert render_student(SPEC, "abc", ExportConfig()) == render_student(SPEC, "abc", ExportConfig())
+    assert render_student(FACTS, ExportConfig()) == render_student(FACTS, ExportConfig())
 
 
 def test_filled_repository_is_complete_and_serves_the_committed_model(shop_run, tmp_path):
@@ -68,6 +71,9 @@ def test_filled_repository_is_complete_and_serves_the_committed_model(shop_run, 
         "student/1/model.py",
         "student/1/vocabulary.json",
         "student/config.pbtxt",
+        "vocabulary/1/model.py",
+        "vocabulary/1/vocabulary.json",
+        "vocabulary/config.pbtxt",
     ]
     for model in MODELS:
         source = Path(model.name) / "1" / "model.py"
@@ -109,19 +115,19 @@ def test_target_onnxruntime_leaves_the_graph_to_tritons_own_backend(shop_run, tm
 
 @pytest.mark.parametrize(("accelerator", "names"), [("cuda", []), ("tensorrt", ["tensorrt"])])
 def test_accelerators_of_onnxruntime_are_on_the_gpu(accelerator, names):
-    model = parsed(render_student(SPEC, "abc", ExportConfig(target="onnxruntime", accelerator=accelerator)))
+    model = parsed(render_student(FACTS, ExportConfig(target="onnxruntime", accelerator=accelerator)))
     assert [a.name for a in model.optimization.execution_accelerators.gpu_execution_accelerator] == names
     assert model.instance_group[0].kind == model_config_pb2.ModelInstanceGroup.KIND_GPU
 
 
 def test_target_tensorrt_has_graphs_and_pinned_memory():
-    model = parsed(render_student(SPEC, "abc", ExportConfig(target="tensorrt")))
+    model = parsed(render_student(FACTS, ExportConfig(target="tensorrt")))
     assert (model.platform, model.default_model_filename) == ("tensorrt_plan", "model.plan")
     assert model.optimization.cuda.graphs
     assert model.optimization.cuda.output_copy_stream
     assert model.optimization.input_pinned_memory.enable
     assert model.optimization.output_pinned_memory.enable
-    assert parsed(render_front_door(SPEC, "abc", ExportConfig(target="tensorrt"))).backend == "python"
+    assert parsed(render_front_door(FACTS, ExportConfig(target="tensorrt"))).backend == "python"
 
 
 def test_target_tensorrt_without_an_engine_is_refused_and_nothing_is_left(shop_run, tmp_path):
@@ -133,10 +139,10 @@ def test_target_tensorrt_without_an_engine_is_refused_and_nothing_is_left(shop_r
 def test_instances_are_the_cores_found_unless_they_are_set():
     import os
 
-    model = parsed(text := render_student(SPEC, "abc", ExportConfig()))
+    model = parsed(text := render_student(FACTS, ExportConfig()))
     assert model.instance_group[0].count == len(os.sched_getaffinity(0))
     assert "one for each core found" in text
-    assert "3 instance(s), as the settings say" in render_student(SPEC, "abc", ExportConfig(instances=3))
+    assert "3 instance(s), as the settings say" in render_student(FACTS, ExportConfig(instances=3))
 
 
 def test_benchmark_models_are_of_this_artefact_or_gone(shop_run, shop_config, tmp_path):

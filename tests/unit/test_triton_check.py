@@ -12,7 +12,7 @@ from export.plan import manifest_path
 from export.repository import artefact_spec, fill_repository
 from export.storage import plan_path
 from export.triton_check import check_config
-from export.triton_config import render_student
+from export.triton_config import Facts, render_student
 
 
 @pytest.fixture
@@ -33,7 +33,9 @@ def with_engine(shop_run, student, **settings):
     shutil.copyfile(plan, student / "1" / "model.plan")
     shutil.copyfile(manifest_path(plan), student / "1" / "model.plan.json")
     spec = artefact_spec(read_manifest(shop_run / "export"))
-    (student / "config.pbtxt").write_text(render_student(spec, "v", ExportConfig(target="tensorrt", **settings)))
+    (student / "config.pbtxt").write_text(
+        render_student(Facts(spec, "v", Precision.FP32), ExportConfig(target="tensorrt", **settings))
+    )
 
 
 def test_rendered_configuration_fits_its_engine(shop_run, student):

@@ -1,0 +1,124 @@
+"""The client for asyncio: the same methods as ``RecommenderClient``, awaited."""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Self
+
+from clients.async_transport import AsyncTransport
+from clients.batches import Answers, Batch, Progress, in_order, split, telling
+from clients.codec import Recommendations
+from clients.connection import DEFAULT_URL, Connection, Tls
+from clients.errors import ClientError
+from clients.model_info import ModelInfo
+from clients.retry import RetryPolicy
+from clients.session import Health, Session
+from clients.steps import Deadline, drive_async
+from clients.vocabularies import Given
+from distilrec.data.vocabulary import Vocabulary
+from distilrec.specs import MODEL_NAME
+
+
+class AsyncRecommenderClient:
+    """Asks a served recommender on asyncio. Arguments, results and errors are those of ``RecommenderClient``.
+
+    >>> async with AsyncRecommenderClient("127.0.0.1:8001") as client:
+    ...     answer = await client.recommend(["50", "181"], k=3)
+
+    Many calls may wait at the same time; they share one connection. It belongs to the event loop of the first call.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        model: str = MODEL_NAME,
+        vocabulary: Given = None,
+        timeout_s: float = 5.0,
+        retries: int = RetryPolicy.retries,
+        tls: Tls | bool = False,
+        metadata: Mapping[str, str] | None = None,
+        keepalive_s: float = Connection.keepalive_s,
+        max_message_bytes: int = Connection.max_message_bytes,
+    ) -> None:
+        connection = Connection(url, tls, metadata or {}, keepalive_s=keepalive_s, max_message_bytes=max_message_bytes)
+        self.timeout_s = timeout_s
+        self._transport = AsyncTransport(connection)
+        self._session = Session(url, model, vocabulary, RetryPolicy(retries), lambda: self._transport.epoch)
+
+    async def recommend(
+        self, history: Iterable[str], k: int = 10, exclude: Iterable[str] = (), *, timeout_s: float | None = None
+    ) -> Recommendations:
+        """As ``RecommenderClient.recommend``."""
+        steps = self._session.recommend([(history, exclude)], k, self._deadline(timeout_s))
+        (answer,) = await drive_async(steps, self._transport.carry_out)
+        if isinstance(answer, ClientError):
+            raise answer.at(self._session.url, self._session.model)
+        recommendations: Recommendations = answer
+        return recommendations
+
+    async def recommend_many(
+        self,
+        histories: Iterable[Iterable[str]],
+        k: int = 10,
+        exclude: Sequence[Iterable[str]] | None = None,
+        *,
+        in_flight: int = 4,
+        timeout_s: float | None = None,
+        progress: Progress = False,
+    ) -> Answers:
+        """As ``RecommenderClient.recommend_many``."""
+        served = await drive_async(self._session.served(self._deadline(timeout_s)), self._transport.carry_out)
+        batches = split(histories, exclude, served.info.max_batch_size)
+        answers: list[Answers | ClientError | None] = [None] * len(batches)
+        waiting = iter(enumerate(batches))
+        broken = False
+
+        async def work() -> None:
+            nonlocal broken
+            for place, batch in waiting:
+                if not broken:
+                    answers[place] = await self._ask(batch, k, timeout_s)
+                    broken = broken or isinstance(answers[place], ClientError)
+                tell(batch)
+
+        with telling(progress, batches) as tell:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(max(1, in_flight)):
+                    group.create_task(work())
+        return in_order(batches, answers)
+
+    async def info(self, *, timeout_s: float | None = None) -> ModelInfo:
+        """As ``RecommenderClient.info``."""
+        steps = self._session.refresh(self._session.known, self._deadline(timeout_s))
+        return (await drive_async(steps, self._transport.carry_out)).info
+
+    async def vocabulary(self, *, timeout_s: float | None = None) -> Vocabulary:
+        """As ``RecommenderClient.vocabulary``."""
+        return (await drive_async(self._session.served(self._deadline(timeout_s)), self._transport.carry_out)).vocabulary
+
+    async def health(self, *, timeout_s: float | None = None) -> Health:
+        """As ``RecommenderClient.health``."""
+        return await drive_async(self._session.health(self._deadline(timeout_s).timeout_s), self._transport.carry_out)
+
+    async def wait_until_ready(self, timeout_s: float = 60.0) -> None:
+        """As ``RecommenderClient.wait_until_ready``."""
+        await drive_async(self._session.wait_until_ready(timeout_s), self._transport.carry_out)
+
+    async def close(self) -> None:
+        """Close the connection; calls in flight are cancelled."""
+        await self._transport.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def _ask(self, batch: Batch, k: int, timeout_s: float | None) -> Answers | ClientError:
+        try:
+            return await drive_async(self._session.recommend(batch.rows, k, self._deadline(timeout_s)), self._transport.carry_out)
+        except ClientError as error:
+            return error
+
+    def _deadline(self, timeout_s: float | None) -> Deadline:
+        return Deadline(self.timeout_s if timeout_s is None else timeout_s)

@@ -1,0 +1,79 @@
+"""Carries out the steps of a conversation over gRPC, blocking; the asyncio twin is ``async_transport``."""
+
+import threading
+import time
+from typing import Any
+
+import grpc
+from tritonclient.grpc import service_pb2_grpc
+
+from clients.connection import Connection
+from clients.steps import Call, CallFailed, Exclusive, Pause, Step, drive
+
+_WATCHER_S = 1.0
+
+
+class Transport:
+    """A connection to a server; safe to share between threads.
+
+    Attributes:
+        epoch: how often the connection was lost: after each change another server may answer at the same address.
+
+    Args:
+        connection: where and how.
+
+    Raises:
+        ClientError: as ``Connection.credentials``.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.epoch = 0
+        self._ready = False
+        self._lock = threading.Lock()
+        self._metadata = connection.pairs
+        credentials = connection.credentials()
+        if credentials is None:
+            self._channel = grpc.insecure_channel(connection.url, connection.options)
+        else:
+            self._channel = grpc.secure_channel(connection.url, credentials, connection.options)
+        self._channel.subscribe(self._notice)
+        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+
+    def carry_out(self, step: Step) -> Any:
+        """Do one step.
+
+        Raises:
+            CallFailed: a call without an answer.
+        """
+        if isinstance(step, Call):
+            try:
+                return getattr(self._stub, step.method)(step.request, timeout=step.timeout_s, metadata=self._metadata)
+            except grpc.RpcError as error:
+                raise CallFailed(error.code().name, error.details() or "") from error
+            except ValueError as error:  # what gRPC says of a closed channel
+                raise CallFailed("CANCELLED", f"the client is closed ({error})") from error
+        if isinstance(step, Pause):
+            return time.sleep(step.seconds)
+        if isinstance(step, Exclusive):
+            if not self._lock.acquire(timeout=step.timeout_s):
+                raise CallFailed("DEADLINE_EXCEEDED", "others were asking what the server serves")
+            try:
+                return drive(step.conversation(), self.carry_out)
+            finally:
+                self._lock.release()
+        return step.function()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._channel.unsubscribe(self._notice)
+        # gRPC's thread that watched the connection looks up five times a second, and fails aloud on a channel that is gone.
+        watching, until = getattr(self._channel, "_connectivity_state", None), time.monotonic() + _WATCHER_S
+        while getattr(watching, "polling", False) and time.monotonic() < until:
+            time.sleep(0.01)
+        self._channel.close()
+
+    def _notice(self, state: grpc.ChannelConnectivity) -> None:
+        ready = state is grpc.ChannelConnectivity.READY
+        if self._ready and not ready:
+            self.epoch += 1
+        self._ready = ready
