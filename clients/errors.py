@@ -14,9 +14,12 @@ class ClientError(DistilRecError):
     """
 
     def __init__(self, reason: str, *, url: str = "", model: str = "", tried: str = "") -> None:
+        super().__init__(reason)
         self.reason, self.url, self.model, self.tried = reason, url, model, tried
-        where = f"{url}, model {model!r}: " if url else ""
-        super().__init__(f"{where}{reason}{f' ({tried})' if tried else ''}")
+
+    def __str__(self) -> str:
+        where = f"{self.url}, model {self.model!r}: " if self.url else ""
+        return f"{where}{self.reason}{f' ({self.tried})' if self.tried else ''}"
 
     def at(self, url: str, model: str, tried: str = "") -> "ClientError":
         """The same error, with the address, the model and what was tried."""

@@ -9,6 +9,8 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from distilrec.errors import DistilRecError
+
 T = TypeVar("T")
 
 
@@ -86,14 +88,14 @@ def drive(steps: Steps[T], carry_out: Callable[[Step], Any]) -> T:
 
     Args:
         steps: the conversation.
-        carry_out: does one step and returns its outcome; raises CallFailed for a call that failed.
+        carry_out: does one step and returns its outcome; what it raises (CallFailed, DistilRecError) is raised in the conversation.
     """
     try:
         step = next(steps)
         while True:
             try:
                 outcome = carry_out(step)
-            except CallFailed as failure:
+            except (CallFailed, DistilRecError) as failure:
                 step = steps.throw(failure)
             else:
                 step = steps.send(outcome)
@@ -111,7 +113,7 @@ async def drive_async(steps: Steps[T], carry_out: Callable[[Step], Any]) -> T:
         while True:
             try:
                 outcome = await carry_out(step)
-            except CallFailed as failure:
+            except (CallFailed, DistilRecError) as failure:
                 step = steps.throw(failure)
             else:
                 step = steps.send(outcome)
