@@ -105,19 +105,28 @@ def fill_repository(artefact: Path, config: ExportConfig) -> None:
         RepositoryError: the repository cannot be written.
     """
     manifest = verify_manifest(artefact)
+    versions = {model: config.repository / model.name / str(FIRST_VERSION) for model in MODELS}
     try:
         _remove_benchmark_models(config.repository)
-        for model in MODELS:
-            folder = config.repository / model.name
-            version = folder / str(FIRST_VERSION)
-            beside = folder / f"{version.name}.partial"  # Triton reads folders with a number for a name only
-            model.write(artefact, manifest, config, beside)
+        try:
+            for model, version in versions.items():
+                model.write(artefact, manifest, config, _beside(version))
+        except BaseException:
+            for version in versions.values():
+                shutil.rmtree(_beside(version), ignore_errors=True)
+            raise
+        for model, version in versions.items():
             # As one: a model with the weights of another would answer nonsense without a word.
-            replace_folder(beside, version)
-            write_text(folder / "config.pbtxt", model.render(artefact_facts(manifest), config, FIRST_VERSION))
+            replace_folder(_beside(version), version)
+            write_text(version.parent / "config.pbtxt", model.render(artefact_facts(manifest), config, FIRST_VERSION))
         check_config(config.repository / MODEL_NAME / "config.pbtxt", config.repository / MODEL_NAME / str(FIRST_VERSION))
     except OSError as error:
         raise RepositoryError(f"{config.repository}: cannot be written: {error}") from error
+
+
+def _beside(version: Path) -> Path:
+    """Where a version is written before it gets its name; Triton reads folders with a number for a name only."""
+    return version.with_name(f"{version.name}.partial")
 
 
 def _remove_benchmark_models(repository: Path) -> None:

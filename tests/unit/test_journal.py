@@ -82,8 +82,10 @@ def test_new_version_is_warmed_up_before_it_is_asked(shop_run, config):
     for model in MODELS:
         text = (config.repository / model.name / "config.pbtxt").read_text()
         warmup = text_format.Parse(text, model_config_pb2.ModelConfig()).model_warmup
-        assert [sample.batch_size for sample in warmup] == [1, config.max_batch_size]
-        assert set(warmup[0].inputs) == ({"history", "exclude"} if model.name == "student" else {"history"})
+        alone = model.name == "vocabulary"
+        assert [sample.batch_size for sample in warmup] == ([1] if alone else [1, config.max_batch_size])
+        expected = {"vocabulary": {"offset"}, "student": {"history", "exclude"}, "recommend": {"history"}}
+        assert set(warmup[0].inputs) == expected[model.name]
 
 
 def test_damaged_artefact_leaves_the_repository_alone(shop_run, config, tmp_path):
@@ -107,7 +109,13 @@ def test_version_that_cannot_be_staged_is_noted_and_removed(shop_run, config):
             file.truncate(100)
 
     with pytest.raises(PromotionError, match="another content than in"):
-        promote(shop_run / "export", config.repository, config, None, models=(MODELS[0]._replace(write=write), *MODELS[1:]))
+        promote(
+            shop_run / "export",
+            config.repository,
+            config,
+            None,
+            models=[model._replace(write=write) if model.name == "student" else model for model in MODELS],
+        )
     found = versions(config.repository)
     assert states(found) == {1: "serving", 2: "failed"}
     assert "another content" in found[-1].reason
@@ -166,7 +174,7 @@ def test_export_that_fills_the_repository_anew_is_followed(shop_run, config):
 def test_pins_that_differ_for_no_known_reason_are_refused(config):
     path = config.repository / "recommend" / "config.pbtxt"
     path.write_text(path.read_text().replace("versions: 1", "versions: 7"))
-    with pytest.raises(RepositoryError, match=r"found versions \{'student': 1, 'recommend': 7\} pinned"):
+    with pytest.raises(RepositoryError, match=r"found versions \{'vocabulary': 1, 'student': 1, 'recommend': 7\} pinned"):
         versions(config.repository)
 
 
