@@ -4,33 +4,30 @@ Every answer is held against the golden answers of the version that gave it. No 
 version; how long the slowest request took is reported, and judged by who reads it.
 """
 
-import contextlib
 import json
 import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tritonclient import grpc
-from tritonclient.utils import InferenceServerException
 
 from clients.grpc_model import GrpcModel
 from distilrec import golden
 from distilrec.config import ExportConfig
 from distilrec.golden import Golden, load_golden
 from distilrec.manifest import Manifest, record_files, write_manifest
-from distilrec.serving.live import Limits
-from distilrec.serving.promotion import Server, promote, rollback
-from distilrec.serving.server import find_tritonserver, free_ports
+from distilrec.serving.live import Limits, Server
+from distilrec.serving.promotion import promote, rollback
+from distilrec.serving.security import ControlSecret
+from distilrec.serving.server import TritonServer, free_ports
 from distilrec.specs import Precision, RecommenderSpec
 from export.parity import SCORE_TOLERANCE, compare
-from export.repository import MODELS, fill_repository
+from export.repository import fill_repository
 from export.storage import model_path
 
 PROMOTIONS, ROLLBACKS, REQUESTS, PROCESSES, THREADS = 20, 5, 100_000, 2, 2
@@ -68,29 +65,6 @@ def make_artefact(folder: Path, seed: int) -> Path:
     )
     write_manifest(folder, empty.model_copy(update={"files": record_files(folder)}))
     return folder
-
-
-@contextlib.contextmanager
-def server(repository: Path, log: Path) -> Iterator[Server]:
-    """A tritonserver with open model control, on loopback."""
-    ports = free_ports()
-    options = {"model-repository": repository, "model-control-mode": "explicit", "log-info": "false"}
-    options |= {"grpc-port": ports.grpc, "http-port": ports.http, "metrics-port": ports.metrics}
-    command = [*find_tritonserver(), "--disable-auto-complete-config", *(f"--{name}={value}" for name, value in options.items())]
-    with log.open("wb") as output:
-        process = subprocess.Popen([*command, *(f"--load-model={m.name}" for m in MODELS)], stdout=output, stderr=output)
-    try:
-        with grpc.InferenceServerClient(f"127.0.0.1:{ports.grpc}") as client:
-            for _ in range(600):
-                with contextlib.suppress(InferenceServerException):
-                    if all(client.is_model_ready(model.name, client_timeout=1) for model in MODELS):
-                        break
-                assert process.poll() is None, log.read_text()
-                time.sleep(0.1)
-        yield Server(f"127.0.0.1:{ports.grpc}")
-    finally:
-        process.terminate()
-        process.wait(60)
 
 
 def client(url: str, expected: Path) -> dict[str, Any]:
@@ -144,7 +118,9 @@ def test_promotions_under_load(benchmark: Any, tmp_path: Path) -> None:
         make_artefact(artefacts / str(number), number)
     config = ExportConfig(repository=repository, instances=1)
     fill_repository(artefacts / "1", config)
-    with server(repository, tmp_path / "log") as live:
+    secret = ControlSecret()
+    with TritonServer(repository, free_ports(), tmp_path / "log", secret=secret) as running:
+        live = Server(running.url, secret)
         command = [sys.executable, "-m", "benchmarks.test_promotion", live.url, str(artefacts)]
         asking = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(PROCESSES)]
         try:

@@ -17,7 +17,8 @@ from distilrec.data.dataset import HeldOut, held_out
 from distilrec.data.stage import load
 from distilrec.pipeline import run_dir, served_artefact, teacher_folders
 from distilrec.serving.server import TritonServer, free_ports
-from export.repository import fill_benchmark_models, fill_repository
+from export.benchmark_models import fill_benchmark_models
+from export.repository import fill_repository
 from export.stage import recommender_spec
 
 _PROCESSES, _THREADS = 4, 8

@@ -1,10 +1,11 @@
 """A served model at the level of tensors: what judges and watches a server, for those who have item indices already."""
 
 from collections.abc import Mapping
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from tritonclient.grpc import service_pb2
 
 from clients import retry
 from clients.connection import DEFAULT_URL, Connection, Tls
@@ -59,17 +60,27 @@ class GrpcModel:
         self, history: NDArray[np.int32], exclude: NDArray[np.int32]
     ) -> tuple[NDArray[np.int32], NDArray[np.float32], str]:
         """As ``recommend``, and the version of the model that answered."""
+        response = self._call("ModelInfer", infer_request(self.model, history, exclude))
         try:
-            response = self._transport.carry_out(Call("ModelInfer", infer_request(self.model, history, exclude), self.timeout_s))
             return read_answer(response, len(history))
-        except CallFailed as failure:
-            raise retry.client_error(failure, self.timeout_s).at(self.url, self.model) from failure
         except ClientError as error:
             raise error.at(self.url, self.model) from None
+
+    def counts(self, version: str) -> tuple[int, int]:
+        """Requests of a version that were answered and that failed, since it was first loaded. Raises as ``recommend``."""
+        reply = self._call("ModelStatistics", service_pb2.ModelStatisticsRequest(name=self.model, version=version))
+        stats = reply.model_stats[0].inference_stats
+        return int(stats.success.count), int(stats.fail.count)
 
     def info(self) -> ModelInfo:
         """What is served now. Raises as ``recommend``, and ClientError: it is not a recommender."""
         return drive(self._session.info(Deadline(self.timeout_s)), self._transport.carry_out)
+
+    def _call(self, method: str, request: Any) -> Any:
+        try:
+            return self._transport.carry_out(Call(method, request, self.timeout_s))
+        except CallFailed as failure:
+            raise retry.client_error(failure, self.timeout_s).at(self.url, self.model) from failure
 
     def close(self) -> None:
         """Close the connection."""

@@ -11,10 +11,14 @@ from distilrec.cli_options import DEFAULT_PRESET, DEFAULT_REPOSITORY, DEFAULT_UR
 from distilrec.errors import ServerError
 
 if TYPE_CHECKING:
-    from distilrec.serving import promotion
+    from clients.connection import Tls
+    from distilrec.serving.live import Server
 
 app = typer.Typer()
 
+TlsCa = Annotated[Path | None, typer.Option(help="Authority of the server's certificate, PEM: its gRPC speaks TLS.")]
+TlsCert = Annotated[Path | None, typer.Option(help="Our certificate, PEM, where the server asks for one.")]
+TlsKey = Annotated[Path | None, typer.Option(help="Its private key, PEM.")]
 SecretFile = Annotated[
     Path | None, typer.Option(help="File with the server's control secret; by default where the server left it.")
 ]
@@ -68,6 +72,9 @@ def promote(  # noqa: PLR0917
     url: Url = DEFAULT_URL,
     preset: Preset = DEFAULT_PRESET,
     secret_file: SecretFile = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
     watch_s: Annotated[float, typer.Option(help="Seconds to watch the new version before it is pinned.")] = 10.0,
     offline: Annotated[bool, typer.Option("--offline", help="No server runs: stage and pin only.")] = False,
 ) -> None:
@@ -81,17 +88,20 @@ def promote(  # noqa: PLR0917
     from distilrec.serving import promotion
     from distilrec.serving.live import Limits
 
-    server = None if offline else _server(url, secret_file)
+    server = None if offline else _server(url, secret_file, _tls(tls_ca, tls_cert, tls_key))
     config = load_config(preset).export
     done = promotion.promote(artefact, repository, config, server, limits=Limits(watch_s=watch_s), report=_say)
     print(f"version {done.version} serves (before: {done.former})")
 
 
 @app.command()
-def rollback(
+def rollback(  # noqa: PLR0917
     repository: Repository = DEFAULT_REPOSITORY,
     url: Url = DEFAULT_URL,
     secret_file: SecretFile = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
     offline: Annotated[bool, typer.Option("--offline", help="No server runs: pin only.")] = False,
 ) -> None:
     """Go back to the last good version.
@@ -100,7 +110,8 @@ def rollback(
     """
     from distilrec.serving import promotion
 
-    done = promotion.rollback(repository, None if offline else _server(url, secret_file), report=_say)
+    server = None if offline else _server(url, secret_file, _tls(tls_ca, tls_cert, tls_key))
+    done = promotion.rollback(repository, server, report=_say)
     print(f"version {done.version} serves (before: {done.former})")
 
 
@@ -179,12 +190,19 @@ def link_tritonserver() -> None:
     print(f"wrote {write_launcher()}")
 
 
-def _server(url: str, secret_file: Path | None) -> "promotion.Server":
-    from distilrec.serving import promotion
+def _server(url: str, secret_file: Path | None, tls: "Tls | bool") -> "Server":
+    from distilrec.serving.live import Server
     from distilrec.serving.security import client_secret
 
     port = int(url.rpartition(":")[2]) if url.rpartition(":")[2].isdigit() else 0
-    return promotion.Server(url, client_secret(port, secret_file).grpc_headers)
+    return Server(url, client_secret(port, secret_file), tls)
+
+
+def _tls(ca: Path | None, cert: Path | None, key: Path | None) -> "Tls | bool":
+    """TLS as soon as any of its files is named."""
+    from clients.connection import Tls
+
+    return Tls(ca, cert, key) if ca or cert or key else False
 
 
 def _say(text: str) -> None:

@@ -135,8 +135,9 @@ def fill_repository(config: Config, *, with_benchmarks: bool = False) -> Path:
     repository.fill_repository(artefact, config.export)
     if with_benchmarks:
         from distill.teacher_stage import load_ensemble
+        from export.benchmark_models import fill_benchmark_models
 
         item_count = read_manifest(artefact).metrics["item_count"]
         teacher = load_ensemble(config, teacher_folders(config), item_count)
-        repository.fill_benchmark_models(teacher, artefact, config.export)
+        fill_benchmark_models(teacher, artefact, config.export)
     return artefact

@@ -13,8 +13,6 @@ from functools import cache
 from importlib import metadata
 from typing import Any, Literal
 
-import torch
-
 from distilrec.errors import EngineError, MissingExtraError
 from distilrec.progress import progress
 
@@ -155,6 +153,8 @@ def _cuda_version(name: str) -> str | None:
     """From the name of the distribution that holds the package, such as ``tensorrt-rtx-cu13``."""
     distributions = metadata.packages_distributions().get(name, [])
     found = [match[1] for match in map(re.compile(r"cu(\d+)").search, distributions) if match]
+    import torch  # here alone: who serves reads plans' manifests without it
+
     return found[0] if found else torch.version.cuda
 
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from distilrec.errors import EngineError
@@ -112,6 +111,8 @@ class Device:
 def this_device(backend: Backend) -> Device:
     """This machine, its current CUDA GPU and ``backend``."""
     gpu_name, capability = None, None
+    import torch  # only where engines are: promotion reads their manifests without it
+
     if torch.cuda.is_available():
         gpu_name = torch.cuda.get_device_name()
         capability = "{}.{}".format(*torch.cuda.get_device_capability())

@@ -3,11 +3,9 @@
 import importlib.util
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from distill.encoders import Recommender, Scorer
 from distilrec import golden
 from distilrec.config import ExportConfig
 from distilrec.data import vocabulary as vocabularies
@@ -17,18 +15,17 @@ from distilrec.manifest import Manifest, verify_manifest
 from distilrec.specs import (
     FIRST_VERSION,
     FRONT_DOOR_NAME,
-    MODEL_FILE,
     MODEL_NAME,
     PLAN_FILE,
     VOCABULARY_NAME,
     Precision,
     RecommenderSpec,
 )
-from export.onnx import export_onnx
+from distilrec.versions import pin, used_numbers
 from export.plan import manifest_path
 from export.storage import plan_path, served_files
 from export.triton_check import check_config
-from export.triton_config import HEADER, Facts, render_front_door, render_recommender, render_student, render_vocabulary
+from export.triton_config import HEADER, Facts, render_front_door, render_student, render_vocabulary
 
 
 def artefact_spec(manifest: Manifest) -> RecommenderSpec:
@@ -48,12 +45,12 @@ def write_student(artefact: Path, manifest: Manifest, config: ExportConfig, fold
     Raises:
         RepositoryError: the target needs an engine that the artefact does not have.
     """
-    source = _model_source(MODEL_NAME)
+    source = model_source(MODEL_NAME)
     if config.target == "tensorrt":
         plan = _engine(artefact, manifest)
-        _make(folder, {PLAN_FILE: plan, f"{PLAN_FILE}.json": manifest_path(plan)})
+        make_version(folder, {PLAN_FILE: plan, f"{PLAN_FILE}.json": manifest_path(plan)})
     else:
-        _make(folder, {path.name: path for path in served_files(artefact, Precision(manifest.metrics["precision"]))})
+        make_version(folder, {path.name: path for path in served_files(artefact, Precision(manifest.metrics["precision"]))})
     # For every target: others ignore it, and in a checkout this folder is where it comes from.
     write_text(folder / "model.py", source)
     for name in (vocabularies.FILE_NAME, golden.FILE_NAME):
@@ -63,15 +60,15 @@ def write_student(artefact: Path, manifest: Manifest, config: ExportConfig, fold
 def write_front_door(artefact: Path, manifest: Manifest, config: ExportConfig, folder: Path) -> None:
     """Write all files of a version of the front door into ``folder``, which is made anew."""
     served = served_files(artefact, Precision(manifest.metrics["precision"])) if config.target == "python" else []
-    source = _model_source(FRONT_DOOR_NAME)
-    _make(folder, {path.name: path for path in (*served, artefact / vocabularies.FILE_NAME)})
+    source = model_source(FRONT_DOOR_NAME)
+    make_version(folder, {path.name: path for path in (*served, artefact / vocabularies.FILE_NAME)})
     write_text(folder / "model.py", source)
 
 
 def write_vocabulary(artefact: Path, _manifest: Manifest, _config: ExportConfig, folder: Path) -> None:
     """Write all files of a version of the model that hands the vocabulary over into ``folder``, which is made anew."""
-    source = _model_source(VOCABULARY_NAME)
-    _make(folder, {vocabularies.FILE_NAME: artefact / vocabularies.FILE_NAME})
+    source = model_source(VOCABULARY_NAME)
+    make_version(folder, {vocabularies.FILE_NAME: artefact / vocabularies.FILE_NAME})
     write_text(folder / "model.py", source)
 
 
@@ -96,16 +93,19 @@ MODELS = (
 
 
 def fill_repository(artefact: Path, config: ExportConfig) -> None:
-    """Put an export stage's models into the repository as their first version, which is served.
+    """Put an export stage's models into the repository and pin them; the next start of a server serves them.
 
-    Each version's folder is written beside and renamed; config.pbtxt comes last.
+    As version 1, made anew; after promotions as the next number, so that no number ever means two models. Each version's folder is
+    written beside and renamed; config.pbtxt comes last.
 
     Raises:
         ManifestError: the artefact is not what its manifest says.
         RepositoryError: the repository cannot be written.
     """
     manifest = verify_manifest(artefact)
-    versions = {model: config.repository / model.name / str(FIRST_VERSION) for model in MODELS}
+    number = max(used_numbers(config.repository), default=FIRST_VERSION)
+    number = number + 1 if number > FIRST_VERSION else FIRST_VERSION
+    versions = {model: config.repository / model.name / str(number) for model in MODELS}
     try:
         _remove_benchmark_models(config.repository)
         try:
@@ -118,8 +118,8 @@ def fill_repository(artefact: Path, config: ExportConfig) -> None:
         for model, version in versions.items():
             # As one: a model with the weights of another would answer nonsense without a word.
             replace_folder(_beside(version), version)
-            write_text(version.parent / "config.pbtxt", model.render(artefact_facts(manifest), config, FIRST_VERSION))
-        check_config(config.repository / MODEL_NAME / "config.pbtxt", config.repository / MODEL_NAME / str(FIRST_VERSION))
+            pin(config.repository, model.name, number, model.render(artefact_facts(manifest), config, number))
+        check_config(config.repository / MODEL_NAME / "config.pbtxt", config.repository / MODEL_NAME / str(number))
     except OSError as error:
         raise RepositoryError(f"{config.repository}: cannot be written: {error}") from error
 
@@ -148,7 +148,7 @@ def _engine(artefact: Path, manifest: Manifest) -> Path:
     return plan
 
 
-def _make(folder: Path, files: Mapping[str, Path]) -> None:
+def make_version(folder: Path, files: Mapping[str, Path]) -> None:
     """A new folder with copies of files, by their names there."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -156,33 +156,7 @@ def _make(folder: Path, files: Mapping[str, Path]) -> None:
         shutil.copyfile(path, folder / name)
 
 
-def fill_benchmark_models(teacher: Scorer, artefact: Path, config: ExportConfig) -> None:
-    """Put two more models into the repository, for benchmarks: the teacher, and one with the same tensors that does no work.
-
-    Args:
-        teacher: trained, in evaluation mode.
-        artefact: the student's, whose sizes and vocabulary are the teacher's, too.
-        config: of the repository; these models are always served by the Python backend.
-
-    Raises:
-        ManifestError: the artefact is not what its manifest says.
-    """
-    manifest = verify_manifest(artefact)
-    facts = artefact_facts(manifest)
-    on_cpu = config.model_copy(update={"target": "python"})
-    identity = (Path(__file__).parent / IDENTITY_NAME / "model.py").read_text(encoding="utf-8")
-    for name, source in ((IDENTITY_NAME, identity), (TEACHER_NAME, _model_source(MODEL_NAME))):
-        folder = config.repository / name
-        _make(folder / str(FIRST_VERSION), {})
-        write_text(folder / str(FIRST_VERSION) / "model.py", source)
-        if name == TEACHER_NAME:
-            graph = Recommender(teacher, facts.spec).eval()
-            export_onnx(graph, folder / str(FIRST_VERSION) / MODEL_FILE, {"vocabulary_sha256": facts.vocabulary_sha256})
-        described = replace(facts, precision=Precision.FP32)
-        write_text(folder / "config.pbtxt", render_recommender(name, described, on_cpu, FIRST_VERSION))
-
-
-def _model_source(model: str) -> str:
+def model_source(model: str) -> str:
     """The served model.py, as it stands in ``triton_repo/``."""
     # A namespace package: with an __init__.py, Triton would take its __pycache__ for a model.
     package = importlib.util.find_spec("triton_repo")

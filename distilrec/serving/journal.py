@@ -17,11 +17,11 @@ from google.protobuf import text_format
 from pydantic import BaseModel, ConfigDict, ValidationError
 from tritonclient.grpc import model_config_pb2
 
+from distilrec import versions
 from distilrec.errors import RepositoryError
 from distilrec.files import write_text
-from distilrec.versions import served_version
+from distilrec.versions import JOURNAL, config_path, served_version
 
-FILE_NAME = "versions.json"
 LOCK_NAME = "versions.lock"
 
 State = Literal["staged", "serving", "good", "retired", "failed"]
@@ -74,11 +74,6 @@ class Journal(BaseModel):
         return self.put(entry.model_copy(update={"state": state, "time": datetime.now(UTC), "reason": reason}))
 
 
-def config_path(repository: Path, model: str, version: int) -> Path:
-    """A version's own configuration, which is copied to config.pbtxt when it is pinned. Triton ignores it."""
-    return repository / model / f"config.{version}.pbtxt"
-
-
 def parse_config(text: str) -> model_config_pb2.ModelConfig:
     """The configuration that a config.pbtxt holds."""
     return text_format.Parse(text, model_config_pb2.ModelConfig())
@@ -110,7 +105,7 @@ def read_journal(repository: Path, models: Sequence[str]) -> Journal:
     Raises:
         RepositoryError: the journal or a config.pbtxt cannot be read, or models pin different versions for no known reason.
     """
-    path = repository / FILE_NAME
+    path = repository / JOURNAL
     try:
         journal = Journal.model_validate_json(path.read_text(encoding="utf-8")) if path.exists() else Journal()
     except (OSError, ValidationError, UnicodeDecodeError) as error:
@@ -146,7 +141,7 @@ def reconcile(journal: Journal, pinned: int, vocabulary_sha256: str) -> Journal:
 
 def write_journal(repository: Path, journal: Journal) -> None:
     """Write beside, then rename."""
-    write_text(repository / FILE_NAME, journal.model_dump_json(indent=2) + "\n")
+    write_text(repository / JOURNAL, journal.model_dump_json(indent=2) + "\n")
 
 
 def recover(repository: Path, models: Sequence[str]) -> Journal:
@@ -172,19 +167,13 @@ def recover(repository: Path, models: Sequence[str]) -> Journal:
 def pin(repository: Path, models: Sequence[str], version: int) -> None:
     """Let every model's config.pbtxt be that of ``version``; the former one's is kept to go back to."""
     for model in models:
-        current = served_version(repository, model)
-        if current == version:
-            continue
-        text = (repository / model / "config.pbtxt").read_text(encoding="utf-8")
-        write_text(config_path(repository, model, current), text)
-        write_text(repository / model / "config.pbtxt", config_path(repository, model, version).read_text(encoding="utf-8"))
+        if served_version(repository, model) != version:
+            versions.pin(repository, model, version, config_path(repository, model, version).read_text(encoding="utf-8"))
 
 
-def next_number(repository: Path, models: Sequence[str], journal: Journal) -> int:
+def next_number(repository: Path) -> int:
     """One more than the largest number ever used: a response cache may still hold answers of any earlier version."""
-    used = [entry.number for entry in journal.versions]
-    names = [path.name for model in models for path in (repository / model).iterdir()]
-    return 1 + max(used + [int(name.split(".")[0]) for name in names if name.split(".")[0].isdigit()])
+    return 1 + max(versions.used_numbers(repository))
 
 
 def remove_version(repository: Path, model: str, version: int) -> None:

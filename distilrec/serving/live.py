@@ -3,87 +3,42 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Self
 
 import numpy as np
 from google.protobuf import json_format
-from numpy.typing import NDArray
-from tritonclient import grpc
-from tritonclient.utils import InferenceServerException
 
+from clients.connection import Tls
+from clients.errors import ClientError
+from clients.grpc_model import GrpcModel
 from distilrec.errors import ServerError
 from distilrec.golden import Golden
+from distilrec.serving.control import ModelControl
 from distilrec.serving.journal import parse_config
 from distilrec.serving.proving import check_answers
-from distilrec.specs import MODEL_NAME, RecommenderSpec
+from distilrec.serving.security import ControlSecret
 
 _PROBE_PAUSE_S = 0.02
 _ALONE = 8
 
 
-class LoadTimeout(ServerError):
-    """A load that did not end: the server's control of models may be stuck for ever, while it answers requests as before."""
+@dataclass(frozen=True)
+class Server:
+    """A running server, with explicit model control."""
 
+    url: str
+    """Host and port of its gRPC endpoint."""
+    secret: ControlSecret
+    """What it was started with."""
+    tls: Tls | bool = False
+    """How its gRPC endpoint is reached."""
+    load_timeout_s: float = 60.0
+    """Seconds a load may take, all instances and the warm-up included."""
 
-class Control(Protocol):
-    """The part of a server's model control that a promotion needs."""
-
-    def load(self, model: str, config: str) -> None:
-        """Load a model with this configuration (JSON); the former version answers until the new one is ready.
-
-        Raises:
-            ServerError: the server refuses; ``LoadTimeout`` when it does not answer.
-        """
-        ...
-
-    def ready_versions(self, model: str) -> set[int]:
-        """Versions of a model that answer."""
-        ...
-
-
-class GrpcControl:
-    """Model control over gRPC.
-
-    Args:
-        url: host and port.
-        headers: where control is restricted, ``{"triton-grpc-protocol-KEY": secret}``.
-        load_timeout_s: seconds a load may take.
-        timeout_s: seconds any other call may take.
-    """
-
-    def __init__(
-        self, url: str, headers: Mapping[str, str] | None = None, *, load_timeout_s: float = 60.0, timeout_s: float = 5.0
-    ) -> None:
-        self.url, self.load_timeout_s, self.timeout_s = url, load_timeout_s, timeout_s
-        self._headers = dict(headers or {})
-        self._client = grpc.InferenceServerClient(url)
-
-    def load(self, model: str, config: str) -> None:
-        """As ``Control.load``."""
-        try:
-            self._client.load_model(model, headers=self._headers, config=config, client_timeout=self.load_timeout_s)
-        except InferenceServerException as error:
-            if "DEADLINE_EXCEEDED" in str(error.status()):
-                raise LoadTimeout(f"{self.url}: loading {model!r} did not end within {self.load_timeout_s} s") from error
-            raise ServerError(f"{self.url}: loading {model!r} was refused: {error.message()}") from error
-
-    def ready_versions(self, model: str) -> set[int]:
-        """As ``Control.ready_versions``."""
-        try:
-            index = self._client.get_model_repository_index(headers=self._headers, client_timeout=self.timeout_s)
-        except InferenceServerException as error:
-            raise ServerError(f"{self.url}: model control does not answer: {error}") from error
-        return {int(entry.version) for entry in index.models if entry.name == model and entry.state == "READY"}
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._client.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    @property
+    def control(self) -> ModelControl:
+        """What loads its models."""
+        return ModelControl(self.url, self.secret, self.tls)
 
 
 @dataclass(frozen=True)
@@ -115,32 +70,14 @@ class Observer:
     """Asks the student by tensors and reads its statistics.
 
     Args:
-        url: host and port.
+        server: to be asked.
         max_batch_size: rows in a request, at most.
         timeout_s: seconds each call may take.
     """
 
-    def __init__(self, url: str, max_batch_size: int, timeout_s: float = 5.0) -> None:
-        self.url, self.max_batch_size, self.timeout_s = url, max_batch_size, timeout_s
-        self._client = grpc.InferenceServerClient(url)
-
-    def ask(self, history: NDArray[np.int32], exclude: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.float32], int]:
-        """Items, scores and the version that answered; whoever names no version gets the same one.
-
-        Raises:
-            ServerError: no answer, or an error.
-        """
-        spec = RecommenderSpec(0, history.shape[1], exclude.shape[1], 0)
-        inputs = []
-        for tensor, values in zip(spec.inputs, (history, exclude), strict=True):
-            inputs.append(grpc.InferInput(tensor.name, values.shape, "INT32"))
-            inputs[-1].set_data_from_numpy(np.ascontiguousarray(values))
-        try:
-            result = self._client.infer(MODEL_NAME, inputs, client_timeout=self.timeout_s)
-        except InferenceServerException as error:
-            raise ServerError(f"{self.url}: a golden request failed: {error}") from error
-        items, scores = (result.as_numpy(tensor.name) for tensor in spec.outputs)
-        return items, scores, int(result.get_response().model_version)
+    def __init__(self, server: Server, max_batch_size: int, timeout_s: float = 5.0) -> None:
+        self.url, self.max_batch_size = server.url, max_batch_size
+        self._model = GrpcModel(server.url, timeout_s=timeout_s, tls=server.tls)
 
     def check(self, golden: Golden, rows: slice, version: int, tolerance: float) -> None:
         """Ask golden requests as one batch and compare.
@@ -150,8 +87,11 @@ class Observer:
             ParityError: the answers are not the recorded ones.
         """
         part = Golden(**{name: array[rows] for name, array in vars(golden).items()})
-        items, scores, answered = self.ask(part.history, part.exclude)
-        if answered != version:
+        try:
+            items, scores, answered = self._model.recommend_with_version(part.history, part.exclude)
+        except ClientError as error:
+            raise ServerError(f"a golden request failed: {error}") from error
+        if answered != str(version):
             raise ServerError(f"{self.url}: version {answered} answered, expected version {version}")
         if items.shape != part.items.shape or scores.shape != part.scores.shape:
             raise ServerError(f"{self.url}: found answers of shape {items.shape}, expected {part.items.shape}")
@@ -172,11 +112,9 @@ class Observer:
             ServerError: the server does not say.
         """
         try:
-            reply: Any = self._client.get_inference_statistics(MODEL_NAME, str(version), client_timeout=self.timeout_s)
-        except InferenceServerException as error:
-            raise ServerError(f"{self.url}: no statistics of version {version}: {error}") from error
-        stats = reply.model_stats[0].inference_stats
-        return int(stats.success.count), int(stats.fail.count)
+            return self._model.counts(str(version))
+        except ClientError as error:
+            raise ServerError(f"no statistics of version {version}: {error}") from error
 
     def watch(self, golden: Golden, version: int, tolerance: float, limits: Limits) -> Watched:
         """Probe a version with golden requests one by one, and count everyone's failures, for ``limits.watch_s``.
@@ -210,7 +148,7 @@ class Observer:
 
     def close(self) -> None:
         """Close the connection."""
-        self._client.close()
+        self._model.close()
 
     def __enter__(self) -> Self:
         return self
@@ -224,14 +162,19 @@ def as_json(config_text: str) -> str:
     return str(json_format.MessageToJson(parse_config(config_text), preserving_proto_field_name=True))
 
 
-def switch(control: Control, configs: Mapping[str, str], version: int, prove: Callable[[], Watched | None]) -> Watched | None:
+def switch(server: Server, configs: Mapping[str, str], version: int, prove: Callable[[], Watched | None]) -> Watched | None:
     """Load all models in their order, each with a configuration that pins ``version``, and prove what is live then.
 
     Raises:
-        ServerError: a load is refused, does not end or leaves another version ready; also as ``prove``.
+        ServerError: a load is refused, does not end (ControlTimeout) or leaves another version ready; also as ``prove``.
     """
     for model, text in configs.items():
-        control.load(model, as_json(text))
-        if version not in (ready := control.ready_versions(model)):
+        server.control.load(model, server.load_timeout_s, as_json(text))
+        if version not in (ready := ready_versions(server, model)):
             raise ServerError(f"{model}: versions {sorted(ready)} are ready after the load, expected {version}")
     return prove()
+
+
+def ready_versions(server: Server, model: str) -> set[int]:
+    """Versions of a model that answer. Raises ServerError."""
+    return {int(entry.version) for entry in server.control.index() if entry.name == model and entry.state == "READY"}

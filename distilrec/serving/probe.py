@@ -10,9 +10,10 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from tritonclient import grpc
-from tritonclient.utils import InferenceServerException
 
+from clients.errors import ClientError
+from clients.grpc_model import GrpcModel
+from clients.steps import CallFailed
 from distilrec import golden
 from distilrec.errors import DistilRecError
 from distilrec.golden import Golden, load_golden
@@ -24,13 +25,6 @@ from export.parity import compare
 TOLERANCE = 0.05
 """How far scores may lie from the golden ones: the widest of ``export.verification.BATCH_TOLERANCE``; a test holds them equal, for
 importing that would bring the libraries of training into the serving process."""
-
-# After a restart of the server the connection is back within half a second, not after gRPC's two minutes.
-_RECONNECT = [
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 500),
-]
 
 
 class Fault(StrEnum):
@@ -94,18 +88,17 @@ def classify(status: str, message: str) -> Fault:
 
 def over_grpc(url: str, deadline_s: float) -> Asker:
     """Asks as clients do, over one connection."""
-    client = grpc.InferenceServerClient(url, channel_args=_RECONNECT)
+    model = GrpcModel(url, timeout_s=deadline_s)
 
     def ask(history: NDArray[np.int32], exclude: NDArray[np.int32]) -> _Answer:
-        inputs = []
-        for name, values in (("history", history), ("exclude", exclude)):
-            inputs.append(grpc.InferInput(name, values.shape, "INT32"))
-            inputs[-1].set_data_from_numpy(values)
         try:
-            result = client.infer(MODEL_NAME, inputs, client_timeout=deadline_s)
-        except InferenceServerException as error:
-            raise AskError(str(error.status()), str(error.message())) from error
-        return _Answer(int(result.get_response().model_version), result.as_numpy("items"), result.as_numpy("scores"))
+            items, scores, version = model.recommend_with_version(history, exclude)
+        except ClientError as error:
+            failure = error.__cause__
+            if isinstance(failure, CallFailed):
+                raise AskError(failure.code, failure.details) from error
+            raise AskError("", str(error)) from error
+        return _Answer(int(version), items, scores)
 
     return ask
 

@@ -5,7 +5,7 @@ server loads it by a configuration sent along with the call; and only when it ha
 config.pbtxt move. So whatever is killed, and when, the next start of the server comes up with the last version that was proven.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,11 +17,13 @@ from distilrec.errors import DistilRecError, ServerError
 from distilrec.golden import load_golden
 from distilrec.manifest import Manifest
 from distilrec.serving import journal as journals
-from distilrec.serving.journal import Journal, VersionInfo, config_path, locked
-from distilrec.serving.live import GrpcControl, Limits, LoadTimeout, Observer, Watched, switch
+from distilrec.serving.control import ControlTimeout
+from distilrec.serving.journal import Journal, VersionInfo, locked
+from distilrec.serving.live import Limits, Observer, Server, Watched, ready_versions, switch
 from distilrec.serving.proving import prove_artefact, prove_version, version_tolerance
 from distilrec.serving.staging import config_spec, stage, version_config
 from distilrec.specs import MODEL_NAME
+from distilrec.versions import config_path
 from export.repository import MODELS, ServedModel
 
 KEPT_GOOD = 3
@@ -43,18 +45,6 @@ class Promotion:
     """The version that served before."""
     watched: Watched | None
     """None when there was no server to watch."""
-
-
-@dataclass(frozen=True)
-class Server:
-    """A running server, with explicit model control."""
-
-    url: str
-    """Host and port of its gRPC endpoint."""
-    headers: Mapping[str, str] | None = None
-    """Where model control is restricted, ``{"triton-grpc-protocol-KEY": secret}``."""
-    load_timeout_s: float = 60.0
-    """Seconds a load may take, all instances and the warm-up included."""
 
 
 def promote(
@@ -89,7 +79,7 @@ def promote(
         manifest = prove_artefact(artefact)
         report("the artefact is whole and gives its golden answers")
         (former,) = journal.numbers("serving")
-        number = journals.next_number(repository, names, journal)
+        number = journals.next_number(repository)
         journal = journal.put(_staged(number, manifest))
         journals.write_journal(repository, journal)
         try:
@@ -176,13 +166,12 @@ def _go_live(
     if server is None:
         return None
     with ExitStack() as stack:
-        control = stack.enter_context(GrpcControl(server.url, server.headers, load_timeout_s=server.load_timeout_s))
-        control.ready_versions(MODEL_NAME)
+        ready_versions(server, MODEL_NAME)  # whoever may not change the server learns it before anything is loaded
 
         def go(version: int, limits: Limits) -> Watched | None:
             texts = {name: version_config(repository, name, version) for name in names}
             folder = repository / MODEL_NAME / str(version)
-            observer = stack.enter_context(Observer(server.url, journals.parse_config(texts[MODEL_NAME]).max_batch_size))
+            observer = stack.enter_context(Observer(server, journals.parse_config(texts[MODEL_NAME]).max_batch_size))
 
             def prove() -> Watched | None:
                 report(f"version {version} is loaded")
@@ -193,12 +182,12 @@ def _go_live(
                 report(f"version {version} answers as it should")
                 return observer.watch(requests, version, tolerance, limits) if limits.watch_s else None
 
-            return switch(control, texts, version, prove)
+            return switch(server, texts, version, prove)
 
         try:
             return go(number, limits)
         except BaseException as error:
-            if isinstance(error, LoadTimeout):
+            if isinstance(error, ControlTimeout):
                 raise ServerError(f"{error}; it serves version {former} on, but takes no more loads: restart it") from error
             try:
                 # Also after a refused load: else Triton keeps the refused configuration for its next plain load,

@@ -9,10 +9,10 @@ from tritonclient.grpc import model_config_pb2
 from distilrec.config import ExportConfig
 from distilrec.files import write_text
 from distilrec.manifest import Manifest
-from distilrec.serving.journal import config_path, flush, parse_config
+from distilrec.serving.journal import flush, parse_config
 from distilrec.serving.proving import check_copy
 from distilrec.specs import MODEL_NAME, RecommenderSpec
-from distilrec.versions import served_version
+from distilrec.versions import config_path, served_version
 from export.repository import ServedModel, artefact_facts
 from export.triton_check import check_config
 

@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
 
 from distilrec.errors import ServerError
-from distilrec.serving.control import load_model, unload_model
+from distilrec.serving.control import ModelControl
 from distilrec.serving.environment import LOOPBACK
 from distilrec.serving.probe import Fault, Finding, GoldenProbe, over_grpc, over_http
 from distilrec.serving.processes import ModelProcesses
@@ -172,8 +172,9 @@ class Watchdog:
         assert self._server.secret is not None
         self._server.abandon(self._processes.forget(model))
         try:
-            unload_model(self._server.control_url, self._server.secret, model, timeout_s=10)
-            load_model(self._server.control_url, self._server.secret, model, timeout_s=30)
+            control = ModelControl(self._server.control_url, self._server.secret)
+            control.unload(model, timeout_s=10)
+            control.load(model, timeout_s=30)
         except ServerError as error:
             self._note(Finding(Fault.HEAL_FAILED, str(error)))
             return False

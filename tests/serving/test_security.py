@@ -11,10 +11,12 @@ import pytest
 from tritonclient import grpc
 from tritonclient.utils import InferenceServerException
 
+from clients import DeadlineExceeded, RecommenderClient, ServerUnavailable, Tls
 from clients.grpc_model import GrpcModel
 from distilrec.errors import ServerError
-from distilrec.golden import load_golden
-from distilrec.serving.control import load_model, repository_index, unload_model
+from distilrec.serving.control import ModelControl
+from distilrec.serving.live import Limits, Server
+from distilrec.serving.promotion import PromotionError, promote
 from distilrec.serving.security import (
     SECRET_VARIABLE,
     ControlSecret,
@@ -108,15 +110,15 @@ def test_stranger_changes_nothing_over_http(server, path, headers):
 @pytest.mark.parametrize("over", ["url", "http_url"])
 def test_secret_opens_model_control(server, over):
     url = getattr(server, over)
-    unload_model(url, server.secret, "student")
-    assert {entry.name: entry.state for entry in repository_index(url, server.secret)}["student"] != "READY"
-    load_model(url, server.secret, "student")
-    states = {(entry.name, entry.version): entry.state for entry in repository_index(url, server.secret)}
-    assert states == {("student", "1"): "READY", ("recommend", "1"): "READY"}
+    ModelControl(url, server.secret).unload("student")
+    assert {entry.name: entry.state for entry in ModelControl(url, server.secret).index()}["student"] != "READY"
+    ModelControl(url, server.secret).load("student")
+    states = {(entry.name, entry.version): entry.state for entry in ModelControl(url, server.secret).index()}
+    assert states == dict.fromkeys([("student", "1"), ("recommend", "1"), ("vocabulary", "1")], "READY")
     with pytest.raises(ServerError, match=r"cannot load model 'nobody': .*failed to poll"):
-        load_model(url, server.secret, "nobody")
+        ModelControl(url, server.secret).load("nobody")
     with pytest.raises(ServerError, match=r"is restricted.*--secret-file or DISTILREC_CONTROL_SECRET"):
-        load_model(url, ControlSecret(), "student")
+        ModelControl(url, ControlSecret()).load("student")
 
 
 @pytest.mark.parametrize("scheme", ["", "http://"])
@@ -124,7 +126,7 @@ def test_control_times_out_and_says_so(scheme):
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         url = f"{scheme}127.0.0.1:{deaf.getsockname()[1]}"
         with pytest.raises(ServerError, match=r"did not load model 'student' within 0.3 s.*restart the server"):
-            load_model(url, ControlSecret(), "student", timeout_s=0.3)
+            ModelControl(url, ControlSecret()).load("student", timeout_s=0.3)
 
 
 def test_plain_client_needs_no_secret(server):
@@ -150,7 +152,7 @@ def test_hiding_says_when_it_could_not():
 
 def test_without_a_secret_nobody_controls_models(shop_server):
     with pytest.raises(ServerError, match="is restricted"):
-        load_model(shop_server.url, ControlSecret(), "student")
+        ModelControl(shop_server.url, ControlSecret()).load("student")
 
 
 def test_published_secret_is_for_its_owner_and_goes_at_the_end(tmp_path, monkeypatch):
@@ -202,48 +204,47 @@ def test_unusable_secret_is_refused(value):
         ControlSecret(value)
 
 
-def ask(server: TritonServer, **tls: object) -> str:
+def ask(server: TritonServer, tls: Tls | bool = False) -> str:
     """Version that answered."""
-    golden = load_golden(server.repository / "student" / "1" / "golden.npz")
-    inputs = []
-    for name, values in (("history", golden.history[:1]), ("exclude", golden.exclude[:1])):
-        inputs.append(grpc.InferInput(name, values.shape, "INT32"))
-        inputs[-1].set_data_from_numpy(values)
-    with grpc.InferenceServerClient(server.url, **tls) as client:
-        return client.infer("student", inputs, client_timeout=3).get_response().model_version
+    with RecommenderClient(server.url, tls=tls, timeout_s=3, retries=0) as client:
+        return client.recommend(["item-1"]).model_version
 
 
-def test_mutual_tls_lets_in_our_client_alone(repository, certificates, tmp_path):
-    def credentials(name: str | None, root: str = "ours") -> dict[str, object]:
-        found: dict[str, object] = {"ssl": True, "root_certificates": str(certificates / f"{root}.crt")}
-        if name:
-            found |= {"private_key": str(certificates / f"{name}.key"), "certificate_chain": str(certificates / f"{name}.crt")}
-        return found
+def test_mutual_tls_lets_in_our_client_alone(serving_config, shop_run, certificates, tmp_path):
+    def credentials(name: str | None, root: str = "ours") -> Tls:
+        files = (certificates / f"{name}.crt", certificates / f"{name}.key") if name else ()
+        return Tls(certificates / f"{root}.crt", *files)
 
     tls = TlsConfig(certificates / "server.crt", certificates / "server.key", certificates / "ours.crt")
-    with TritonServer(repository, free_ports(), tmp_path / "log", secret=ControlSecret(), tls=tls) as server:
-        assert ask(server, **credentials("client")) == "1"
-        for refused in (credentials(None), credentials("stranger"), credentials("client", root="theirs"), {}):
-            with pytest.raises(InferenceServerException, match=r"UNAVAILABLE|DEADLINE"):
-                ask(server, **refused)
+    with TritonServer(serving_config.repository, free_ports(), tmp_path / "tls.log", secret=ControlSecret(), tls=tls) as server:
+        assert ask(server, credentials("client")) == "1"
+        for refused in (credentials(None), credentials("stranger"), credentials("client", root="theirs"), False):
+            with pytest.raises((ServerUnavailable, DeadlineExceeded)):
+                ask(server, refused)
+        live = Server(server.url, server.secret, credentials("client"))
+        promote(shop_run / "export", serving_config.repository, serving_config, live, limits=Limits(watch_s=0.2, max_p99_ms=2000))
+        with pytest.raises(PromotionError, match="cannot list the models"):
+            promote(shop_run / "export", serving_config.repository, serving_config, Server(server.url, server.secret))
         # Our own probes and model control go over loopback, with the secret and without a certificate.
         with Watchdog(server, interval_s=0.05) as watchdog:
-            unload_model(server.control_url, server.secret, "student")
+            ModelControl(server.control_url, server.secret).unload("student")
             for _ in range(100):
                 if watchdog.heals:
                     break
                 watchdog._stopping.wait(0.1)
         assert watchdog.heals == 1
-        assert ask(server, **credentials("client")) == "1"
+        assert ask(server, credentials("client")) == "2"
         assert server.stop() == 0
 
 
 def test_one_sided_tls_takes_every_client_that_trusts_it(repository, certificates, tmp_path):
     tls = TlsConfig(certificates / "server.crt", certificates / "server.key")
     with TritonServer(repository, free_ports(), tmp_path / "log", tls=tls) as server:
-        assert ask(server, ssl=True, root_certificates=str(certificates / "ours.crt")) == "1"
-        with pytest.raises(InferenceServerException, match=r"UNAVAILABLE|DEADLINE"):
+        assert ask(server, Tls(certificates / "ours.crt")) == "1"
+        with pytest.raises((ServerUnavailable, DeadlineExceeded)):
             ask(server)
+        with pytest.raises(ServerUnavailable):
+            ask(server, tls=True)
 
 
 def test_unusable_tls_files_are_refused_before_the_start(certificates, tmp_path, repository):

@@ -27,9 +27,10 @@ from distilrec.manifest import read_manifest, write_manifest
 from distilrec.serving import wheel
 from distilrec.serving.server import Ports, TritonServer, free_ports
 from distilrec.specs import Precision
+from export.benchmark_models import fill_benchmark_models
 from export.onnx_runner import OnnxRunner
 from export.parity import SCORE_TOLERANCE, check_parity, compare, edge_requests
-from export.repository import fill_benchmark_models, fill_repository
+from export.repository import fill_repository
 from export.stage import recommender_spec
 from export.storage import model_path
 from export.verification import BATCH_TOLERANCE, agreement, check_contract

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from distilrec.errors import ServerError
-from distilrec.serving.control import repository_index
+from distilrec.serving.control import ModelControl
 from distilrec.serving.environment import check_ports, region_prefix, remove_leftovers
 from distilrec.serving.processes import living
 from distilrec.serving.security import ControlSecret
@@ -77,9 +77,10 @@ def test_young_used_and_other_peoples_regions_stay():
 
 def test_every_model_of_the_repository_is_served_and_checked(repository, tmp_path):
     with TritonServer(repository, free_ports(), tmp_path / "log", secret=ControlSecret()) as server:
-        assert {(m.name, m.state) for m in repository_index(server.url, server.secret)} == {
+        assert {(m.name, m.state) for m in ModelControl(server.url, server.secret).index()} == {
             ("student", "READY"),
             ("recommend", "READY"),
+            ("vocabulary", "READY"),
         }
     (repository / "recommend" / "1" / "model.py").unlink()
     with pytest.raises(ServerError, match=r"found no .*recommend/1/model\.py"):

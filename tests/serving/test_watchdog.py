@@ -18,7 +18,7 @@ from tritonclient.utils import InferenceServerException
 
 from distilrec.errors import DataError, ServerError
 from distilrec.golden import Golden, load_golden
-from distilrec.serving.control import load_model, repository_index, unload_model
+from distilrec.serving.control import ModelControl
 from distilrec.serving.probe import TOLERANCE, Fault, Finding, classify, judge, over_grpc, over_http
 from distilrec.serving.processes import ModelProcesses
 from distilrec.serving.security import ControlSecret
@@ -162,7 +162,7 @@ def test_nothing_is_healed_under_load_or_when_versions_are_reloaded(server, gold
     with Watchdog(server) as watchdog, load_on(server.url, golden, threads=16) as seen:
         for _ in range(3):
             (server.repository / "student" / "config.pbtxt").touch()
-            load_model(server.control_url, server.secret, "student")
+            ModelControl(server.control_url, server.secret).load("student")
             time.sleep(0.7)
     assert seen.answered
     assert not seen.errors
@@ -172,9 +172,9 @@ def test_nothing_is_healed_under_load_or_when_versions_are_reloaded(server, gold
 
 def test_unloaded_student_is_loaded_again(server):
     with Watchdog(server, interval_s=0.1) as watchdog:
-        unload_model(server.url, server.secret, "student")
+        ModelControl(server.url, server.secret).unload("student")
         wait_for(lambda: watchdog.heals, 10)
-    states = {entry.name: entry.state for entry in repository_index(server.url, server.secret)}
+    states = {entry.name: entry.state for entry in ModelControl(server.url, server.secret).index()}
     assert states["student"] == "READY"
     assert watchdog.faults[Fault.UNAVAILABLE] >= PATIENCE[Fault.UNAVAILABLE]
 
@@ -183,7 +183,7 @@ def test_server_is_restarted_when_loading_fails_twice(server, golden, monkeypatc
     def refuse(*_, **__):
         raise ServerError("refused by the test")
 
-    monkeypatch.setattr("distilrec.serving.watchdog.load_model", refuse)
+    monkeypatch.setattr(ModelControl, "load", refuse)
     before, ended = server.pid, []
     waiting = threading.Thread(target=lambda: ended.append(server.wait()))
     waiting.start()

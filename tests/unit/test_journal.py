@@ -9,7 +9,7 @@ from tritonclient.grpc import model_config_pb2
 
 from distilrec.errors import ManifestError, ParityError, RepositoryError
 from distilrec.serving import journal as journals
-from distilrec.serving.journal import Journal, VersionInfo, locked, next_number, reconcile
+from distilrec.serving.journal import Journal, VersionInfo, locked, next_number, reconcile, write_journal
 from distilrec.serving.promotion import KEPT_GOOD, PromotionError, promote, recover, rollback, versions
 from distilrec.serving.proving import check_copy
 from distilrec.versions import served_version
@@ -186,10 +186,29 @@ def test_journal_that_is_no_journal_is_said_plainly(config):
 
 def test_numbers_are_never_used_twice(tmp_path):
     (tmp_path / "student" / "4.partial").mkdir(parents=True)
-    assert next_number(tmp_path, ["student"], Journal()) == 5
+    assert next_number(tmp_path) == 5
     (tmp_path / "student" / "6").mkdir()
-    assert next_number(tmp_path, ["student"], Journal(versions=(entry(3, "good"),))) == 7
-    assert next_number(tmp_path, ["student"], Journal(versions=(entry(9, "failed"),))) == 10
+    write_journal(tmp_path, Journal(versions=(entry(3, "good"),)))
+    assert next_number(tmp_path) == 7
+    write_journal(tmp_path, Journal(versions=(entry(9, "failed"),)))
+    assert next_number(tmp_path) == 10
+
+
+def test_an_export_after_promotions_takes_a_new_number(shop_run, config):
+    promote(shop_run / "export", config.repository, config, None)
+    rollback(config.repository, None)
+    fill_repository(shop_run / "export", config)
+    assert served(config) == {3}
+    assert states(versions(config.repository)) == {1: "good", 2: "retired", 3: "serving"}
+    assert rollback(config.repository, None).version == 1
+    fill_repository(shop_run / "export", config)
+    assert served(config) == {4}
+
+
+def test_an_export_without_promotions_is_made_anew_under_its_number(shop_run, config):
+    versions(config.repository)
+    fill_repository(shop_run / "export", config)
+    assert served(config) == {1}
 
 
 def test_journal_follows_the_pin():

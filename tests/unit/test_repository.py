@@ -10,8 +10,9 @@ from distilrec.data import stage as data_stage
 from distilrec.errors import ManifestError, RepositoryError
 from distilrec.manifest import read_manifest
 from distilrec.specs import Precision, RecommenderSpec
+from export.benchmark_models import fill_benchmark_models
 from export.onnx_runner import OnnxRunner
-from export.repository import MODELS, artefact_spec, fill_benchmark_models, fill_repository
+from export.repository import MODELS, artefact_spec, fill_repository
 from export.stage import recommender_spec
 from export.triton_config import Facts, render_front_door, render_student
 

@@ -1,0 +1,39 @@
+"""Two more models in the repository, for benchmarks. Apart, for they need PyTorch and promotion does not."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from distill.encoders import Recommender, Scorer
+from distilrec.config import ExportConfig
+from distilrec.files import write_text
+from distilrec.manifest import verify_manifest
+from distilrec.specs import FIRST_VERSION, MODEL_FILE, MODEL_NAME, Precision
+from export.onnx import export_onnx
+from export.repository import IDENTITY_NAME, TEACHER_NAME, artefact_facts, make_version, model_source
+from export.triton_config import render_recommender
+
+
+def fill_benchmark_models(teacher: Scorer, artefact: Path, config: ExportConfig) -> None:
+    """Put two more models into the repository, for benchmarks: the teacher, and one with the same tensors that does no work.
+
+    Args:
+        teacher: trained, in evaluation mode.
+        artefact: the student's, whose sizes and vocabulary are the teacher's, too.
+        config: of the repository; these models are always served by the Python backend.
+
+    Raises:
+        ManifestError: the artefact is not what its manifest says.
+    """
+    manifest = verify_manifest(artefact)
+    facts = artefact_facts(manifest)
+    on_cpu = config.model_copy(update={"target": "python"})
+    identity = (Path(__file__).parent / IDENTITY_NAME / "model.py").read_text(encoding="utf-8")
+    for name, source in ((IDENTITY_NAME, identity), (TEACHER_NAME, model_source(MODEL_NAME))):
+        folder = config.repository / name
+        make_version(folder / str(FIRST_VERSION), {})
+        write_text(folder / str(FIRST_VERSION) / "model.py", source)
+        if name == TEACHER_NAME:
+            graph = Recommender(teacher, facts.spec).eval()
+            export_onnx(graph, folder / str(FIRST_VERSION) / MODEL_FILE, {"vocabulary_sha256": facts.vocabulary_sha256})
+        described = replace(facts, precision=Precision.FP32)
+        write_text(folder / "config.pbtxt", render_recommender(name, described, on_cpu, FIRST_VERSION))

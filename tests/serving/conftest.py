@@ -1,0 +1,41 @@
+"""A repository of the tiny shop and a server that takes promotions."""
+
+import shutil
+
+import numpy as np
+import pytest
+from promotion_load import edit_weights, record
+
+from distilrec.serving.live import Server
+from distilrec.serving.security import ControlSecret
+from distilrec.serving.server import TritonServer, free_ports
+from export.repository import fill_repository
+
+
+@pytest.fixture(scope="module")
+def variant(shop_run, tmp_path_factory):
+    """Artefacts with the shop's sizes and vocabulary, and with other weights."""
+
+    def make(seed):
+        folder = tmp_path_factory.mktemp("artefact") / "export"
+        shutil.copytree(shop_run / "export", folder, ignore=shutil.ignore_patterns("engines"))
+        random = np.random.default_rng(seed)
+        edit_weights(folder, lambda values: values + random.normal(0, values.std(), values.shape))
+        return record(folder)
+
+    return make
+
+
+@pytest.fixture
+def serving_config(shop_run, shop_config, tmp_path):
+    config = shop_config.export.model_copy(update={"repository": tmp_path / "repo", "instances": 1, "max_batch_size": 8})
+    fill_repository(shop_run / "export", config)
+    return config
+
+
+@pytest.fixture
+def promotable(serving_config, tmp_path):
+    """A running server with model control."""
+    secret = ControlSecret()
+    with TritonServer(serving_config.repository, free_ports(), tmp_path / "log", secret=secret) as server:
+        yield Server(server.url, secret, load_timeout_s=30)

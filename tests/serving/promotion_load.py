@@ -1,0 +1,102 @@
+"""Steady load on a server whose model is exchanged, and artefacts to exchange it for."""
+
+import shutil
+import threading
+import time
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from clients.errors import ClientError
+from clients.grpc_model import GrpcModel
+from distilrec.data.vocabulary import Vocabulary
+from distilrec.golden import Golden, load_golden
+from distilrec.manifest import read_manifest, record_files, write_manifest
+from distilrec.specs import RecommenderSpec
+from export.onnx_runner import OnnxRunner
+from export.parity import compare, edge_requests
+from export.repository import artefact_spec
+
+
+def record(folder, spec=None, requests=None, **metrics):
+    """Golden answers and manifest of an artefact whose model was edited."""
+    manifest = read_manifest(folder)
+    spec = spec or artefact_spec(manifest)
+    former = load_golden(folder / "golden.npz")
+    history, exclude = requests or (former.history, former.exclude)
+    answer = OnnxRunner(folder / "fp32" / "model.onnx", spec).recommend(history, exclude)
+    Golden(history, exclude, *answer).save(folder / "golden.npz")
+    sizes = {"history_length": spec.history_length, "exclude_length": spec.exclude_length, "top_k": spec.top_k}
+    update = {"settings": manifest.settings | sizes, "metrics": manifest.metrics | metrics, "files": record_files(folder)}
+    write_manifest(folder, manifest.model_copy(update=update))
+    return folder
+
+
+def edit_weights(folder, edit):
+    path = folder / "fp32" / "model.onnx"
+    model = onnx.load(path)
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.dtype == np.float32 and values.ndim == 2:
+            tensor.CopyFrom(numpy_helper.from_array(edit(values).astype(np.float32), tensor.name))
+    onnx.save(model, path)
+
+
+def other_sizes(base, folder):
+    import torch
+
+    from distill.encoders import Recommender
+    from distill.item_table import ItemTable
+    from distill.students.mlp import MlpStudent
+    from export.onnx import export_onnx
+
+    torch.manual_seed(0)
+    spec = RecommenderSpec(item_count=40, history_length=8, exclude_length=5, top_k=10)
+    shutil.copytree(base, folder, ignore=shutil.ignore_patterns("engines"))
+    ids = tuple(f"new-{item}" for item in range(spec.item_count))
+    vocabulary = Vocabulary(ids, ids)
+    vocabulary.save(folder / "vocabulary.json")
+    student = MlpStudent(ItemTable(spec.item_count, 8), spec.history_length, 16, (0.5, 0.9), 0.0)
+    metadata = {"vocabulary_sha256": vocabulary.sha256, "item_count": "40", "precision": "fp32"}
+    export_onnx(Recommender(student.eval(), spec).eval(), folder / "fp32" / "model.onnx", metadata)
+    return record(folder, spec, edge_requests(spec), item_count=spec.item_count, vocabulary_sha256=vocabulary.sha256)
+
+
+class Load:
+    """Asks golden requests all the time, and holds each answer against the expectation of the version that gave it."""
+
+    def __init__(self, url, expected, threads=2):
+        self.expected, self.failed, self.wrong, self.took_ms, self.seen = expected, [], [], [], set()
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(url, place)) for place in range(threads)]
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, url, row):
+        with GrpcModel(url, timeout_s=10) as model:
+            while not self._stop.is_set():
+                golden = next(iter(self.expected.values()))
+                row = (row + 1) % len(golden.history)
+                begin = time.perf_counter()
+                try:
+                    items, scores, answered = model.recommend_with_version(golden.history[row, None], golden.exclude[row, None])
+                    version = int(answered)
+                except ClientError as error:
+                    self.failed.append(str(error))
+                    continue
+                self.took_ms.append((time.perf_counter() - begin) * 1000)
+                self.seen.add(version)
+                own = self.expected[version]
+                parity = compare((own.items[row, None], own.scores[row, None]), (items, scores))
+                if parity.misplaced or not parity.max_score_error <= 1e-4:
+                    self.wrong.append((version, row))
+                time.sleep(0.002)
