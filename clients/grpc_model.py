@@ -1,6 +1,6 @@
 """A served model at the level of tensors: what judges and watches a server, for those who have item indices already."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -15,7 +15,7 @@ from clients.retry import RetryPolicy
 from clients.session import Session
 from clients.steps import Call, CallFailed, Deadline, drive
 from clients.transport import Transport
-from clients.wire import infer_request, read_answer
+from clients.wire import front_door_request, infer_request, read_answer, read_front_door
 from distilrec.runner import Answer
 from distilrec.specs import MODEL_NAME
 
@@ -65,6 +65,13 @@ class GrpcModel:
             return read_answer(response, len(history))
         except ClientError as error:
             raise error.at(self.url, self.model) from None
+
+    def ask_front_door(
+        self, histories: Sequence[Sequence[str]], excludes: Sequence[Sequence[str]], k: int
+    ) -> tuple[list[list[str]], NDArray[np.float32], str]:
+        """Ids and scores [B, k] from the front door beside this model, and its version. Raises as ``recommend``."""
+        response = self._call("ModelInfer", front_door_request(histories, excludes, k))
+        return read_front_door(response)
 
     def counts(self, version: str) -> tuple[int, int]:
         """Requests of a version that were answered and that failed, since it was first loaded. Raises as ``recommend``."""

@@ -1,5 +1,6 @@
 """Between arrays and the messages of Triton's gRPC protocol; pure functions, and all that knows the protocol's fields."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2
 
 from clients.errors import ClientError
-from distilrec.specs import VOCABULARY_NAME, RecommenderSpec
+from distilrec.specs import FRONT_DOOR_NAME, VOCABULARY_NAME, RecommenderSpec
 
 _TRITON_DTYPES = {"int32": "INT32", "float32": "FP32"}
 # The names and dtypes of the contract; sizes are those of the arrays.
@@ -52,6 +53,48 @@ def read_answer(response: Any, rows: int) -> tuple[NDArray[np.int32], NDArray[np
     if items.shape != scores.shape:
         raise ClientError(f"model {response.model_name!r}: found {items.shape} items and {scores.shape} scores")
     return items, scores, response.model_version
+
+
+def front_door_request(histories: Sequence[Sequence[str]], excludes: Sequence[Sequence[str]], k: int) -> Any:
+    """A ModelInferRequest for the front door, which takes ids as strings; empty strings fill the shorter rows.
+
+    Args:
+        histories: ids of B histories, oldest first.
+        excludes: ids of B lists not to recommend.
+        k: items wanted for each.
+    """
+    request = service_pb2.ModelInferRequest(model_name=FRONT_DOOR_NAME)
+    for name, rows in (("history", histories), ("exclude", excludes)):
+        width = max(1, *map(len, rows))
+        padded = [[*row, *[""] * (width - len(row))] for row in rows]
+        request.inputs.add(name=name, datatype="BYTES", shape=[len(rows), width])
+        request.raw_input_contents.append(_strings([item_id.encode() for row in padded for item_id in row]))
+    request.inputs.add(name="k", datatype="INT32", shape=[len(histories), 1])
+    request.raw_input_contents.append(np.full(len(histories), k, "<i4").tobytes())
+    return request
+
+
+def read_front_door(response: Any) -> tuple[list[list[str]], NDArray[np.float32], str]:
+    """Recommended ids of each row, best first and empty where there is none, their scores [B, k], and the version that answered.
+
+    Raises:
+        ClientError: there are none: the model of this name is not ours.
+    """
+    found = {output.name: (output.shape, raw) for output, raw in zip(response.outputs, response.raw_output_contents, strict=False)}
+    if not found.keys() >= {"item_ids", "scores"}:
+        raise ClientError(f"model {response.model_name!r}: found tensors {sorted(found)}, expected 'item_ids' and 'scores'")
+    (shape, raw), ids, offset = found["item_ids"], [], 0
+    while offset < len(raw):
+        size = int.from_bytes(raw[offset : offset + 4], "little")
+        ids.append(raw[offset + 4 : offset + 4 + size].decode())
+        offset += 4 + size
+    scores = np.frombuffer(found["scores"][1], "<f4").reshape(shape)
+    return [ids[row * shape[1] : (row + 1) * shape[1]] for row in range(shape[0])], scores, response.model_version
+
+
+def _strings(values: Sequence[bytes]) -> bytes:
+    """Strings on the wire: each its length in four bytes, then itself."""
+    return b"".join(len(value).to_bytes(4, "little") + value for value in values)
 
 
 def vocabulary_request(offset: int) -> Any:

@@ -10,7 +10,7 @@ from tritonclient import grpc
 from tritonclient.utils import InferenceServerException
 
 from distilrec.errors import DistilRecError
-from distilrec.serving import server
+from distilrec.serving import wheel
 
 _PACKAGES = {
     "train": ("torch", "transformers", "lightning", "polars"),
@@ -56,7 +56,7 @@ def _gpu() -> str:
 
 def _tritonserver() -> Finding:
     try:
-        command = server.find_tritonserver()
+        command = wheel.find_tritonserver()
         if command[0] != shutil.which("tritonserver"):
             return Finding("tritonserver", True, f"from the wheel nvidia-pytriton {metadata.version('nvidia-pytriton')}")
         return Finding("tritonserver", True, command[0])

@@ -19,8 +19,6 @@ from distilrec.errors import CalibrationError
 from distilrec.progress import progress
 from distilrec.specs import PADDING, RecommenderSpec
 
-FILE_NAME = "calibration.npz"
-
 _SHARES = {"traffic": 0.5, "short": 0.2, "long": 0.1, "tail": 0.15, "cold": 0.05}
 _SHORT = 3
 _LONGEST_SHARE = 0.1

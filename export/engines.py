@@ -12,7 +12,6 @@ from distilrec.config import ExportConfig
 from distilrec.errors import EngineError, MissingExtraError, PrecisionError
 from distilrec.manifest import sha256_of_file
 from distilrec.specs import Precision
-from export import calibration
 from export.backends import Backend, find_backend
 from export.engine import build_engine
 from export.engine_runner import EngineRunner
@@ -20,7 +19,7 @@ from export.latency import p50_ms
 from export.parity import edge_requests
 from export.plan import CalibrationRecord, PlanManifest, read_plan_manifest, this_device, write_plan_manifest
 from export.precisions import CONTRACT_USERS, Judge, answers
-from export.storage import plan_path, tensorrt_path
+from export.storage import CALIBRATION_FILE, plan_path, tensorrt_path
 from export.verdict import Measured, budget_faults, choose
 from export.verification import BATCH_TOLERANCE, agreement, check_contract
 
@@ -85,7 +84,7 @@ def make_engines(
         ParityError: an engine breaks the serving contract.
     """
     built, refused = {}, {}
-    record = CalibrationRecord(method=config.calibration.method, sha256=sha256_of_file(artefact / calibration.FILE_NAME))
+    record = CalibrationRecord(method=config.calibration.method, sha256=sha256_of_file(artefact / CALIBRATION_FILE))
     for precision in precisions:
         path = plan_path(artefact, backend.name, precision)
         path.parent.mkdir(parents=True, exist_ok=True)

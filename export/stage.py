@@ -27,7 +27,7 @@ from export.onnx_runner import OnnxRunner
 from export.parity import SCORE_TOLERANCE, Parity, check_parity, edge_requests
 from export.precisions import SMALLEST_FIRST, Judge, Quantization, answers, costliest_layer, make_precisions, measure, saturation
 from export.report import write_report
-from export.storage import model_path
+from export.storage import CALIBRATION_FILE, model_path
 from export.verdict import Measured, Verdict, budget_faults, choose
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
         dataset, vocabulary = data_stage.load(inputs["data"])
         spec = recommender_spec(config, len(vocabulary))
         quantization = Quantization(_calibration_set(config, dataset, spec, vocabulary.sha256), config.export.calibration)
-        quantization.data.save(folder / calibration.FILE_NAME)
+        quantization.data.save(folder / CALIBRATION_FILE)
         vocabulary.save(folder / vocabularies.FILE_NAME)
 
         student = load_student(config, inputs["student"], len(vocabulary))

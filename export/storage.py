@@ -18,6 +18,9 @@ WEIGHTS_FILE = "weights.bin"
 REPORT_FILE = "report.json"
 """Measurements of all precisions, and the verdict."""
 
+CALIBRATION_FILE = "calibration.npz"
+"""The requests that INT8 was calibrated with."""
+
 _ENGINES_FOLDER = "engines"
 
 _SHARED_FROM_BYTES = 512

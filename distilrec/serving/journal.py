@@ -24,6 +24,9 @@ from distilrec.versions import JOURNAL, config_path, served_version
 
 LOCK_NAME = "versions.lock"
 
+WARMUP = "warmup"
+"""Where Triton looks for a model's first requests, below its folder."""
+
 State = Literal["staged", "serving", "good", "retired", "failed"]
 """Only ``serving`` and ``good`` versions have folders; ``retired`` ones were rolled back from or are too old to go back to."""
 
@@ -185,6 +188,9 @@ def remove_version(repository: Path, model: str, version: int) -> None:
         folder.rename(gone)
         shutil.rmtree(gone, ignore_errors=True)
     config_path(repository, model, version).unlink(missing_ok=True)
+    # What the server asked it before anybody else.
+    for request in (repository / model / WARMUP).glob(f"{version}.*"):
+        request.unlink()
 
 
 def flush(folder: Path) -> None:

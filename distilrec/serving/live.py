@@ -11,12 +11,15 @@ from google.protobuf import json_format
 from clients.connection import Tls
 from clients.errors import ClientError
 from clients.grpc_model import GrpcModel
+from distilrec.data.vocabulary import Vocabulary
 from distilrec.errors import ServerError
 from distilrec.golden import Golden
+from distilrec.runner import Answer
 from distilrec.serving.control import ModelControl
 from distilrec.serving.journal import parse_config
 from distilrec.serving.proving import check_answers
 from distilrec.serving.security import ControlSecret
+from distilrec.specs import FRONT_DOOR_NAME, MASKED_SCORE, MODEL_NAME, PADDING
 
 _PROBE_PAUSE_S = 0.02
 _ALONE = 8
@@ -91,11 +94,29 @@ class Observer:
             items, scores, answered = self._model.recommend_with_version(part.history, part.exclude)
         except ClientError as error:
             raise ServerError(f"a golden request failed: {error}") from error
+        self._compare(part, (items, scores), answered, version, tolerance=tolerance, model=MODEL_NAME)
+
+    def check_front_door(self, golden: Golden, vocabulary: Vocabulary, version: int, tolerance: float) -> None:
+        """Ask the front door the golden requests that ids can say, one by one, and compare. Raises as ``check``."""
+        for row, sent in enumerate(zip(golden.history, golden.exclude, strict=True)):
+            if any(((indices < 0) | (indices > len(vocabulary))).any() for indices in sent):
+                continue
+            part = Golden(**{name: array[row, None] for name, array in vars(golden).items()})
+            history, exclude = (vocabulary.decode(indices[indices > 0].tolist()) for indices in sent)
+            try:
+                ids, scores, answered = self._model.ask_front_door([history], [exclude], golden.items.shape[1])
+            except ClientError as error:
+                raise ServerError(f"a golden request to the front door failed: {error}") from error
+            items = np.array([vocabulary.encode(ids[0])], np.int32)
+            empty = np.where(items == PADDING, np.float32(MASKED_SCORE), scores)
+            self._compare(part, (items, empty), answered, version, tolerance=tolerance, model=FRONT_DOOR_NAME)
+
+    def _compare(self, part: Golden, found: Answer, answered: str, version: int, *, tolerance: float, model: str) -> None:
         if answered != str(version):
-            raise ServerError(f"{self.url}: version {answered} answered, expected version {version}")
-        if items.shape != part.items.shape or scores.shape != part.scores.shape:
-            raise ServerError(f"{self.url}: found answers of shape {items.shape}, expected {part.items.shape}")
-        check_answers(part, (items, scores), tolerance, f"{self.url}, version {version}")
+            raise ServerError(f"{self.url}: version {answered} of {model!r} answered, expected version {version}")
+        if found[0].shape != part.items.shape or found[1].shape != part.scores.shape:
+            raise ServerError(f"{self.url}: found answers of shape {found[0].shape}, expected {part.items.shape}")
+        check_answers(part, found, tolerance, f"{self.url}, model {model!r}, version {version}")
 
     def check_all(self, golden: Golden, version: int, tolerance: float) -> None:
         """Ask all golden requests in batches, and the first few alone. Raises as ``check``."""

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from distilrec import golden
 from distilrec.config import ExportConfig
+from distilrec.data import vocabulary as vocabularies
+from distilrec.data.vocabulary import load_vocabulary
 from distilrec.errors import DistilRecError, ServerError
 from distilrec.golden import load_golden
 from distilrec.manifest import Manifest
@@ -22,7 +24,7 @@ from distilrec.serving.journal import Journal, VersionInfo, locked
 from distilrec.serving.live import Limits, Observer, Server, Watched, ready_versions, switch
 from distilrec.serving.proving import prove_artefact, prove_version, version_tolerance
 from distilrec.serving.staging import config_spec, stage, version_config
-from distilrec.specs import MODEL_NAME
+from distilrec.specs import FRONT_DOOR_NAME, MODEL_NAME
 from distilrec.versions import config_path
 from export.repository import MODELS, ServedModel
 
@@ -179,6 +181,9 @@ def _go_live(
                     return None
                 requests, tolerance = load_golden(folder / golden.FILE_NAME), version_tolerance(folder)
                 observer.check_all(requests, version, tolerance)
+                if FRONT_DOOR_NAME in names:
+                    vocabulary = load_vocabulary(folder / vocabularies.FILE_NAME)
+                    observer.check_front_door(requests, vocabulary, version, tolerance)
                 report(f"version {version} answers as it should")
                 return observer.watch(requests, version, tolerance, limits) if limits.watch_s else None
 

@@ -3,10 +3,8 @@
 import contextlib
 import logging
 import os
-import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from http import HTTPStatus
@@ -24,27 +22,13 @@ from distilrec.versions import version_folder
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["LOOPBACK", "Ports", "TritonServer", "check_ports", "check_repository", "find_tritonserver", "free_ports"]
+__all__ = ["LOOPBACK", "Ports", "TritonServer", "check_ports", "check_repository", "free_ports"]
 
 _START_TIMEOUT_S = 60
 _STOP_TIMEOUT_S = 30
 _RESTART_DRAIN_S = 5
 _POLL_S = 0.1
 _STDERR = 2
-
-
-def find_tritonserver() -> list[str]:
-    """The command that starts tritonserver: from PATH, else out of the wheel.
-
-    Raises:
-        MissingExtraError: there is neither.
-        ServerError: the wheel's server cannot run in this environment.
-    """
-    if on_path := shutil.which("tritonserver"):
-        return [on_path]
-    wheel.server_folder()
-    wheel.check_environment()
-    return [sys.executable, "-m", "distilrec.serving.wheel"]
 
 
 class TritonServer:
@@ -87,7 +71,7 @@ class TritonServer:
         # Without a client certificate there is no gRPC under mutual TLS; the secret opens HTTP as well.
         self.control_url = self.http_url if tls else self.url
         self._restricted = secret or ControlSecret()
-        self._command = find_tritonserver() + self._options(grpc_address)
+        self._command = wheel.find_tritonserver() + self._options(grpc_address)
         self._lock = threading.RLock()
         self._stopping = False
         self._abandoned: set[int] = set()

@@ -3,12 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from google.protobuf import text_format
-from tritonclient.grpc import model_config_pb2
-
 from distilrec.config import ExportConfig
 from distilrec.files import write_text
 from distilrec.manifest import Manifest
+from distilrec.serving import warmup
 from distilrec.serving.journal import flush, parse_config
 from distilrec.serving.proving import check_copy
 from distilrec.specs import MODEL_NAME, RecommenderSpec
@@ -35,25 +33,9 @@ def stage(
         flush(beside)
         beside.rename(target)
         text = model.render(artefact_facts(manifest), config, number)
-        write_text(config_path(repository, model.name, number), text + warmup(text))
+        text += warmup.write(artefact, repository / model.name, number, text)
+        write_text(config_path(repository, model.name, number), text)
     check_config(config_path(repository, MODEL_NAME, number), repository / MODEL_NAME / str(number))
-
-
-def warmup(text: str) -> str:
-    """Warm-up for a config.pbtxt: one request alone and one full batch, before the version gets its first real one.
-
-    It is a gate too: a version that fails is refused before anybody has asked it. Zeros do, an empty history, for the time
-    of a request does not depend on what is in it; that answers are right is what the golden requests show.
-    """
-    config, addition = parse_config(text), model_config_pb2.ModelConfig()
-    for size in sorted({1, max(1, config.max_batch_size)}):
-        sample = addition.model_warmup.add(name=f"batch of {size}", batch_size=size, count=1)
-        for tensor in config.input:
-            if not tensor.optional:
-                values = sample.inputs[tensor.name]
-                values.data_type, values.zero_data = tensor.data_type, True
-                values.dims.extend(max(1, dim) for dim in tensor.dims)
-    return str(text_format.MessageToString(addition))
 
 
 def version_config(repository: Path, model: str, version: int) -> str:

@@ -5,6 +5,7 @@
 
 import importlib.util
 import os
+import shutil
 import stat
 import sys
 import sysconfig
@@ -20,6 +21,20 @@ _LOOPBACK = "127.0.0.1"
 _ADDRESS_OPTIONS = ("--grpc-address", "--http-address", "--metrics-address")
 # The wheel's server looks for GPUs and pinned memory, and complains when there are none.
 _QUIET_OPTIONS = {"--allow-gpu-metrics": "false", "--pinned-memory-pool-byte-size": "0"}
+
+
+def find_tritonserver() -> list[str]:
+    """The command that starts tritonserver: from PATH, else out of the wheel.
+
+    Raises:
+        MissingExtraError: there is neither.
+        ServerError: the wheel's server cannot run in this environment.
+    """
+    if on_path := shutil.which("tritonserver"):
+        return [on_path]
+    server_folder()
+    check_environment()
+    return [sys.executable, "-m", "distilrec.serving.wheel"]
 
 
 def server_folder() -> Path:

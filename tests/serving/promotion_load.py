@@ -27,6 +27,8 @@ def record(folder, spec=None, requests=None, **metrics):
     history, exclude = requests or (former.history, former.exclude)
     answer = OnnxRunner(folder / "fp32" / "model.onnx", spec).recommend(history, exclude)
     Golden(history, exclude, *answer).save(folder / "golden.npz")
+    if spec != artefact_spec(manifest):
+        (folder / "calibration.npz").unlink()
     sizes = {"history_length": spec.history_length, "exclude_length": spec.exclude_length, "top_k": spec.top_k}
     update = {"settings": manifest.settings | sizes, "metrics": manifest.metrics | metrics, "files": record_files(folder)}
     write_manifest(folder, manifest.model_copy(update=update))

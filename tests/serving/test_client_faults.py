@@ -10,7 +10,15 @@ import time
 import pytest
 from promotion_load import other_sizes
 
-from clients import AsyncRecommenderClient, ClientError, ModelNotFound, RecommenderClient, ServerUnavailable, VocabularyMismatch
+from clients import (
+    AsyncRecommenderClient,
+    ClientError,
+    DeadlineExceeded,
+    ModelNotFound,
+    RecommenderClient,
+    ServerUnavailable,
+    VocabularyMismatch,
+)
 from distilrec.data.vocabulary import load_vocabulary
 from distilrec.serving.control import ModelControl
 from distilrec.serving.live import Limits
@@ -37,6 +45,9 @@ class Asking:
         return self
 
     def __exit__(self, *_):
+        self.stop()
+
+    def stop(self):
         self._stop.set()
         for thread in self._threads:
             thread.join()
@@ -77,9 +88,12 @@ def test_a_server_that_is_killed_and_started_again_is_found_again(serving_config
         with TritonServer(serving_config.repository, ports, tmp_path / "log2"):
             started = time.monotonic()
             time.sleep(3)
+            asking.stop()
     assert asking.errors
-    assert all(isinstance(error, ClientError) and not isinstance(error, ModelNotFound) for _, error in asking.errors)
-    assert all(killed - 4 - MARGIN_S < begin < started for begin, _ in asking.errors)
+    # Nobody there, no answer in time, or a server that has not loaded its model yet.
+    assert {type(error) for _, error in asking.errors} <= {ServerUnavailable, DeadlineExceeded, ModelNotFound}
+    late = [(begin - started, str(error)) for begin, error in asking.errors if not killed - 4 - MARGIN_S < begin < started]
+    assert late == []
     assert max(asking.took_s) < 4.0 + MARGIN_S
     assert sum(begin > started for begin, _ in asking.answers) > 100
 
@@ -92,11 +106,13 @@ def test_a_restart_within_the_deadline_fails_no_request(serving_config, tmp_path
         time.sleep(1)
         server.restart()
         time.sleep(2)
+        asking.stop()
     assert asking.errors == []
     assert len(asking.answers) > 100
 
 
-def test_a_dead_model_process_that_is_healed_within_the_deadline_fails_no_request(serving_config, promotable):
+def test_a_model_that_is_away_for_a_moment_fails_no_request(promotable):
+    """As when the watchdog heals it."""
     control = ModelControl(promotable.url, promotable.secret)
     with Asking(promotable.url, timeout_s=30.0, retries=60) as asking:
         time.sleep(0.5)

@@ -13,7 +13,8 @@ from clients import RecommenderClient
 from distilrec.config import Config
 from distilrec.data.vocabulary import FILE_NAME
 from distilrec.errors import DistilRecError
-from distilrec.serving.server import Ports, find_tritonserver, free_ports
+from distilrec.serving.server import Ports, free_ports
+from distilrec.serving.wheel import find_tritonserver
 from distilrec.versions import version_folder
 
 DEPLOY = Path(__file__).parents[2] / "distilrec" / "serving" / "deploy"

@@ -82,10 +82,18 @@ def test_new_version_is_warmed_up_before_it_is_asked(shop_run, config):
     for model in MODELS:
         text = (config.repository / model.name / "config.pbtxt").read_text()
         warmup = text_format.Parse(text, model_config_pb2.ModelConfig()).model_warmup
-        alone = model.name == "vocabulary"
-        assert [sample.batch_size for sample in warmup] == ([1] if alone else [1, config.max_batch_size])
-        expected = {"vocabulary": {"offset"}, "student": {"history", "exclude"}, "recommend": {"history"}}
-        assert set(warmup[0].inputs) == expected[model.name]
+        expected = {"vocabulary": [], "student": ["exclude", "history"], "recommend": ["history"]}[model.name]
+        assert [sample.batch_size for sample in warmup] == ([1] * 8 + [config.max_batch_size] if expected else [])
+        for sample in warmup:
+            assert sorted(sample.inputs) == expected
+            for tensor in sample.inputs.values():
+                raw = (config.repository / model.name / "warmup" / tensor.input_data_file).read_bytes()
+                if model.name == "student":
+                    assert len(raw) == 4 * tensor.dims[0]
+                else:
+                    assert b"item-" in raw or raw == bytes(4)
+    rollback(config.repository, None)
+    assert list(config.repository.glob("*/warmup/*")) == []
 
 
 def test_damaged_artefact_leaves_the_repository_alone(shop_run, config, tmp_path):

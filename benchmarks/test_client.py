@@ -1,0 +1,117 @@
+"""What the client costs beside tritonclient itself: one call, many histories, and the import. Ratios of one run, interleaved.
+
+The tiny model answers at once, so that the client's own share is as large as it can be.
+"""
+
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from tritonclient import grpc
+
+from clients import RecommenderClient
+from clients.codec import encode, pack
+from distilrec.config import Config
+from distilrec.data.dataset import held_out
+from distilrec.data.stage import load
+from distilrec.pipeline import run_dir, served_artefact
+from distilrec.serving.server import TritonServer, free_ports
+from export.repository import fill_repository
+from export.stage import recommender_spec
+
+_CALLS = 2000
+_MANY, _SINGLE = 10_000, 1000
+_IMPORTS = 15
+
+
+@pytest.fixture(scope="module")
+def server(finished: Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
+    folder = tmp_path_factory.mktemp("client")
+    config = finished.export.model_copy(update={"repository": folder / "repo"})
+    fill_repository(served_artefact(finished), config)
+    with TritonServer(config.repository, free_ports(), folder / "log") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def histories(finished: Config) -> list[list[str]]:
+    dataset, vocabulary = load(run_dir(finished) / "data")
+    users = held_out(dataset, "test", recommender_spec(finished, len(vocabulary)), max_users=500)
+    return [vocabulary.decode(row[row > 0].tolist()) for row in users.history]
+
+
+def test_recommend_beside_a_bare_call(benchmark: Any, server: TritonServer, histories: list[list[str]]) -> None:
+    """p50 of ``recommend``, ids and titles and all, over that of ``tritonclient`` with the same tensors."""
+    benchmark.group = "client: one request in flight"
+    with RecommenderClient(server.url) as client, grpc.InferenceServerClient(server.url) as bare:
+        spec, vocabulary = client.info().spec, client.vocabulary()
+        tensors = [pack([encode(history, (), vocabulary, spec)], spec) for history in histories]
+
+        def bare_call(place: int) -> None:
+            inputs = []
+            for name, values in zip(("history", "exclude"), tensors[place], strict=True):
+                inputs.append(grpc.InferInput(name, values.shape, "INT32"))
+                inputs[-1].set_data_from_numpy(values)
+            result = bare.infer("student", inputs, client_timeout=5.0)
+            assert result.as_numpy("items").shape == result.as_numpy("scores").shape
+
+        def measure() -> dict[str, list[float]]:
+            took: dict[str, list[float]] = {"recommend": [], "bare": []}
+            calls: dict[str, Callable[[int], Any]] = {"recommend": lambda n: client.recommend(histories[n]), "bare": bare_call}
+            for number in range(_CALLS):
+                for name, call in calls.items():
+                    begin = time.perf_counter()
+                    call(number % len(histories))
+                    took[name].append(time.perf_counter() - begin)
+            return took
+
+        took = benchmark.pedantic(measure, rounds=1, warmup_rounds=1)
+    p50_ms = {name: 1000 * statistics.median(values) for name, values in took.items()}
+    benchmark.extra_info |= {f"{name}_p50_ms": round(value, 4) for name, value in p50_ms.items()}
+    benchmark.extra_info["ratio"] = round(p50_ms["recommend"] / p50_ms["bare"], 3)
+
+
+def test_recommend_many_beside_single_calls(benchmark: Any, server: TritonServer, histories: list[list[str]]) -> None:
+    """Histories a second in ``recommend_many`` of 10,000, over those of a loop of single calls."""
+    benchmark.group = "client: many histories"
+    many = [histories[number % len(histories)] for number in range(_MANY)]
+    with RecommenderClient(server.url) as client:
+
+        def measure() -> tuple[float, float]:
+            begin = time.perf_counter()
+            for history in many[:_SINGLE]:
+                client.recommend(history)
+            between = time.perf_counter()
+            assert len(client.recommend_many(many)) == _MANY
+            return _SINGLE / (between - begin), _MANY / (time.perf_counter() - between)
+
+        single, packed = benchmark.pedantic(measure, rounds=1, warmup_rounds=1)
+    benchmark.extra_info |= {"single_per_s": round(single), "many_per_s": round(packed), "ratio": round(packed / single, 2)}
+
+
+def test_import_beside_tritonclient(benchmark: Any) -> None:
+    """CPU seconds of importing the client, over those of importing ``tritonclient.grpc`` alone."""
+    benchmark.group = "client: import"
+
+    def cpu_s(statement: str) -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-c", statement], check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+
+    def measure() -> dict[str, float]:
+        took: dict[str, list[float]] = {"import clients": [], "import tritonclient.grpc": []}
+        for _ in range(_IMPORTS):
+            for statement, values in took.items():
+                values.append(cpu_s(statement))
+        return {statement: float(np.median(values)) for statement, values in took.items()}
+
+    took = benchmark.pedantic(measure, rounds=1, warmup_rounds=1)
+    benchmark.extra_info |= {f"{statement} (CPU s)": round(value, 3) for statement, value in took.items()}
+    benchmark.extra_info["ratio"] = round(took["import clients"] / took["import tritonclient.grpc"], 3)
