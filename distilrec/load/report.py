@@ -8,7 +8,8 @@ from distilrec.load.statistics import QUANTILES, answers_needed, field
 def describe(result: dict[str, Any]) -> str:
     """What a person wants to know of the results of ``distilrec load``."""
     model, settings = result["model"], result["settings"]
-    head = f"model {model['name']!r} version {model['version']}, {model['item_count']:,} items; {settings['processes']} client process(es)"
+    served = f"model {model['name']!r} version {model['version']}, {model['item_count']:,} items"
+    head = f"{served}; {settings['processes']} client process(es)"
     body = describe_search(result["search"]) if "search" in result else describe_load(result["result"])
     shared = ["server and clients share this machine's processors"] if result["server"]["on_this_machine"] else []
     stopped = ["interrupted: this is what was measured until then"] if result["interrupted"] else []

@@ -1,6 +1,6 @@
 """What ``distilrec load`` does: look at the server, put load on it, and say what happened."""
 
-import datetime
+import datetime as dt
 import os
 import threading
 from dataclasses import dataclass
@@ -97,7 +97,7 @@ def measure(settings: LoadSettings) -> dict[str, Any]:
         LoadError: a client process failed.
     """
     endpoint = examine(settings.url, settings.model, settings.timeout_s)
-    started = datetime.datetime.now(datetime.UTC)
+    started = dt.datetime.now(dt.UTC)
     with Generator(settings, endpoint.spec) as generator, interrupts() as stop:
         if settings.slo is None:
             found: dict[str, Any] = {"result": _run(generator, settings, settings.rate_per_s, settings.duration_s, stop).to_json()}
@@ -130,10 +130,7 @@ def _search(generator: Generator, settings: LoadSettings, stop: threading.Event)
 
 def _run(generator: Generator, settings: LoadSettings, rate: float | None, duration_s: float, stop: threading.Event) -> Measured:
     """One load at a rate (None: closed loop)."""
-    if rate is None:
-        what = f"closed loop, {settings.concurrency} in flight"
-    else:
-        what = f"{rate:.4g} requests/s"
+    what = f"closed loop, {settings.concurrency} in flight" if rate is None else f"{rate:.4g} requests/s"
     line = ProgressLine(f"load: {what}", duration_s)
     outcomes = generator.run(lambda start: jobs(settings, rate, duration_s, start), duration_s + 2 * settings.timeout_s, stop, line)
     line.end()
@@ -151,7 +148,7 @@ def jobs(settings: LoadSettings, rate_per_s: float | None, duration_s: float, st
     return [Job(start, duration_s, share, 0) for share in deal(arrivals, settings.processes)]
 
 
-def _provenance(settings: LoadSettings, endpoint: Endpoint, started: datetime.datetime) -> dict[str, Any]:
+def _provenance(settings: LoadSettings, endpoint: Endpoint, started: dt.datetime) -> dict[str, Any]:
     sizes = vars(endpoint.spec)
     server = {name: value for name, value in vars(endpoint).items() if name not in {"spec", "model_version"}}
     return {

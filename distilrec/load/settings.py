@@ -12,7 +12,7 @@ LONGEST_S = 3600.0
 """No load runs longer: a forgotten one ends by itself."""
 
 LONGEST_PROBE_S = 60.0
-"""A probe of a search lasts longer than ``duration_s`` where it needs more answers to tell the quantile, but no longer than this."""
+"""A probe lasts longer than ``duration_s`` where the goal's quantile needs more answers, but no longer than this."""
 
 _MORE_THAN_NEEDED = 1.5
 _MOST_REQUESTS = 10_000_000
@@ -92,7 +92,7 @@ class LoadSettings:
         return _MORE_THAN_NEEDED * answers_needed(self.slo.quantile) / max(LONGEST_PROBE_S, self.duration_s) if self.slo else 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """As it stands in results; without the address, which says nothing about the measurement, and the seed, which stands above."""
+        """As it stands in results, where model and seed have places of their own; the address says nothing about a measurement."""
         kept = {name: value for name, value in vars(self).items() if name not in {"url", "model", "seed", "slo", "probes"}}
         search = {"slo": str(self.slo), "probes": self.probes} if self.slo else {}
         return {"loop": self.loop} | kept | search
