@@ -19,7 +19,7 @@ def zipf_probabilities(item_count: int, exponent: float) -> NDArray[np.float64]:
         float64 [N], falling, of sum 1.
     """
     weights = np.arange(1, item_count + 1, dtype=np.float64) ** -exponent
-    return weights / weights.sum()
+    return np.divide(weights, weights.sum())
 
 
 def draw_histories(spec: RecommenderSpec, count: int, exponent: float, random: np.random.Generator) -> NDArray[np.int32]:

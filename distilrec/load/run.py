@@ -115,8 +115,8 @@ def _search(generator: Generator, settings: LoadSettings, stop: threading.Event)
     def probe(rate: float) -> Measured:
         return _run(generator, settings, rate, settings.probe_s(rate), stop)
 
-    bounds = {"most_probes": settings.probes, "lowest_rate": settings.lowest_rate}
-    search_rate(probe, settings.rate_per_s, search, stop=stop.is_set, **bounds)
+    most, lowest = settings.probes, settings.lowest_rate
+    search_rate(probe, settings.rate_per_s, search, most_probes=most, lowest_rate=lowest, stop=stop.is_set)
     failed = [measured for rate, measured in search.probes if rate == search.lowest_failed]
     return {
         "slo": str(settings.slo),

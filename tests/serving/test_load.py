@@ -137,7 +137,8 @@ def test_interrupted_load_says_what_it_measured(shop_server):
     assert "Traceback" not in errors
 
 
-def test_server_killed_meanwhile_is_counted_by_kind(shop_run, shop_config, tmp_path):
+@pytest.mark.usefixtures("shop_run")
+def test_server_killed_meanwhile_is_counted_by_kind(shop_config, tmp_path):
     with TritonServer(shop_config.export.repository, free_ports(), tmp_path / "log") as server:
         killer = threading.Thread(target=lambda: (time.sleep(6), os.killpg(server.pid, signal.SIGKILL)))
         killer.start()

@@ -140,6 +140,7 @@ def test_ctrl_c_sets_the_event_and_a_second_one_raises():
 
 def test_killed_client_process_is_told(url):
     settings = settings_of(url, processes=1)
-    with Generator(settings, SPEC) as generator, pytest.raises(LoadError, match="load-0 ended with status -9"):
+    with Generator(settings, SPEC) as generator:
         threading.Timer(0.8, generator._processes[0].kill).start()
-        put_load(generator, settings, duration_s=20.0)
+        with pytest.raises(LoadError, match="load-0 ended with status -9"):
+            put_load(generator, settings, duration_s=20.0)
