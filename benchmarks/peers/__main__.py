@@ -119,16 +119,12 @@ def _measure(python: Path, setting: Setting, rounds: int, requests: int) -> dict
     environment = os.environ | dict.fromkeys(_ONE_THREAD, "1") | {"PYTHONPATH": str(_ROOT), "PYTHONNOUSERSITE": "1"}
     command = [python, "-m", "benchmarks.peers.measure", *arguments]
     # A folder of its own: RecBole leaves logs where it runs.
-    done = subprocess.run(
-        command,
-        cwd=setting.folder,
-        env=environment,
-        stdout=sys.stderr,
-        timeout=_TIMEOUT_S,
-        check=False,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    try:
+        done = subprocess.run(
+            command, cwd=setting.folder, env=environment, timeout=_TIMEOUT_S, capture_output=True, text=True, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise DistilRecError(f"the peers took more than {_TIMEOUT_S} s; give fewer --rounds or --requests") from None
     if done.returncode:
         raise DistilRecError(f"the peers could not be measured (status {done.returncode}):\n{done.stderr.strip()[-2000:]}")
     content: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))

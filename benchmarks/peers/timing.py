@@ -34,8 +34,8 @@ def interleaved(
 ) -> dict[str, Times]:
     """Time all of them on the same requests, one request at a time.
 
-    Each round asks everyone, beginning with another one, so that all meet the same moments of the machine. In its turn each is asked
-    several times, and once before that does not count: a model that another has just pushed out of the cache is not slow.
+    Each round asks everyone, beginning with another one, so that all meet the same moments of the machine. In its turn each is
+    asked several times, and once before that does not count: a model that another has just pushed out of the cache is not slow.
 
     Args:
         answerers: what to time, by name.
