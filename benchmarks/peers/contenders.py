@@ -93,7 +93,9 @@ def recbole_sasrec(setting: Setting) -> Answerer:
             return setting.item_count + 1
 
     history, exclude = setting.requests["history"], setting.requests["exclude"]
-    given = {"MAX_ITEM_LIST_LENGTH": history.shape[1], "hidden_size": setting.sasrec_size, "use_gpu": False, "state": "ERROR"}
+    sizes = {"MAX_ITEM_LIST_LENGTH": history.shape[1], "hidden_size": setting.sasrec_size}
+    # Cross-entropy over the catalogue, the model's default, has no negatives, which RecBole's own default would draw.
+    given = sizes | {"train_neg_sample_args": None, "use_gpu": False, "state": "ERROR"}
     torch.set_num_threads(1)
     torch.manual_seed(0)
     config = Config(model="SASRec", dataset="ml-100k", config_dict=given)
