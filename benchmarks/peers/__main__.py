@@ -64,24 +64,24 @@ def compare(config: Config, *, rounds: int, requests: int) -> dict[str, Any]:
     spec = recommender_spec(config, len(vocabulary))
     with tempfile.TemporaryDirectory() as temporary, _server(artefact, config, Path(temporary)) as (url, fault):
         folder = Path(temporary)
-        _write_inputs(config, dataset, spec, folder)
+        users = _write_inputs(config, dataset, spec, folder)
         setting = Setting(folder, url, spec.item_count, spec.top_k, config.student.embedding_size)
         measured = _measure(environment.python, setting, rounds, requests)
     return {
         "format_version": 1,
         "run": config.name,
         "seed": config.seed,
-        "model": {"precision": Precision.FP32.value, "parameters_factors": config.student.embedding_size, **vars(spec)},
+        "model": {"precision": Precision.FP32.value, "embedding_size": config.student.embedding_size, **vars(spec)},
         "artefact_digest": manifest.digest,
-        "users": min(_USERS, dataset.user_count),
+        "users": users,
         "machine": {"processor": processor(), "cores": os.cpu_count()},
         "not_installed": environment.failed,
         "server_fault": fault,
     } | measured
 
 
-def _write_inputs(config: Config, dataset: Dataset, spec: RecommenderSpec, folder: Path) -> None:
-    """The requests, all training interactions, and the student in two forms."""
+def _write_inputs(config: Config, dataset: Dataset, spec: RecommenderSpec, folder: Path) -> int:
+    """The requests, all training interactions, and the student in two forms; returns how many users ask."""
     users = held_out(dataset, "test", spec, max_users=_USERS)
     seen = [dataset.sequence(user)[:end] for user, end in enumerate(dataset.test_start)]
     np.savez(
@@ -95,6 +95,7 @@ def _write_inputs(config: Config, dataset: Dataset, spec: RecommenderSpec, folde
     (folder / "student.onnx").write_bytes(model_path(run_dir(config) / "export", Precision.FP32).read_bytes())
     student = load_student(config, run_dir(config) / "student", spec.item_count)
     torch.save(Recommender(student, spec).eval(), folder / "student.pt")
+    return len(users.users)
 
 
 @contextlib.contextmanager
@@ -115,9 +116,9 @@ def _measure(python: Path, setting: Setting, rounds: int, requests: int) -> dict
     """Run ``benchmarks.peers.measure`` in the peers' environment."""
     setting.write(setting.folder / "setting.json")
     result = setting.folder / "result.json"
-    arguments = [setting.folder / "setting.json", result, str(rounds), str(requests)]
+    arguments = [str(setting.folder / "setting.json"), str(result), str(rounds), str(requests)]
     environment = os.environ | dict.fromkeys(_ONE_THREAD, "1") | {"PYTHONPATH": str(_ROOT), "PYTHONNOUSERSITE": "1"}
-    command = [python, "-m", "benchmarks.peers.measure", *arguments]
+    command = [str(python), "-m", "benchmarks.peers.measure", *arguments]
     # A folder of its own: RecBole leaves logs where it runs.
     try:
         done = subprocess.run(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.peers.timing import Answerer
+from benchmarks.peers.timing import Answerer, Items
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def onnx_student(setting: Setting) -> Answerer:
     session = onnxruntime.InferenceSession(setting.folder / "student.onnx", options, providers=["CPUExecutionProvider"])
     history, exclude = setting.requests["history"], setting.requests["exclude"]
 
-    def answer(row: int) -> NDArray[np.integer]:
+    def answer(row: int) -> Items:
         items, _ = session.run(["items", "scores"], {"history": history[row : row + 1], "exclude": exclude[row : row + 1]})
         return np.asarray(items[0])
 
@@ -72,7 +72,7 @@ def torch_student(setting: Setting) -> Answerer:
     history, exclude = setting.requests["history"], setting.requests["exclude"]
 
     @torch.inference_mode()
-    def answer(row: int) -> NDArray[np.integer]:
+    def answer(row: int) -> Items:
         items, _ = recommender(torch.from_numpy(history[row : row + 1]), torch.from_numpy(exclude[row : row + 1]))
         return np.asarray(items[0].numpy())
 
@@ -107,7 +107,7 @@ def recbole_sasrec(setting: Setting) -> Answerer:
     seen = [np.concatenate([[0], history[row], exclude[row][exclude[row] > 0]]).astype(np.int64) for row in range(len(history))]
 
     @torch.inference_mode()
-    def answer(row: int) -> NDArray[np.integer]:
+    def answer(row: int) -> Items:
         sequence = torch.from_numpy(padded[row : row + 1])
         request = Interaction({model.ITEM_SEQ: sequence, model.ITEM_SEQ_LEN: torch.tensor([int(lengths[row])])})
         scores = model.full_sort_predict(request)
@@ -141,7 +141,7 @@ def implicit_als(setting: Setting, *, from_history: bool) -> Answerer:
         items = items[items > 0] - 1
         had.append(csr_matrix((np.ones(len(items), np.float32), (np.zeros(len(items), int), items)), shape=(1, shape[1])))
 
-    def answer(row: int) -> NDArray[np.integer]:
+    def answer(row: int) -> Items:
         user = int(arrays["users"][row])
         items, _ = model.recommend(user, had[row], setting.top_k, filter_already_liked_items=True, recalculate_user=from_history)
         return np.asarray(items + 1)
@@ -169,11 +169,11 @@ def over_the_wire(setting: Setting, *, all_scores: bool) -> Answerer:
     def ask(model: str, row: int) -> Any:
         return infer(infer_request(model, history[row : row + 1], exclude[row : row + 1]), timeout=10)
 
-    def best_items(row: int) -> NDArray[np.integer]:
+    def best_items(row: int) -> Items:
         items, _, _ = read_answer(ask("student", row), rows=1)
         return np.asarray(items[0])
 
-    def best_of_all_scores(row: int) -> NDArray[np.integer]:
+    def best_of_all_scores(row: int) -> Items:
         scores = np.frombuffer(ask("scores", row).raw_output_contents[0], "<f4")
         best = np.argpartition(scores, -setting.top_k)[-setting.top_k :]
         return np.asarray(best[np.argsort(-scores[best], kind="stable")])

@@ -56,7 +56,7 @@ def make_environment(folder: Path) -> Environment:
 
 def _pip(python: Path, *arguments: str) -> str | None:
     """Install; returns the last words of pip where it failed."""
-    command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments]
+    command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_PIP_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired:

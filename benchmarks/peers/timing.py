@@ -3,12 +3,16 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Answerer = Callable[[int], NDArray[np.integer]]
-"""Answers the request of a row: item indices [K], best first, 0 where none is left."""
+Items = NDArray[np.integer[Any]]
+"""Item indices [K], best first."""
+
+Answerer = Callable[[int], Items]
+"""Answers the request of a row."""
 
 
 @dataclass(frozen=True)
