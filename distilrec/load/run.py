@@ -130,7 +130,7 @@ def _search(generator: Generator, settings: LoadSettings, stop: threading.Event)
 
 def _run(generator: Generator, settings: LoadSettings, rate: float | None, duration_s: float, stop: threading.Event) -> Measured:
     """One load at a rate (None: closed loop)."""
-    what = f"closed loop, {settings.concurrency} in flight" if rate is None else f"{rate:.4g} requests/s"
+    what = f"closed loop, {settings.concurrency} in flight" if rate is None else f"{rate:,.1f} requests/s"
     line = ProgressLine(f"load: {what}", duration_s)
     outcomes = generator.run(lambda start: jobs(settings, rate, duration_s, start), duration_s + 2 * settings.timeout_s, stop, line)
     line.end()
