@@ -11,9 +11,9 @@ from pathlib import Path
 from distilrec.config import Config, load_config
 from distilrec.evaluation_report import MARKDOWN_FILE
 from distilrec.files import write_text
+from distilrec.machine import processor
 from distilrec.manifest import read_manifest
 from distilrec.pipeline import run_dir, stages
-from export.latency import processor
 
 RESULTS = Path(__file__).parent / "results"
 

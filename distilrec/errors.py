@@ -49,6 +49,10 @@ class TuningError(DistilRecError):
     """A search for settings that cannot go on, or that found nothing to choose from."""
 
 
+class LoadError(DistilRecError):
+    """A load whose own client processes failed; what the server did wrong is counted instead."""
+
+
 class MissingExtraError(DistilRecError):
     """An optional dependency that is not installed; the message holds the command that installs it."""
 

@@ -1,9 +1,7 @@
-"""How long one request takes, and where that was measured."""
+"""How long one request takes."""
 
-import platform
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -37,12 +35,3 @@ def p50_ms(
             runner.recommend(history[row], exclude[row])
             seconds[name].append(time.perf_counter() - started)
     return {name: float(np.median(times[_WARM_UP:]) * 1000) for name, times in seconds.items()}
-
-
-def processor() -> str:
-    """Name of the processor; the kernel knows it better than ``platform``."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())

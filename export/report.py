@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from distilrec.files import write_text
+from distilrec.machine import processor
 from distilrec.specs import Precision
-from export.latency import processor
 from export.storage import REPORT_FILE, model_size_bytes
 from export.verdict import Measured, Verdict, budget_faults
 

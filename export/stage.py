@@ -16,12 +16,12 @@ from distilrec.data import stage as data_stage
 from distilrec.data import vocabulary as vocabularies
 from distilrec.data.dataset import Dataset, HeldOut, held_out
 from distilrec.errors import CalibrationError, PrecisionError
+from distilrec.machine import processor
 from distilrec.manifest import Manifest, sha256_of_file
 from distilrec.specs import Precision, RecommenderSpec
 from distilrec.stage import Inputs, run_stage
 from export import calibration
 from export.engines import find_engine_backend, make_engines
-from export.latency import processor
 from export.onnx import OPSET, export_onnx
 from export.onnx_runner import OnnxRunner
 from export.parity import SCORE_TOLERANCE, Parity, check_parity, edge_requests

@@ -10,6 +10,7 @@ import optuna
 from distilrec import __version__
 from distilrec.config import Config
 from distilrec.errors import TuningError
+from distilrec.machine import processor
 from distilrec.manifest import sha256_of_json
 from distilrec.pipeline import run_dir, run_stage, stages
 from distilrec.tuning.front import choose, markdown_table, pareto_front
@@ -17,7 +18,6 @@ from distilrec.tuning.preset import write_preset
 from distilrec.tuning.space import check_space, with_drawn
 from distilrec.tuning.study import ended, failures, open_study, search
 from distilrec.tuning.trial import evaluate
-from export.latency import processor
 
 _STUDENT = "student"
 DATABASE = "study.db"

@@ -22,6 +22,7 @@ def loaded_by(statement: str) -> set[str]:
         "import distilrec.cli",
         "import distilrec.evaluation, distilrec.manifest, distilrec.model_card, distilrec.evaluate",
         "import distilrec.serving.run",
+        "import distilrec.load.run",
     ],
 )
 def test_nothing_heavy_is_loaded(statement):
@@ -29,4 +30,4 @@ def test_nothing_heavy_is_loaded(statement):
 
 
 def test_the_client_needs_nothing_of_the_training():
-    assert not loaded_by("import clients") & {"distill", "export", "tqdm", "safetensors"}
+    assert not loaded_by("import clients, distilrec.load.run") & {"distill", "export", "tqdm", "safetensors"}

@@ -1,0 +1,98 @@
+"""What a load shall be; checked once, here."""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from distilrec.errors import ConfigError
+from distilrec.load.slo import Slo
+from distilrec.load.statistics import answers_needed
+
+LONGEST_S = 3600.0
+"""No load runs longer: a forgotten one ends by itself."""
+
+LONGEST_PROBE_S = 60.0
+"""A probe lasts longer than ``duration_s`` where the goal's quantile needs more answers, but no longer than this."""
+
+_MORE_THAN_NEEDED = 1.5
+_MOST_REQUESTS = 10_000_000
+
+
+def default_processes() -> int:
+    """Client processes: one event loop sends some 2,500 requests/s at most; half of the processors are left to the server."""
+    return min(8, max(2, (os.cpu_count() or 2) // 2))
+
+
+@dataclass(frozen=True)
+class LoadSettings:
+    """What to send, and for how long.
+
+    Raises:
+        ConfigError: settings that cannot be; all faults at once.
+    """
+
+    url: str
+    """Host and port of Triton's gRPC endpoint."""
+    model: str
+    rate_per_s: float | None
+    """Mean arrivals a second of an open loop, with ``slo`` the first that is tried; None in a closed loop."""
+    concurrency: int | None
+    """Requests in flight of a closed loop; None in an open one."""
+    duration_s: float
+    """Seconds in which requests are sent, of each probe in a search."""
+    processes: int
+    timeout_s: float
+    """Seconds each request may take."""
+    zipf_exponent: float
+    seed: int
+    slo: Slo | None = None
+    probes: int = 12
+    """Most probes of a search."""
+
+    def __post_init__(self) -> None:
+        ranges = {
+            "--rate": (self.rate_per_s, 0.01, 1e6),
+            "--concurrency": (self.concurrency, 1, 4096),
+            "--duration-s": (self.duration_s, 0.1, LONGEST_S),
+            "--processes": (self.processes, 1, 64),
+            "--timeout-s": (self.timeout_s, 0.001, 600.0),
+            "--zipf": (self.zipf_exponent, 0.0, 5.0),
+            "--seed": (self.seed, 0, 2**63 - 1),
+            "--probes": (self.probes, 1, 100),
+        }
+        faults = [
+            f"{name}: found {value:g}, expected {low:g} to {high:g}"
+            for name, (value, low, high) in ranges.items()
+            if value is not None and not low <= value <= high
+        ]
+        if (self.rate_per_s is None) == (self.concurrency is None):
+            faults.append("expected an open loop with --rate or a closed one with --closed and --concurrency, found both or none")
+        if self.concurrency is not None and self.processes > self.concurrency:
+            faults.append(f"--processes: found {self.processes}, expected at most --concurrency, which is {self.concurrency}")
+        if self.slo is not None and self.rate_per_s is None:
+            faults.append("--slo: found with --closed, expected an open loop: a closed one waits for the server and sets no rate")
+        if self.rate_per_s is not None and self.rate_per_s * self.duration_s > _MOST_REQUESTS:
+            faults.append(f"--rate times --duration-s: expected at most {_MOST_REQUESTS:,} requests; give less of either")
+        if faults:
+            raise ConfigError("load cannot be put on a server so:\n" + "\n".join(f"  {fault}" for fault in faults))
+
+    @property
+    def loop(self) -> str:
+        """``open`` or ``closed``."""
+        return "closed" if self.rate_per_s is None else "open"
+
+    def probe_s(self, rate_per_s: float) -> float:
+        """Seconds of a probe at a rate: long enough for the goal's quantile to be told."""
+        needed = answers_needed(self.slo.quantile) if self.slo else 1
+        return max(self.duration_s, min(LONGEST_PROBE_S, _MORE_THAN_NEEDED * needed / rate_per_s))
+
+    @property
+    def lowest_rate(self) -> float:
+        """Rate below which no probe has the answers that the goal's quantile needs."""
+        return _MORE_THAN_NEEDED * answers_needed(self.slo.quantile) / max(LONGEST_PROBE_S, self.duration_s) if self.slo else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in results, where model and seed have places of their own; the address says nothing about a measurement."""
+        kept = {name: value for name, value in vars(self).items() if name not in {"url", "model", "seed", "slo", "probes"}}
+        search = {"slo": str(self.slo), "probes": self.probes} if self.slo else {}
+        return {"loop": self.loop} | kept | search

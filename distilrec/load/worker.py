@@ -1,0 +1,248 @@
+"""One client process: a gRPC channel, requests made beforehand, and an event loop that sends them when they are due.
+
+Nothing else happens between two requests, so that the client costs little beside what it measures.
+"""
+
+import asyncio
+import contextlib
+import selectors
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
+
+from clients.wire import infer_request
+from distilrec.load.histories import draw_histories
+from distilrec.specs import PADDING, RecommenderSpec
+
+NOT_SENT = "NOT_SENT"
+"""Kind of error of a request that was due and never left, for the client was too far behind."""
+
+_REQUESTS = 1024
+_WARM_UP = 5
+_PROGRESS_S = 0.5
+_NANOSECONDS = 1e-9
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one client process shall send."""
+
+    start: float
+    """``time.monotonic()``, which all processes of a machine share, at which the load begins."""
+    duration_s: float
+    arrivals: NDArray[np.float64] | None
+    """float64 [requests]: seconds from the start; None in a closed loop."""
+    concurrency: int
+    """Requests in flight of a closed loop; 0 in an open one."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What happened so far in a running job."""
+
+    answered: int
+    failed: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a client process saw."""
+
+    due: int
+    """Requests that were due until the end."""
+    late_s: NDArray[np.float64]
+    """float64 [sent]: from the intended to the actual sending; empty in a closed loop."""
+    latency_s: NDArray[np.float64]
+    """float64 [answered]: from the intended sending (closed loop: the sending) to the answer."""
+    errors: dict[str, int]
+    """Requests without an answer, by gRPC status or ``NOT_SENT``."""
+    last_s: float
+    """Seconds from the start to the last answer or error."""
+    busy_share: float
+    """Share of the time in which the event loop ran, or waited for a processor."""
+    cpu_s: float
+    """Processor seconds of all threads of the process."""
+
+
+@dataclass(frozen=True)
+class Client:
+    """What a client process is made with."""
+
+    url: str
+    model: str
+    spec: RecommenderSpec
+    timeout_s: float
+    zipf_exponent: float
+    seed: tuple[int, int]
+    """Of the load, and number of the process."""
+
+
+def serve_jobs(client: Client, pipe: Connection) -> None:
+    """Entry point of the process: says that it is ready, then carries out jobs until the other end closes.
+
+    Into the pipe go ``None`` when it is ready, ``Progress`` now and then, and an ``Outcome`` at the end of each job. Out of it come
+    jobs, and ``None`` to end the one under way early.
+    """
+    # select() waits for microseconds, epoll only for whole milliseconds, which would be added to every latency.
+    loop = asyncio.SelectorEventLoop(selectors.SelectSelector())
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # whoever started this process is gone
+        loop.run_until_complete(_serve(client, pipe))
+    loop.close()
+
+
+async def _serve(client: Client, pipe: Connection) -> None:
+    requests = _make_requests(client)
+    async with grpc.aio.insecure_channel(client.url) as channel:
+        send = GRPCInferenceServiceStub(channel).ModelInfer
+        for request in requests[:_WARM_UP]:
+            with contextlib.suppress(grpc.RpcError):  # it will be counted when it is measured
+                await send(request, timeout=client.timeout_s)
+        pipe.send(None)
+        while True:
+            await _readable(pipe)
+            if (job := pipe.recv()) is not None:
+                pipe.send(await _Run(job, requests, send, client.timeout_s).carry_out(pipe))
+
+
+def _make_requests(client: Client) -> list[Any]:
+    random = np.random.default_rng(client.seed)
+    histories = draw_histories(client.spec, _REQUESTS, client.zipf_exponent, random)
+    exclude = np.full((1, client.spec.exclude_length), PADDING, np.int32)
+    return [infer_request(client.model, histories[row : row + 1], exclude) for row in range(_REQUESTS)]
+
+
+async def _readable(pipe: Connection) -> None:
+    """Wait until something can be read, without reading it."""
+    loop, arrived = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(pipe.fileno(), arrived.set)
+    try:
+        await arrived.wait()
+    finally:
+        loop.remove_reader(pipe.fileno())
+
+
+class _Run:
+    """One job under way."""
+
+    def __init__(self, job: Job, requests: list[Any], send: Callable[..., Any], timeout_s: float) -> None:
+        self.job, self.requests, self.send, self.timeout_s = job, requests, send, timeout_s
+        self.end = job.start + job.duration_s
+        self.late: list[float] = []
+        self.latency: list[float] = []
+        self.errors: Counter[str] = Counter()
+        self.in_flight: set[asyncio.Task[None]] = set()
+        self.last = job.start
+        self.fault: BaseException | None = None
+
+    async def carry_out(self, pipe: Connection) -> Outcome:
+        """Send what the job says, or until something comes through the pipe; then wait for the answers still out."""
+        await asyncio.sleep(self.job.start - time.monotonic())
+        busy, cpu = busy_s(), time.process_time()
+        progress = asyncio.create_task(self._tell(pipe))
+        stopped = await _unless(_readable(pipe), self._open_loop() if self.job.arrivals is not None else self._closed_loop())
+        if stopped:
+            pipe.recv()
+            self.end = min(self.end, time.monotonic())
+        if self.in_flight:
+            await asyncio.wait(self.in_flight.copy())  # each has its own deadline
+        progress.cancel()
+        if self.fault:
+            raise self.fault
+        wall = max(time.monotonic() - self.job.start, 1e-9)
+        return self._outcome((busy_s() - busy) / wall, time.process_time() - cpu)
+
+    async def _open_loop(self) -> None:
+        """Send each request when it is due, whatever the server does meanwhile."""
+        assert self.job.arrivals is not None
+        too_late = self.end + self.timeout_s
+        for place, offset in enumerate(self.job.arrivals):
+            intended = self.job.start + float(offset)
+            # Even when it is late: the requests before must leave, and answers that have come be taken in.
+            await asyncio.sleep(max(0.0, intended - time.monotonic()))
+            if time.monotonic() > too_late:
+                return
+            task = asyncio.create_task(self._ask(place, intended))
+            self.in_flight.add(task)
+            task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self.in_flight.discard(task)
+        self.fault = task.exception() or self.fault
+
+    async def _closed_loop(self) -> None:
+        """Keep so many requests in flight; each latency is from the sending."""
+
+        async def one_after_another(first: int) -> None:
+            place = first
+            while time.monotonic() < self.end:
+                await self._ask(place, None)
+                place += self.job.concurrency
+
+        self.in_flight = {asyncio.create_task(one_after_another(first)) for first in range(self.job.concurrency)}
+        for task in self.in_flight:
+            task.add_done_callback(self._finished)
+        await asyncio.wait(self.in_flight.copy())
+
+    async def _ask(self, place: int, intended: float | None) -> None:
+        """Send a request now, that was to be sent at ``intended``; None: whenever it is sent is right."""
+        now = time.monotonic()
+        if intended is None:
+            intended = now
+        else:
+            self.late.append(now - intended)
+        try:
+            await self.send(self.requests[place % len(self.requests)], timeout=self.timeout_s)
+        except grpc.aio.AioRpcError as error:
+            self.errors[error.code().name] += 1
+            self.last = time.monotonic()
+            # A closed loop against a dead server would do nothing but fail, thousands of times a second.
+            if self.job.concurrency:
+                await asyncio.sleep(min(0.01, max(0.0, self.end - self.last)))
+            return
+        self.last = time.monotonic()
+        self.latency.append(self.last - intended)
+
+    async def _tell(self, pipe: Connection) -> None:
+        while True:
+            await asyncio.sleep(_PROGRESS_S)
+            pipe.send(Progress(len(self.latency), self.errors.total()))
+
+    def _outcome(self, busy_share: float, cpu_s: float) -> Outcome:
+        due = len(self.latency) + self.errors.total()
+        if self.job.arrivals is not None:
+            due = max(due, int(np.searchsorted(self.job.arrivals, self.end - self.job.start)))
+            if unsent := due - len(self.late):
+                self.errors[NOT_SENT] = unsent
+        late, latency = (np.array(values, np.float64) for values in (self.late, self.latency))
+        return Outcome(due, late, latency, dict(self.errors), self.last - self.job.start, busy_share, cpu_s)
+
+
+async def _unless(stop: Coroutine[Any, Any, None], work: Coroutine[Any, Any, None]) -> bool:
+    """Do ``work`` until it ends or ``stop`` does; returns whether it was stopped. Errors of ``work`` are raised."""
+    stopping, working = asyncio.create_task(stop), asyncio.create_task(work)
+    await asyncio.wait({stopping, working}, return_when=asyncio.FIRST_COMPLETED)
+    stopped = not working.done()
+    for task in (stopping, working):
+        task.cancel()
+    await asyncio.wait({stopping, working})
+    if not stopped:
+        working.result()
+    return stopped
+
+
+def busy_s() -> float:
+    """Seconds in which this thread has run or waited for a processor since it began."""
+    try:
+        ran, waited, _ = Path("/proc/thread-self/schedstat").read_text(encoding="ascii").split()
+    except (OSError, ValueError):  # a kernel without these figures: what it ran is known all the same
+        return time.thread_time()
+    return (int(ran) + int(waited)) * _NANOSECONDS

@@ -1,0 +1,13 @@
+"""The machine that something was measured on."""
+
+import platform
+from pathlib import Path
+
+
+def processor() -> str:
+    """Name of the processor; the kernel knows it better than ``platform``."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
