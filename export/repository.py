@@ -125,11 +125,11 @@ def _make(folder: Path, files: Mapping[str, Path]) -> None:
         shutil.copyfile(path, folder / name)
 
 
-def fill_benchmark_models(teacher: Scorer, artefact: Path, config: ExportConfig) -> None:
+def fill_benchmark_models(teacher: Scorer | None, artefact: Path, config: ExportConfig) -> None:
     """Put two more models into the repository, for benchmarks: the teacher, and one with the same tensors that does no work.
 
     Args:
-        teacher: trained, in evaluation mode.
+        teacher: trained, in evaluation mode; None leaves it out.
         artefact: the student's, whose sizes and vocabulary are the teacher's, too.
         config: of the repository; these models are always served by the Python backend.
 
@@ -140,11 +140,12 @@ def fill_benchmark_models(teacher: Scorer, artefact: Path, config: ExportConfig)
     spec, sha256 = artefact_spec(manifest), manifest.metrics["vocabulary_sha256"]
     on_cpu = config.model_copy(update={"target": "python"})
     identity = (Path(__file__).parent / IDENTITY_NAME / "model.py").read_text(encoding="utf-8")
-    for name, source in ((IDENTITY_NAME, identity), (TEACHER_NAME, _model_source(MODEL_NAME))):
+    sources = {IDENTITY_NAME: identity} | ({} if teacher is None else {TEACHER_NAME: _model_source(MODEL_NAME)})
+    for name, source in sources.items():
         folder = config.repository / name
         _make(folder / str(FIRST_VERSION), {})
         write_text(folder / str(FIRST_VERSION) / "model.py", source)
-        if name == TEACHER_NAME:
+        if teacher is not None and name == TEACHER_NAME:
             export_onnx(Recommender(teacher, spec).eval(), folder / str(FIRST_VERSION) / MODEL_FILE, {"vocabulary_sha256": sha256})
         write_text(folder / "config.pbtxt", render_recommender(name, spec, sha256, on_cpu, FIRST_VERSION))
 

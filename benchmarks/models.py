@@ -1,0 +1,174 @@
+"""Every model that is timed, by name: how it is loaded, how large it is, and by which name the evaluation judged it.
+
+Nothing heavy is imported before a model is loaded: how much memory a process needs is measured, too.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from benchmarks.subject import Judged, MissingError, Subject
+from distilrec.config import Config, TextTeacherConfig
+from distilrec.pipeline import run_dir, teacher_folders
+from distilrec.runner import Runner
+from distilrec.specs import Precision, RecommenderSpec
+
+NAMES = (
+    "teacher-torch",
+    "teacher-onnx",
+    "text-teacher-torch",
+    "undistilled-torch",
+    "undistilled-onnx",
+    "distilled-torch",
+    *(f"distilled-onnx-{precision.value}" for precision in Precision),
+    *(f"distilled-tensorrt-{precision.value}" for precision in Precision),
+)
+"""Who learned (or taught), what runs it, and in which precision where it is not FP32."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that can be timed."""
+
+    load: Callable[[], Runner]
+    """Can be pickled."""
+    size_bytes: int
+    judged: Judged | None
+    """None where nobody has judged it."""
+
+
+def find(name: str, subject: Subject, scratch: Path) -> Model:
+    """The model of this name.
+
+    Args:
+        name: one of ``NAMES``.
+        subject: what is measured.
+        scratch: folder for graphs that the run does not have.
+
+    Raises:
+        MissingError: it is not there; the message says why.
+    """
+    who, _, runtime = name.replace("text-teacher", "text").partition("-")
+    if runtime.startswith("onnx-"):
+        return _exported(subject, Precision(runtime.removeprefix("onnx-")))
+    if runtime.startswith("tensorrt-"):
+        return _engine(subject, Precision(runtime.removeprefix("tensorrt-")))
+    eager = {"teacher": _teacher, "text": _text_teacher}.get(who) or partial(_student, who=who)
+    model = eager(subject)
+    return model if runtime == "torch" else _as_onnx(model, subject.spec, scratch / f"{who}.onnx")
+
+
+def _teacher(subject: Subject) -> Model:
+    from distill.weights import WEIGHTS
+
+    config = subject.run()
+    folders = teacher_folders(config)
+    size = sum((folders[teacher] / WEIGHTS).stat().st_size for teacher in config.student_teachers)
+    return Model(partial(load_teacher, config, tuple(config.student_teachers), subject.spec), size, "teacher")
+
+
+def _text_teacher(subject: Subject) -> Model:
+    from distill.weights import WEIGHTS
+
+    config = subject.run()
+    trained = [
+        name
+        for name, settings in config.teachers.items()
+        if isinstance(settings, TextTeacherConfig) and (teacher_folders(config)[name] / WEIGHTS).exists()
+    ]
+    if not trained:
+        raise MissingError(f"preset {config.name} has trained no teacher of kind text")
+    size = (teacher_folders(config)[trained[0]] / WEIGHTS).stat().st_size
+    alone = list(config.student_teachers) == trained[:1]
+    return Model(partial(load_teacher, config, (trained[0],), subject.spec), size, "teacher" if alone else None)
+
+
+def _student(subject: Subject, who: str) -> Model:
+    from distill.weights import WEIGHTS
+
+    config = subject.run()
+    folder = run_dir(config) / ("student" if who == "distilled" else "student-undistilled")
+    judged: Judged = "distilled" if who == "distilled" else "undistilled"
+    return Model(partial(load_student, config, folder, subject.spec), (folder / WEIGHTS).stat().st_size, judged)
+
+
+def _as_onnx(eager: Model, spec: RecommenderSpec, path: Path) -> Model:
+    """The same model as a graph; it is proved to answer the same, so what was judged of one holds for both."""
+    from distill.runner import TorchRunner
+    from export.onnx import export_onnx
+    from export.parity import check_parity, edge_requests
+
+    if not path.exists():
+        runner = eager.load()
+        assert isinstance(runner, TorchRunner)
+        export_onnx(runner.recommender, path, {})
+        check_parity(runner, load_onnx(path, spec), *edge_requests(spec))
+    return Model(partial(load_onnx, path, spec), path.stat().st_size, eager.judged)
+
+
+def _exported(subject: Subject, precision: Precision) -> Model:
+    from export.storage import model_path, model_size_bytes
+
+    path = model_path(subject.artefact, precision)
+    if not path.exists():
+        reason = subject.export_report["precisions"].get(precision.value, {}).get("refused", "the export has none")
+        raise MissingError(f"no {precision.value.upper()} in {subject.artefact}: {reason}")
+    return Model(partial(load_onnx, path, subject.spec), model_size_bytes(subject.artefact, precision), precision)
+
+
+def _engine(subject: Subject, precision: Precision) -> Model:
+    import torch
+
+    from export.storage import plan_path
+
+    paths = [plan_path(subject.artefact, backend, precision) for backend in ("tensorrt", "tensorrt_rtx")]
+    found = next((path for path in paths if path.exists()), None)
+    if found is None:
+        raise MissingError(f"the export has no {precision.value.upper()} engine; no TensorRT was installed when it was made")
+    if not torch.cuda.is_available():
+        raise MissingError("no CUDA GPU here to run the engine on")
+    return Model(partial(load_engine, found, subject.spec, subject.vocabulary_sha256), found.stat().st_size, None)
+
+
+def load_teacher(config: Config, names: tuple[str, ...], spec: RecommenderSpec) -> Runner:
+    """One teacher, or all of the student's mixed, in PyTorch on one thread."""
+    import torch
+
+    from distill import teacher_stage
+    from distill.runner import TorchRunner
+
+    torch.set_num_threads(1)
+    folders = teacher_folders(config)
+    if names == tuple(config.student_teachers):
+        return TorchRunner(teacher_stage.load_ensemble(config, folders, spec.item_count), spec)
+    return TorchRunner(teacher_stage.load_teacher(config, names[0], folders[names[0]], spec.item_count), spec)
+
+
+def load_student(config: Config, folder: Path, spec: RecommenderSpec) -> Runner:
+    """A student in PyTorch on one thread."""
+    import torch
+
+    from distill import student_stage
+    from distill.runner import TorchRunner
+
+    torch.set_num_threads(1)
+    return TorchRunner(student_stage.load_student(config, folder, spec.item_count), spec)
+
+
+def load_onnx(path: Path, spec: RecommenderSpec) -> Runner:
+    """A graph in ONNX Runtime on one thread."""
+    from export.onnx_runner import OnnxRunner
+
+    return OnnxRunner(path, spec)
+
+
+def load_engine(path: Path, spec: RecommenderSpec, vocabulary_sha256: str) -> Runner:
+    """An engine on the GPU."""
+    from distilrec.errors import EngineError
+    from export.engine_runner import EngineRunner
+
+    try:
+        return EngineRunner(path, spec, vocabulary_sha256, cuda_graph_batches=(1,))
+    except EngineError as error:
+        raise MissingError(str(error)) from error
