@@ -1,18 +1,18 @@
-"""Every model that is timed, by name: how it is loaded, how large it is, and by which name the evaluation judged it.
-
-Nothing heavy is imported before a model is loaded: how much memory a process needs is measured, too.
-"""
+"""Every model that is timed, by name: how it is loaded, how large it is, and by which name the evaluation judged it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
+from benchmarks.loaders import load_engine, load_onnx, load_student, load_teacher
 from benchmarks.subject import Judged, MissingError, Subject
-from distilrec.config import Config, TextTeacherConfig
+from distilrec.config import TextTeacherConfig
 from distilrec.pipeline import run_dir, teacher_folders
 from distilrec.runner import Runner
-from distilrec.specs import Precision, RecommenderSpec
+from distilrec.specs import PADDING, Precision, RecommenderSpec
 
 NAMES = (
     "teacher-torch",
@@ -25,6 +25,8 @@ NAMES = (
     *(f"distilled-tensorrt-{precision.value}" for precision in Precision),
 )
 """Who learned (or taught), what runs it, and in which precision where it is not FP32."""
+
+_COMPARED = 64
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def find(name: str, subject: Subject, scratch: Path) -> Model:
         return _engine(subject, Precision(runtime.removeprefix("tensorrt-")))
     eager = {"teacher": _teacher, "text": _text_teacher}.get(who) or partial(_student, who=who)
     model = eager(subject)
-    return model if runtime == "torch" else _as_onnx(model, subject.spec, scratch / f"{who}.onnx")
+    return model if runtime == "torch" else _as_onnx(model, subject, scratch / f"{who}.onnx")
 
 
 def _teacher(subject: Subject) -> Model:
@@ -93,18 +95,21 @@ def _student(subject: Subject, who: str) -> Model:
     return Model(partial(load_student, config, folder, subject.spec), (folder / WEIGHTS).stat().st_size, judged)
 
 
-def _as_onnx(eager: Model, spec: RecommenderSpec, path: Path) -> Model:
+def _as_onnx(eager: Model, subject: Subject, path: Path) -> Model:
     """The same model as a graph; it is proved to answer the same, so what was judged of one holds for both."""
     from distill.runner import TorchRunner
     from export.onnx import export_onnx
-    from export.parity import check_parity, edge_requests
+    from export.parity import check_parity
 
     if not path.exists():
         runner = eager.load()
         assert isinstance(runner, TorchRunner)
         export_onnx(runner.recommender, path, {})
-        check_parity(runner, load_onnx(path, spec), *edge_requests(spec))
-    return Model(partial(load_onnx, path, spec), path.stat().st_size, eager.judged)
+        # A transformer that may attend to nothing says something else in every runtime; nobody is judged by an empty history.
+        asked = subject.requests
+        rows = np.flatnonzero((asked.history > PADDING).any(axis=1))[:_COMPARED]
+        check_parity(runner, load_onnx(path, subject.spec), asked.history[rows], asked.exclude[rows])
+    return Model(partial(load_onnx, path, subject.spec), path.stat().st_size, eager.judged)
 
 
 def _exported(subject: Subject, precision: Precision) -> Model:
@@ -129,46 +134,3 @@ def _engine(subject: Subject, precision: Precision) -> Model:
     if not torch.cuda.is_available():
         raise MissingError("no CUDA GPU here to run the engine on")
     return Model(partial(load_engine, found, subject.spec, subject.vocabulary_sha256), found.stat().st_size, None)
-
-
-def load_teacher(config: Config, names: tuple[str, ...], spec: RecommenderSpec) -> Runner:
-    """One teacher, or all of the student's mixed, in PyTorch on one thread."""
-    import torch
-
-    from distill import teacher_stage
-    from distill.runner import TorchRunner
-
-    torch.set_num_threads(1)
-    folders = teacher_folders(config)
-    if names == tuple(config.student_teachers):
-        return TorchRunner(teacher_stage.load_ensemble(config, folders, spec.item_count), spec)
-    return TorchRunner(teacher_stage.load_teacher(config, names[0], folders[names[0]], spec.item_count), spec)
-
-
-def load_student(config: Config, folder: Path, spec: RecommenderSpec) -> Runner:
-    """A student in PyTorch on one thread."""
-    import torch
-
-    from distill import student_stage
-    from distill.runner import TorchRunner
-
-    torch.set_num_threads(1)
-    return TorchRunner(student_stage.load_student(config, folder, spec.item_count), spec)
-
-
-def load_onnx(path: Path, spec: RecommenderSpec) -> Runner:
-    """A graph in ONNX Runtime on one thread."""
-    from export.onnx_runner import OnnxRunner
-
-    return OnnxRunner(path, spec)
-
-
-def load_engine(path: Path, spec: RecommenderSpec, vocabulary_sha256: str) -> Runner:
-    """An engine on the GPU."""
-    from distilrec.errors import EngineError
-    from export.engine_runner import EngineRunner
-
-    try:
-        return EngineRunner(path, spec, vocabulary_sha256, cuda_graph_batches=(1,))
-    except EngineError as error:
-        raise MissingError(str(error)) from error

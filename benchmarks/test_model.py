@@ -12,6 +12,7 @@ from benchmarks import models
 from benchmarks.memory import resident_bytes
 from benchmarks.subject import MissingError, Subject
 from benchmarks.timing import time_requests
+from distilrec.errors import EngineError
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def test_model(benchmark: Any, subject: Subject, scratch: Path, resident: dict[s
     try:
         model = models.find(name, subject, scratch)
         runner = model.load()
-    except MissingError as error:
+    except (MissingError, EngineError) as error:
         pytest.skip(str(error))
     if name not in resident:
         resident[name] = resident_bytes(model.load, subject.requests.history[:1], subject.requests.exclude[:1])

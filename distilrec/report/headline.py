@@ -22,11 +22,11 @@ def sentence(facts: Facts) -> str:
     judgement = facts.judgement
     retention = judgement.hops[facts.served].retention
     precision = facts.artefact.metrics["precision"].upper()
-    kept = "cannot be compared with its teacher" if retention is None else f"keeps {percent(retention.mean)} of its teacher's ranking"
+    kept = "cannot be compared with its teacher" if retention is None else f"keeps {percent(retention.mean)} of its teacher's {judgement.metric}"
     speed = _speed_up(facts)
-    faster = "" if speed is None else f", answers {times(speed[0])} faster"
+    faster = "" if speed is None else f", answers {_fold(speed[0])} faster"
     smaller = _size_ratio(facts)
-    size = f" and takes {_as_share(smaller)} of its bytes" if smaller >= 1 else f" and is {times(1 / smaller)} its size"
+    size = f" and takes {percent(1 / smaller)} of its bytes"
     return f"The student that is served ({precision}) {kept}{faster}{size}."
 
 
@@ -64,7 +64,7 @@ def findings(facts: Facts) -> list[str]:
     if count:
         lost = f"{len(worse)} clearly worse ({', '.join(worse)})" if worse else "none clearly worse"
         found.append(
-            f"Of {count} groups of users, {len(better)} are ranked clearly better than without a teacher and {lost}."
+            f"Of {count} groups of users, {len(better) or 'none'} ranked clearly better than without a teacher, {lost}."
             f" By chance alone about {count * 0.025:.1f} would be clearly worse."
         )
     found.append(f"Served precision: {facts.export['verdict']['reason']}.")
@@ -94,8 +94,8 @@ def _size_ratio(facts: Facts) -> float:
     return hops[facts.judgement.teacher].size_bytes / hops[facts.served].size_bytes
 
 
-def _as_share(ratio: float) -> str:
-    return percent(1 / ratio)
+def _fold(factor: float) -> str:
+    return f"{times(factor).removesuffix('x')} times"
 
 
 def _seeds(count: int) -> str:

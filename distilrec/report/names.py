@@ -55,7 +55,7 @@ def hop_of(judgement: Judgement, model: str) -> str:
 
 def percent(share: float, sign: str = "") -> str:
     """99.3 %."""
-    return f"{share * 100:{sign}.1f} %"
+    return f"{share * 100:{sign}.1f}\N{NO-BREAK SPACE}%"
 
 
 def times(factor: float) -> str:
@@ -71,7 +71,8 @@ def milliseconds(value: float) -> str:
 def megabytes(size_bytes: float) -> str:
     """0.60 MB, 14.7 MB, 256 MB."""
     value = size_bytes / 1e6
-    return f"{value:.2f} MB" if value < 1 else f"{value:.3g} MB" if value < 100 else f"{value:,.0f} MB"
+    digits = f"{value:.2f}" if value < 1 else f"{value:.3g}" if value < 100 else f"{value:,.0f}"
+    return f"{digits}\N{NO-BREAK SPACE}MB"
 
 
 def share_with_interval(value: Interval) -> str:

@@ -81,29 +81,34 @@ def _labels(points: Sequence[Point], x: Scale, y: Scale) -> Iterator[str]:
     taken = [(x(p.ms) - 7, y(p.quality.mean) - 7, x(p.ms) + 7, y(p.quality.mean) + 7) for p in points]
     for p in sorted(points, key=lambda p: -p.ms):
         at, height, width = x(p.ms), y(p.quality.mean), len(p.label) * CHARACTER
-        box = next((b for b in _places(at, height, width) if _inside(b) and not any(_overlap(b, t) for t in taken)), None)
+        free = ((a, b) for a, b in _places(at, height, width) if _inside(b) and not any(_overlap(b, t) for t in taken))
+        anchor, box = next(free, ("", None))
         if box is None:
-            continue  # the table beside the figure names it
+            continue  # the table below the figure names it
         taken.append(box)
-        middle = (box[1] + box[3]) / 2
-        if abs(middle - height) > 20:
+        if abs((box[1] + box[3]) / 2 - height) > 20:
             near = min(max(at, box[0]), box[2])
-            yield element("line", x1=at, y1=height, x2=near, y2=box[3] if middle < height else box[1], class_="leader")
-        yield text(p.label, box[0], box[3] - 3, class_=f"name of-{p.family}")
+            yield element("line", x1=at, y1=height, x2=near, y2=box[3] if box[3] < height else box[1], class_="leader")
+        place = {"start": box[0], "end": box[2], "middle": at}[anchor]
+        yield text(p.label, place, box[3] - 3, text_anchor=anchor, class_=f"name of-{p.family}")
 
 
-def _places(at: float, height: float, width: float) -> Iterator[tuple[float, float, float, float]]:
+_Box = tuple[float, float, float, float]
+
+
+def _places(at: float, height: float, width: float) -> Iterator[tuple[str, _Box]]:
+    """Where a label can stand, the nearest first, and which of its ends is at its place."""
     for distance in range(0, 190, 15):
-        for left in (at + 9, at - 9 - width, at - width / 2):
+        for anchor, left in (("start", at + 9), ("end", at - 9 - width), ("middle", at - width / 2)):
             for middle in (height - distance, height + distance):
-                yield left, middle - 7, left + width, middle + 7
+                yield anchor, (left, middle - 7, left + width, middle + 7)
 
 
-def _inside(box: tuple[float, float, float, float]) -> bool:
+def _inside(box: _Box) -> bool:
     return box[0] >= _LEFT and box[2] <= WIDTH and box[1] >= _TOP - 8 and box[3] <= 330
 
 
-def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
+def _overlap(a: _Box, b: _Box) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
@@ -118,14 +123,14 @@ class Bar:
 
 def intervals(rows: Sequence[Bar], title: str, label: str, reference: float) -> str:
     """One row for each label: a mark and its interval, beside a line that stands for no difference."""
-    left, top, row_height = 168, 12, 19
+    left, top, row_height = 188, 12, 19
     bottom = top + row_height * len(rows) + 6
     ends = [end for row in rows for end in (row.value.mean, row.value.low, row.value.high) if end is not None]
     x = linear_scale([*ends, reference], left, _RIGHT)
     parts = [x_axis(x, bottom, top, label), element("line", x1=x(reference), x2=x(reference), y1=top, y2=bottom, class_="reference")]
     for place, row in enumerate(rows):
         height, value = top + row_height * (place + 0.6), row.value
-        parts.append(text(_cut(row.label, 26), left - 8, height + 4, text_anchor="end", class_="tick"))
+        parts.append(text(_cut(row.label, 27), left - 8, height + 4, text_anchor="end", class_="tick"))
         if value.low is not None and value.high is not None:
             parts.append(element("line", x1=x(value.low), x2=x(value.high), y1=height, y2=height, class_=f"range of-{row.family}"))
         parts.append(mark("circle", x(value.mean), height, f"mark of-{row.family}", f"{row.label}: {value.mean:.4f}"))
@@ -148,14 +153,14 @@ class Spread:
 
 def spreads(rows: Sequence[Spread], title: str) -> str:
     """One row for each model: from the fastest request to p99, thick up to p90, a mark at p50."""
-    left, top, row_height = 150, 12, 24
+    left, top, row_height = 152, 12, 24
     bottom = top + row_height * len(rows) + 4
     x = log_scale([end for r in rows for end in (r.low_ms, r.p50_ms, r.p99_ms or r.p90_ms)], left, _RIGHT)
     parts = [x_axis(x, bottom, top, "milliseconds of one request (logarithmic)")]
     for place, row in enumerate(rows):
         height = top + row_height * (place + 0.55)
         last = row.p99_ms or row.p90_ms
-        parts.append(text(_cut(row.label, 23), left - 8, height + 4, text_anchor="end", class_="tick"))
+        parts.append(text(_cut(row.label, 21), left - 8, height + 4, text_anchor="end", class_="tick"))
         parts.append(element("line", x1=x(row.low_ms), x2=x(last), y1=height, y2=height, class_=f"range of-{row.family}"))
         parts.append(element("line", x1=x(row.low_ms), x2=x(row.p90_ms), y1=height, y2=height, class_=f"thick of-{row.family}"))
         parts.append(mark("circle", x(row.p50_ms), height, f"mark of-{row.family}", f"{row.label}: p50 {row.p50_ms:.3g} ms"))

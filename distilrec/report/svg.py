@@ -12,8 +12,8 @@ from html import escape
 WIDTH = 440
 """Of every figure, in its own units: text stays readable when a phone shows it at three quarters of that."""
 
-CHARACTER = 6.1
-"""About the width of a character of a label."""
+CHARACTER = 6.8
+"""About the width of a character of a label, in the widest of the usual fonts."""
 
 
 def element(tag: str, *content: str, **attributes: str | float) -> str:
@@ -72,9 +72,9 @@ class Scale:
         return self.start + (self.end - self.start) * min(1.0, (at - low) / (high - low))
 
     def ticks(self) -> list[float]:
-        """Round values within the scale, three to eight."""
+        """Round values within the scale, three to eight of them."""
         if not self.logarithmic:
-            step = _round_step((self.high - self.low) / 4)
+            step = _round_step((self.high - self.low) / 6)
             first = math.ceil(self.low / step - 1e-9)
             return [i * step for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
         decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
