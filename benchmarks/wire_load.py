@@ -23,7 +23,7 @@ def front_door_request(model: str, item_ids: Sequence[str]) -> Any:
     request = service_pb2.ModelInferRequest(model_name=model)
     request.inputs.add(name="history", datatype="BYTES", shape=[1, len(item_ids)])
     values = np.array([[item_id.encode() for item_id in item_ids]], np.object_)
-    request.raw_input_contents.append(serialize_byte_tensor(values).tobytes())
+    request.raw_input_contents.append(serialize_byte_tensor(values).item())
     return request
 
 
@@ -50,7 +50,10 @@ def _send(job: tuple[str, Sequence[bytes], int, int]) -> list[float]:
 
     def ask(place: int) -> float:
         started = time.perf_counter()
-        stub.ModelInfer(requests[place % len(requests)], timeout=_TIMEOUT_S)
+        try:
+            stub.ModelInfer(requests[place % len(requests)], timeout=_TIMEOUT_S)
+        except grpc.RpcError as error:
+            raise RuntimeError(str(error)) from None  # gRPC's own cannot be sent to another process
         return time.perf_counter() - started
 
     with channel, ThreadPoolExecutor(threads) as pool:

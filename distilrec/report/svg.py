@@ -73,17 +73,16 @@ class Scale:
 
     def ticks(self) -> list[float]:
         """Round values within the scale, three to eight of them."""
-        if not self.logarithmic:
-            step = _round_step((self.high - self.low) / 6)
-            first = math.ceil(self.low / step - 1e-9)
-            return [i * step for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
-        decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
-        for digits in ((1,), (1, 3), (1, 2, 5)):
-            found = [digit * 10.0**d for d in decades for digit in digits]
-            within = [value for value in found if self.low * 0.999 <= value <= self.high * 1.001]
-            if len(within) >= 3:
-                break
-        return within
+        if self.logarithmic:
+            decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+            for digits in ((1,), (1, 3), (1, 2, 5)):
+                within = [d * 10.0**power for power in decades for d in digits if self.low <= d * 10.0**power <= self.high]
+                if len(within) >= 3:
+                    return within
+        # Also where a logarithmic scale holds less than a decade.
+        step = _round_step((self.high - self.low) / 6)
+        first = math.ceil(self.low / step - 1e-9)
+        return [i * step for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
 
 
 def log_scale(values: Sequence[float], start: float, end: float) -> Scale:
