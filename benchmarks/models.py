@@ -12,7 +12,7 @@ from benchmarks.subject import Judged, MissingError, Subject
 from distilrec.config import TextTeacherConfig
 from distilrec.pipeline import run_dir, teacher_folders
 from distilrec.runner import Runner
-from distilrec.specs import PADDING, Precision, RecommenderSpec
+from distilrec.specs import PADDING, Precision
 
 NAMES = (
     "teacher-torch",

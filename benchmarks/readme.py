@@ -162,7 +162,9 @@ def main() -> int:
     if filled == text:
         return 0
     if asked.check:
-        print("README.md: found other numbers than in benchmarks/results; fill it with: python -m benchmarks.readme", file=sys.stderr)
+        print(
+            "README.md: found other numbers than in benchmarks/results; fill it with: python -m benchmarks.readme", file=sys.stderr
+        )
         return 1
     write_text(README, filled)
     return 0

@@ -26,7 +26,7 @@ def resident() -> dict[str, int]:
     return {}
 
 
-@pytest.mark.parametrize("batch", [1, 8, 64], ids="batch={}".format)
+@pytest.mark.parametrize("batch", [1, 8, 64], ids="batch-{}".format)
 @pytest.mark.parametrize("name", models.NAMES)
 def test_model(benchmark: Any, subject: Subject, scratch: Path, resident: dict[str, int], name: str, batch: int) -> None:
     try:

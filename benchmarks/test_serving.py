@@ -103,7 +103,7 @@ def test_one_in_flight(benchmark: Any, served: Served, messages: dict[str, list[
     benchmark.extra_info["requests_per_s"] = 1 / benchmark.stats.stats.mean
 
 
-@pytest.mark.parametrize("concurrency", [8, 32], ids="in-flight={}".format)
+@pytest.mark.parametrize("concurrency", [8, 32], ids="in-flight-{}".format)
 @pytest.mark.parametrize("model", _MODELS)
 def test_throughput(
     benchmark: Any,

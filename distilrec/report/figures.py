@@ -32,7 +32,9 @@ def draw(facts: Facts) -> Figures:
     ]
     return Figures(
         pareto(points, facts.judgement.metric) if len(points) > 1 else None,
-        intervals(rows, "Kept of the teacher by group of users", "share of the teacher's NDCG, 95 % interval", 1.0) if rows else None,
+        intervals(rows, "Kept of the teacher by group of users", "share of the teacher's NDCG, 95 % interval", 1.0)
+        if rows
+        else None,
         _spreads(facts),
         _throughput(facts),
         tuple(_scale(facts)),
@@ -59,7 +61,9 @@ def pareto_points(facts: Facts) -> Iterator[Point]:
 def _spreads(facts: Facts) -> str | None:
     timed = [row for row in facts.benchmarks.models if row.batch == 1] if facts.benchmarks else []
     rows = [
-        Spread(look(r.model).label, look(r.model).family, r.low_ms, r.p50_ms, r.p90_ms if r.p90_ms is not None else r.p50_ms, r.p99_ms)
+        Spread(
+            look(r.model).label, look(r.model).family, r.low_ms, r.p50_ms, r.p90_ms if r.p90_ms is not None else r.p50_ms, r.p99_ms
+        )
         for r in timed
     ]
     return spreads(rows, "How long one request takes") if rows else None

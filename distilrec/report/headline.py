@@ -22,7 +22,11 @@ def sentence(facts: Facts) -> str:
     judgement = facts.judgement
     retention = judgement.hops[facts.served].retention
     precision = facts.artefact.metrics["precision"].upper()
-    kept = "cannot be compared with its teacher" if retention is None else f"keeps {percent(retention.mean)} of its teacher's {judgement.metric}"
+    kept = (
+        "cannot be compared with its teacher"
+        if retention is None
+        else f"keeps {percent(retention.mean)} of its teacher's {judgement.metric}"
+    )
     speed = _speed_up(facts)
     faster = "" if speed is None else f", answers {_fold(speed[0])} faster"
     smaller = _size_ratio(facts)

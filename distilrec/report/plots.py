@@ -127,10 +127,13 @@ def intervals(rows: Sequence[Bar], title: str, label: str, reference: float) -> 
     bottom = top + row_height * len(rows) + 6
     ends = [end for row in rows for end in (row.value.mean, row.value.low, row.value.high) if end is not None]
     x = linear_scale([*ends, reference], left, _RIGHT)
-    parts = [x_axis(x, bottom, top, label), element("line", x1=x(reference), x2=x(reference), y1=top, y2=bottom, class_="reference")]
+    parts = [
+        x_axis(x, bottom, top, label),
+        element("line", x1=x(reference), x2=x(reference), y1=top, y2=bottom, class_="reference"),
+    ]
     for place, row in enumerate(rows):
         height, value = top + row_height * (place + 0.6), row.value
-        parts.append(text(_cut(row.label, 27), left - 8, height + 4, text_anchor="end", class_="tick"))
+        parts.append(text(_cut(row.label, 25), left - 8, height + 4, text_anchor="end", class_="tick"))
         if value.low is not None and value.high is not None:
             parts.append(element("line", x1=x(value.low), x2=x(value.high), y1=height, y2=height, class_=f"range of-{row.family}"))
         parts.append(mark("circle", x(value.mean), height, f"mark of-{row.family}", f"{row.label}: {value.mean:.4f}"))

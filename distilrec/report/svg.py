@@ -105,7 +105,7 @@ def x_axis(scale: Scale, bottom: float, top: float, label: str) -> str:
         at = scale(value)
         parts.append(element("line", x1=at, x2=at, y1=top, y2=bottom, class_="grid"))
         parts.append(text(short(value), at, bottom + 15, text_anchor="middle", class_="tick"))
-    parts.append(text(label, (scale.start + scale.end) / 2, bottom + 32, text_anchor="middle", class_="label"))
+    parts.append(text(label, scale.end, bottom + 32, text_anchor="end", class_="label"))
     return "".join(parts)
 
 

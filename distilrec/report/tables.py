@@ -106,7 +106,18 @@ def serving(facts: Facts) -> Table | None:
                 f"{row.mean_batch_size:.1f}",
             )
         )
-    headings = ("", "in flight", "requests/s", "p50 ms", "of identity's", "p99 ms", "client and wire ms", "queue ms", "compute ms", "batch")
+    headings = (
+        "",
+        "in flight",
+        "requests/s",
+        "p50 ms",
+        "of identity's",
+        "p99 ms",
+        "client and wire ms",
+        "queue ms",
+        "compute ms",
+        "batch",
+    )
     return Table(headings, tuple(rows))
 
 
@@ -192,13 +203,18 @@ def provenance(facts: Facts) -> Table:
         measured = facts.benchmarks.machine
         features = ", ".join(measured.cpu_features) or "none of those looked for"
         where = f"{measured.processor}, {measured.cores} cores ({features}), {measured.gpu or 'no GPU'}"
-        rows += [("benchmarks", f"{facts.benchmarks.measured_at}, commit {facts.benchmarks.commit}"), ("benchmarks' machine", where)]
+        rows += [
+            ("benchmarks", f"{facts.benchmarks.measured_at}, commit {facts.benchmarks.commit}"),
+            ("benchmarks' machine", where),
+        ]
     return Table(("", ""), tuple(rows))
 
 
 def settings(facts: Facts) -> Table:
     """Settings of all stages."""
     rows = [
-        (f"{stage}: {name}", str(value)) for stage, manifest in facts.stages.items() for name, value in sorted(manifest.settings.items())
+        (f"{stage}: {name}", str(value))
+        for stage, manifest in facts.stages.items()
+        for name, value in sorted(manifest.settings.items())
     ]
     return Table(("setting", "value"), tuple(rows))

@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 
 from distilrec.cli import app
 from distilrec.errors import DataError, ManifestError
-from distilrec.evaluate import evaluate
 from distilrec.manifest import read_manifest
 from distilrec.pipeline import served_artefact
 from distilrec.report.collect import Sources, collect
@@ -24,61 +23,6 @@ from distilrec.report.write import write_report
 from distilrec.tuning.preset import write_preset
 
 EVIL = '<script>alert("title")</script> | *stars* & Co'
-
-
-def benchmark_row(name: str, seconds: float, **extra: Any) -> dict[str, Any]:
-    return {"name": name, "stats": {"min": seconds * 0.9}, "extra_info": extra}
-
-
-def benchmark_content(digest: str) -> dict[str, Any]:
-    """A result as ``pytest --benchmark-only`` leaves it, of made-up times."""
-    times = {"teacher-torch": 6.0, "undistilled-onnx": 0.11, "distilled-onnx-fp32": 0.12, "distilled-onnx-int8": 0.1}
-    rows = []
-    for model, ms in times.items():
-        for batch in (1, 8):
-            extra = {"suite": "model", "model": model, "batch": batch, "p50_ms": ms * batch, "p90_ms": ms * batch * 1.2}
-            judged = {"ndcg@10": 0.1 + ms / 100, "ndcg@10_low": 0.09, "ndcg@10_high": 0.17, "size_bytes": 5000, "resident_bytes": 9e7}
-            rows.append(benchmark_row(f"test_model[{model}]", ms / 1000, **extra, **judged))
-    for model, ms in (("identity", 0.5), ("student", 0.6)):
-        for concurrency in (1, 32):
-            server = {"server_ms": 0.3, "queue_ms": 0.1, "compute_infer_ms": 0.1, "client_side_ms": 0.2, "mean_batch_size": 1.5}
-            extra = {"suite": "serving", "model": model, "concurrency": concurrency, "requests_per_s": concurrency / ms}
-            rows.append(benchmark_row("test_serving", ms / 1000, **extra, p50_ms=ms, **server))
-    for items in (10_000, 100_000):
-        for precision, size in (("fp32", 1.0), ("int8", 0.28)):
-            extra = {"suite": "scale", "items": items, "history": 50, "batch": 1, "precision": precision, "size_of_fp32": size}
-            limits = {"p50_ms": items / 1e5, "limit_ms": items / 2e5, "times_limit": 2.0, "size_bytes": items * 256}
-            rows.append(benchmark_row("test_scale", 1.0, **extra, **limits))
-    rows.append(benchmark_row("test_student", 1.0, suite="training", who="student, distilled", examples_per_s=1e4, seconds_an_epoch=3.0))
-    machine = {"processor": "A CPU", "cpu_features": ["avx2"], "cores": 2, "gpu": None, "versions": {"numpy": "1"}}
-    return {
-        "datetime": "2026-01-01T00:00:00",
-        "commit_info": {"id": "abc123", "dirty": False},
-        "machine_info": machine,
-        "artefact": {"digest": digest},
-        "not_run": {"test_model[distilled-tensorrt-int8]": "no CUDA GPU here to run the engine on"},
-        "benchmarks": rows,
-    }
-
-
-@pytest.fixture(scope="module")
-def _judged(shop_run, shop_config):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(shop_run.parent.parent)
-        evaluate(shop_config, "test")
-        yield
-
-
-@pytest.fixture(scope="module")
-def measured(_judged, shop_config, tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("benchmarks") / "benchmark.json"
-    path.write_text(json.dumps(benchmark_content(read_manifest(served_artefact(shop_config)).digest)))
-    return path
-
-
-@pytest.fixture(scope="module")
-def facts(measured, shop_config):
-    return collect(shop_config, Sources(benchmarks=measured))
 
 
 def shares(found: dict[str, Any]) -> list[str]:
@@ -108,7 +52,8 @@ def test_both_forms_hold_all_parts(facts):
     assert text.count("\n## ") >= 9
 
 
-def test_what_was_not_measured_has_no_number(_judged, shop_config):
+@pytest.mark.usefixtures("judged_shop")
+def test_what_was_not_measured_has_no_number(shop_config):
     bare = collect(shop_config, Sources())
     kept, faster, _ = figures(bare)
     assert faster.value == "not measured"
@@ -120,7 +65,8 @@ def test_what_was_not_measured_has_no_number(_judged, shop_config):
     assert any("Peers were not measured" in reason for reason in bare.missing)
 
 
-def test_measurements_of_another_export_are_left_out_or_refused(_judged, shop_config, tmp_path):
+@pytest.mark.usefixtures("judged_shop")
+def test_measurements_of_another_export_are_left_out_or_refused(shop_config, benchmark_content, tmp_path):
     path = tmp_path / "benchmark.json"
     path.write_text(json.dumps(benchmark_content("another")))
     with pytest.raises(DataError, match=r"found measurements of export another, expected"):
@@ -136,14 +82,16 @@ def test_measurements_of_another_export_are_left_out_or_refused(_judged, shop_co
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"benchmarks": []}'])
-def test_files_of_something_else_are_refused(_judged, shop_config, tmp_path, content):
+@pytest.mark.usefixtures("judged_shop")
+def test_files_of_something_else_are_refused(shop_config, tmp_path, content):
     path = tmp_path / "some.json"
     path.write_text(content)
     with pytest.raises(DataError, match=r"some\.json: not a result of DistilRec's benchmarks"):
         collect(shop_config, Sources(benchmarks=path))
 
 
-def test_evaluation_of_another_export_is_refused(_judged, shop_config):
+@pytest.mark.usefixtures("judged_shop")
+def test_evaluation_of_another_export_is_refused(shop_config):
     folder = Path("runs/shop/evaluation")
     kept = (folder / "manifest.json").read_text()
     digest = read_manifest(served_artefact(shop_config)).digest
@@ -186,7 +134,8 @@ def test_load_and_peers_are_shown_if_given(measured, shop_config, tmp_path):
         assert words in page
 
 
-def test_command_writes_both_files(_judged, shop_config, measured, tmp_path):
+@pytest.mark.usefixtures("judged_shop")
+def test_command_writes_both_files(shop_config, measured, tmp_path):
     write_preset(tmp_path / "shop.toml", shop_config, "")
     options = ["--preset", str(tmp_path / "shop.toml"), "--benchmarks", str(measured), "--output", str(tmp_path / "out")]
     result = CliRunner().invoke(app, ["report", *options], catch_exceptions=False)
