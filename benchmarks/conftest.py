@@ -45,12 +45,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Any:
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
     """What could not run is part of the result, with the reason."""
     report = yield
-    if report.skipped and item.path.parent == _FOLDER:
-        *_, reason = report.longrepr
-        item.config.stash[_not_run][item.name] = reason.removeprefix("Skipped: ")
+    if item.path.parent == _FOLDER and not report.passed:
+        reason = report.longrepr[2].removeprefix("Skipped: ") if report.skipped else f"failed: {call.excinfo.exconly()}"
+        item.config.stash[_not_run][item.name] = reason
     return report
 
 

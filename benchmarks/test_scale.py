@@ -1,7 +1,7 @@
-"""How cost grows with catalogue, history and batch: an untrained student over random items, one thread, beside the machine's limits.
+"""How cost grows with catalogue, history and batch: an untrained student over random items, beside the machine's limits.
 
-Time does not depend on what the weights are. Each model is timed alone, with its table in the cache if it fits there, as on a box
-that serves one model. The limit of a request is the longer of reading the item table once, at the speed measured for that many
+Time does not depend on what the weights are. Each model is timed alone, on one thread, with its table in the cache if it fits
+there, as on a box that serves one model. The limit of a request is the longer of reading the item table once, at the speed measured for that many
 bytes, and the float32 products of the batch with it; for INT8 only the reading counts, as products of bytes were not measured.
 """
 
@@ -68,7 +68,7 @@ def requests(spec: RecommenderSpec) -> CalibrationSet:
 
 
 @pytest.mark.parametrize("precision", list(_BYTES), ids=lambda precision: precision.value)
-@pytest.mark.parametrize(("items", "history", "batch"), _CASES, ids=lambda value: str(value))
+@pytest.mark.parametrize(("items", "history", "batch"), _CASES, ids=str)
 def test_scale(
     benchmark: Any, models: Any, reading: Any, multiplying: float, items: int, history: int, batch: int, precision: Precision
 ) -> None:

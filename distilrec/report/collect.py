@@ -96,8 +96,8 @@ def _judgement(config: Config, artefact: Path, manifest: Manifest) -> Judgement:
 def _benchmarks(path: Path, manifest: Manifest, missing: list[str], *, asked: bool) -> BenchmarkFile | None:
     if not path.exists() and not asked:
         missing.append(
-            "Latencies, throughput, growth and training speed were not measured (pytest --benchmark-only); the times of the exported"
-            " precisions are those of the export."
+            "Latencies, throughput, growth and training speed were not measured (pytest --benchmark-only); times of the precisions"
+            " are those of the export."
         )
         return None
     found = read_benchmarks(path)

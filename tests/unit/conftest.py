@@ -66,13 +66,13 @@ def judged_shop(shop_run, shop_config):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(shop_run.parent.parent)
         evaluate(shop_config, "test")
-        yield
+        yield shop_run
 
 
 @pytest.fixture(scope="module")
 def measured(judged_shop, shop_config, benchmark_content, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("benchmarks") / "benchmark.json"
-    path.write_text(json.dumps(benchmark_content(read_manifest(served_artefact(shop_config)).digest)))
+    path.write_text(json.dumps(benchmark_content(read_manifest(judged_shop / served_artefact(shop_config).name).digest)))
     return path
 
 

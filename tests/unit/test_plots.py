@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -68,7 +68,7 @@ def test_front_is_what_no_other_beats_in_both():
 
 
 def test_pareto_has_all_models_where_they_belong():
-    root = ElementTree.fromstring(pareto(POINTS, "NDCG@10"))
+    root = ET.fromstring(pareto(POINTS, "NDCG@10"))
     marks = root.findall(f"{SVG}circle")
     assert len(marks) == len(POINTS)
     by_ms = sorted(zip((p.ms for p in POINTS), marks, strict=True), key=lambda pair: pair[0])
@@ -81,7 +81,7 @@ def test_pareto_has_all_models_where_they_belong():
 
 
 def test_labels_cover_neither_each_other_nor_leave_the_figure():
-    root = ElementTree.fromstring(pareto(POINTS, "NDCG@10"))
+    root = ET.fromstring(pareto(POINTS, "NDCG@10"))
     boxes = []
     for label in root.findall(f"{SVG}text"):
         if "name" not in label.get("class", ""):
@@ -104,7 +104,7 @@ def test_text_of_data_stays_text_in_all_figures():
         lines([Series(evil, "distilled", ((1, 2), (3, 4)))], evil, evil, evil),
     ]
     for svg in drawn:
-        ElementTree.fromstring(svg)
+        ET.fromstring(svg)
         assert "<script" not in svg
 
 
@@ -112,7 +112,7 @@ def test_limit_lines_are_dashed_and_have_no_marks():
     measured = Series("FP32", "distilled", ((10_000, 0.09), (1_000_000, 18.0)))
     limit = Series("limit", "distilled", ((10_000, 0.05), (1_000_000, 12.0)), dashed=True)
     svg = lines([measured, limit], "growth", "items", "ms")
-    root = ElementTree.fromstring(svg)
+    root = ET.fromstring(svg)
     assert len([p for p in root.findall(f"{SVG}path") if "dashed" in p.get("class", "")]) == 2  # the line, and its legend
     assert len(root.findall(f"{SVG}circle")) == 2 + 1
     assert not re.search(r'="(nan|inf)', svg)
