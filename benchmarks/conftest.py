@@ -49,7 +49,9 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     """What could not run is part of the result, with the reason."""
     report = yield
     if item.path.parent == _FOLDER and not report.passed:
-        reason = report.longrepr[2].removeprefix("Skipped: ") if report.skipped else f"failed: {call.excinfo.exconly()}"
+        reason = (
+            report.longrepr[2].removeprefix("Skipped: ") if report.skipped else f"failed: {call.excinfo and call.excinfo.exconly()}"
+        )
         item.config.stash[_not_run][item.name] = reason
     return report
 

@@ -119,7 +119,7 @@ def _teachers(folder: Path) -> str:
     """Names of the teachers that the student of a recorded run has learned from."""
     stages = json.loads((folder / STAGES_FILE).read_text(encoding="utf-8"))["stages"]
     *_, taught_by = (stage.removeprefix("targets-") for stage in stages if stage.startswith("targets-"))
-    return taught_by.replace("+", " + ")
+    return str(taught_by).replace("+", " + ")
 
 
 def _precisions(folder: Path) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """How cost grows with catalogue, history and batch: an untrained student over random items, beside the machine's limits.
 
 Time does not depend on what the weights are. Each model is timed alone, on one thread, with its table in the cache if it fits
-there, as on a box that serves one model. The limit of a request is the longer of reading the item table once, at the speed measured for that many
-bytes, and the float32 products of the batch with it; for INT8 only the reading counts, as products of bytes were not measured.
+there, as on a box that serves one model. The limit of a request is the longer of reading the item table once, at the speed
+measured for that many bytes, and the float32 products of the batch with it; for INT8 only the reading counts, as products of
+bytes were not measured.
 """
 
 from functools import cache

@@ -38,8 +38,9 @@ def test_teacher(benchmark: Any, finished: Config, tmp_path: Path) -> None:
     if (name := next(found, None)) is None:
         pytest.skip(f"preset {finished.name} has no teacher that learns from every prefix in epochs")
     settings = finished.teachers[name]
-    assistant = isinstance(settings, AssistantTeacherConfig)
-    update = {"student": settings.student.model_copy(update=_EPOCHS)} if assistant else _EPOCHS
+    update: dict[str, Any] = _EPOCHS
+    if isinstance(settings, AssistantTeacherConfig):
+        update = {"student": settings.student.model_copy(update=_EPOCHS)}
     config = finished.model_copy(update={"teachers": finished.teachers | {name: settings.model_copy(update=update)}})
     inputs = {role: run_dir(finished) / stage for role, stage in stages(finished)[f"teacher-{name}"].inputs.items()}
     out_dir = tmp_path / f"teacher-{name}"

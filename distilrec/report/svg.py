@@ -47,12 +47,13 @@ def mark(shape: str, x: float, y: float, class_: str, note: str) -> str:
     tip = element("title", escape(note))
     if shape == "circle":
         return element("circle", tip, cx=x, cy=y, r=5, class_=class_)
-    corners = {
+    outlines: dict[str, list[tuple[float, float]]] = {
         "square": [(-4.5, -4.5), (4.5, -4.5), (4.5, 4.5), (-4.5, 4.5)],
         "triangle": [(0, -6), (5.5, 4.5), (-5.5, 4.5)],
         "diamond": [(0, -6), (6, 0), (0, 6), (-6, 0)],
-    }[shape]
-    return element("polygon", tip, points=" ".join(f"{x + dx:.1f},{y + dy:.1f}" for dx, dy in corners), class_=class_)
+    }
+    corners = " ".join(f"{x + dx:.1f},{y + dy:.1f}" for dx, dy in outlines[shape])
+    return element("polygon", tip, points=corners, class_=class_)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.readme import README, TABLES, fill
-from benchmarks.record import RESULTS, main_numbers, without_timings
+from benchmarks.record import RESULTS, main_numbers, record, without_timings
 
 
 def block(name: str, content: str = "old\n") -> str:
@@ -90,3 +90,11 @@ def test_main_numbers_are_those_of_the_evaluation():
     for hop, values in kept["evaluation"]["everybody"]["estimates"].items():
         assert values == {metric: everybody["estimates"][hop][metric] for metric in ("ndcg@10", "hr@10")}
     assert len(json.dumps(kept)) < len(json.dumps(whole)) / 10
+
+
+@pytest.mark.usefixtures("judged_shop")
+def test_a_run_is_recorded_as_far_as_it_was_measured(shop_config, tmp_path):
+    folder = record(shop_config, tmp_path)
+    assert folder == tmp_path / "shop"
+    assert {path.name for path in folder.iterdir()} == {"evaluation.json", "evaluation.md", "precisions.json", "stages.json"}
+    assert "fp32" in json.loads((folder / "precisions.json").read_text())["precisions"]
