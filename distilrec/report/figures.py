@@ -26,7 +26,7 @@ def draw(facts: Facts) -> Figures:
     """All figures."""
     points = list(pareto_points(facts))
     rows = [
-        Bar(f"{s.name} ({s.users:,})", "harmed" if s.gain.clear and s.gain.mean < 0 else "distilled", s.retention)
+        Bar(s.name, "harmed" if s.gain.clear and s.gain.mean < 0 else "distilled", s.retention, f"({s.users:,})")
         for s in facts.judgement.slices
         if s.retention is not None
     ]

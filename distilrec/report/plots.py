@@ -119,6 +119,8 @@ class Bar:
     label: str
     family: str
     value: Interval
+    note: str = ""
+    """Stands behind the label, whole also where that is cut."""
 
 
 def intervals(rows: Sequence[Bar], title: str, label: str, reference: float) -> str:
@@ -133,7 +135,11 @@ def intervals(rows: Sequence[Bar], title: str, label: str, reference: float) -> 
     ]
     for place, row in enumerate(rows):
         height, value = top + row_height * (place + 0.6), row.value
-        parts.append(text(_cut(row.label, 25), left - 8, height + 4, text_anchor="end", class_="tick"))
+        parts.append(
+            text(
+                f"{_cut(row.label, 24 - len(row.note))} {row.note}".strip(), left - 8, height + 4, text_anchor="end", class_="tick"
+            )
+        )
         if value.low is not None and value.high is not None:
             parts.append(element("line", x1=x(value.low), x2=x(value.high), y1=height, y2=height, class_=f"range of-{row.family}"))
         parts.append(mark("circle", x(value.mean), height, f"mark of-{row.family}", f"{row.label}: {value.mean:.4f}"))

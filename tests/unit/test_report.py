@@ -37,10 +37,20 @@ def test_headline_is_what_the_files_say(facts):
     assert f"{low} to {high}" in kept.note
     assert faster.value == "50x"  # 6 ms of the teacher, 0.12 of what is served
     assert "0.12 instead of 6 ms" in faster.note
+    assert "teacher in PyTorch" in faster.note
     sizes = json.loads(Path("runs/shop/evaluation/evaluation.json").read_text())["size_bytes"]
     assert float(smaller.value[:-1]) == pytest.approx(sizes["teacher (PyTorch)"] / sizes["distilled, ONNX FP32"], rel=0.1)
     assert mean in sentence(facts)
     assert "50 times faster" in sentence(facts)
+
+
+def test_speed_is_compared_in_one_runtime_where_that_was_timed(facts):
+    eager = facts.benchmarks.model("teacher-torch")
+    exported = eager.model_copy(update={"model": "teacher-onnx", "p50_ms": 2.4})
+    benchmarks = facts.benchmarks.model_copy(update={"models": (*facts.benchmarks.models, exported)})
+    _, faster, _ = figures(dataclasses.replace(facts, benchmarks=benchmarks))
+    assert faster.value == "20x"
+    assert "both in ONNX Runtime; 50x against the teacher in PyTorch" in faster.note
 
 
 def test_both_forms_hold_all_parts(facts):
