@@ -13,7 +13,7 @@ help:
 	@echo "make demo [PRESET=ml-100k|smoke]  logs -> teacher -> student -> ONNX -> live tritonserver, with the table"
 	@echo "make test                         linters, type checker, import contracts and tests"
 	@echo "make test-gpu                     engines on the GPU of this machine"
-	@echo "make benchmark                    pytest --benchmark-only on what make demo left"
+	@echo "make benchmark [PRESET=...]       pytest --benchmark-only on what make demo left; then: distilrec report"
 	@echo "make clean                        remove .venv and runs"
 
 # A tritonserver that cannot start is told before the training, not after it.
@@ -34,7 +34,7 @@ lint: $(INSTALLED)
 	$(BIN)/lint-imports
 
 benchmark: $(INSTALLED)
-	$(BIN)/python -m pytest --benchmark-only
+	$(BIN)/python -m pytest --benchmark-only --run-preset $(PRESET)
 
 clean:
 	rm -rf $(VENV) runs

@@ -1,25 +1,91 @@
-"""Benchmarks run only when asked for, on the run that ``--run-preset`` names."""
+"""Benchmarks run only when asked for, on the run that ``--run-preset`` names or the export folder ``--artefact``.
+
+``pytest --benchmark-only`` of the whole suite leaves its result in ``runs/NAME/benchmark.json``, where ``distilrec report`` looks
+for it; ``--benchmark-json`` names another place.
+"""
+
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from benchmarks import environment
+from benchmarks.subject import MissingError, Subject, of_artefact, of_run
 from distilrec.config import Config, load_config
+from distilrec.errors import DistilRecError
 from distilrec.pipeline import run_dir
+
+RESULT_FILE = "benchmark.json"
+
+_not_run = pytest.StashKey[dict[str, str]]()
+_FOLDER = Path(__file__).parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--run-preset", default="ml-100k", help="preset of the finished run to measure (default: %(default)s)")
+    parser.addoption("--artefact", type=Path, help="export folder to measure instead; what needs the teacher is skipped")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_not_run] = {}
+    # A part of the suite must not replace the whole of it.
+    whole = not config.option.keyword and all(Path(argument).is_dir() for argument in config.args)
+    if config.getoption("benchmark_only") and config.getoption("benchmark_json") is None and whole and not config.option.artefact:
+        folder = run_dir(load_config(config.option.run_preset))
+        if folder.is_dir():
+            config.option.benchmark_json = folder / RESULT_FILE
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not config.getoption("benchmark_only"):
         for item in items:
-            if item.path.parent.name == "benchmarks":
+            if item.path.parent == _FOLDER:
                 item.add_marker(pytest.mark.skip(reason="benchmarks run with: pytest --benchmark-only"))
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    """What could not run is part of the result, with the reason."""
+    report = yield
+    if item.path.parent == _FOLDER and not report.passed:
+        reason = (
+            report.longrepr[2].removeprefix("Skipped: ") if report.skipped else f"failed: {call.excinfo and call.excinfo.exconly()}"
+        )
+        item.config.stash[_not_run][item.name] = reason
+    return report
+
+
+def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
+    machine_info.pop("node", None)
+    machine_info |= environment.machine()
+
+
+def pytest_benchmark_update_commit_info(commit_info: dict[str, Any]) -> None:
+    commit_info.pop("project", None)
+
+
+def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
+    output_json["artefact"] = environment.measured_subject(_find(config))
+    output_json["not_run"] = config.stash[_not_run]
+
+
 @pytest.fixture(scope="session")
-def finished(request: pytest.FixtureRequest) -> Config:
-    config = load_config(request.config.getoption("--run-preset"))
-    if not (run_dir(config) / "export" / "manifest.json").exists():
-        pytest.skip(f"found no {run_dir(config) / 'export'}; run first: make demo PRESET={config.name}")
-    return config
+def subject(request: pytest.FixtureRequest) -> Subject:
+    try:
+        return _find(request.config)
+    except DistilRecError as error:
+        pytest.skip(f"{error}; make it with: make demo PRESET={request.config.getoption('--run-preset')}")
+
+
+@pytest.fixture(scope="session")
+def finished(subject: Subject) -> Config:
+    try:
+        return subject.run()
+    except MissingError as error:
+        pytest.skip(str(error))
+
+
+def _find(config: pytest.Config) -> Subject:
+    folder = config.getoption("--artefact")
+    return of_artefact(folder) if folder else of_run(load_config(config.getoption("--run-preset")))

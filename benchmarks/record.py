@@ -1,25 +1,37 @@
 """Copies what a finished and evaluated run measured into ``benchmarks/results``, where the README's figures come from.
 
-Example: python -m benchmarks.record --preset ml-100k
+Example: python -m benchmarks.record --preset ml-100k && python -m benchmarks.readme
 """
 
 import argparse
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from distilrec.config import Config, load_config
-from distilrec.evaluation_report import MARKDOWN_FILE
+from distilrec.evaluation_report import JSON_FILE, MARKDOWN_FILE
 from distilrec.files import write_text
 from distilrec.machine import processor
 from distilrec.manifest import read_manifest
-from distilrec.pipeline import run_dir, stages
+from distilrec.pipeline import run_dir, served_artefact, stages
+from distilrec.report.benchmark_file import read_benchmarks
+from distilrec.report.collect import BENCHMARK_FILE
+from export.storage import REPORT_FILE
 
 RESULTS = Path(__file__).parent / "results"
+STAGES_FILE, PRECISIONS_FILE = "stages.json", "precisions.json"
+
+_STATISTICS = ("min", "median", "iqr", "rounds", "iterations")
+_MACHINE = ("processor", "cpu_features", "cores", "memory_bytes", "gpu", "system", "threads", "versions")
 
 
 def record(config: Config, results: Path = RESULTS) -> Path:
-    """Write evaluation.md (intervals, slices, harm) and stages.json (settings, seconds, metrics of each stage).
+    """Write what was judged and measured of a run, and returns the folder.
+
+    evaluation.md (intervals, slices, harm), evaluation.json (its numbers for all users), stages.json (settings, seconds, metrics of
+    each stage), precisions.json (what the export measured of each precision) and, where ``pytest --benchmark-only`` has left its
+    result in the run, benchmark.json without the single timings.
 
     Args:
         config: of the run.
@@ -27,21 +39,69 @@ def record(config: Config, results: Path = RESULTS) -> Path:
 
     Raises:
         ManifestError: the run is not finished, or not evaluated.
+        DataError: the benchmarks' result cannot be read.
     """
+    folder = results / config.name
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / STAGES_FILE, _stages(config))
     evaluation = run_dir(config) / "evaluation"
+    shutil.copyfile(evaluation / MARKDOWN_FILE, folder / MARKDOWN_FILE)
+    _write(folder / JSON_FILE, main_numbers(_read(evaluation / JSON_FILE)))
+    _write(folder / PRECISIONS_FILE, _read(served_artefact(config) / REPORT_FILE))
+    benchmarks = run_dir(config) / BENCHMARK_FILE
+    if benchmarks.exists():
+        read_benchmarks(benchmarks)  # refuses what is none
+        _write(folder / BENCHMARK_FILE, without_timings(_read(benchmarks)))
+    return folder
+
+
+def main_numbers(evaluation: dict[str, Any]) -> dict[str, Any]:
+    """Of evaluation.json what tables are made of: NDCG@10 and HR@10 of all users, no slices and no other cuts."""
+    kept = ("format_version", "run", "split", "seeds", "roles", "parameters", "size_bytes", "bootstrap")
+    found, everybody = evaluation["evaluation"], evaluation["evaluation"]["everybody"]
+    metrics = [found["primary"], found["primary"].replace("ndcg", "hr")]
+
+    def cut(of: dict[str, Any]) -> dict[str, Any]:
+        return {hop: {metric: values[metric] for metric in metrics} for hop, values in of.items()}
+
+    numbers = {
+        "users": everybody["users"],
+        "estimates": cut(everybody["estimates"]),
+        "differences": {reference: cut(of) for reference, of in everybody["differences"].items()},
+    }
+    head = {name: evaluation[name] for name in kept if name in evaluation}
+    return head | {"evaluation": {"primary": found["primary"], "everybody": numbers, "slices": {}}}
+
+
+def without_timings(benchmarks: dict[str, Any]) -> dict[str, Any]:
+    """A pytest-benchmark result with medians and what stands beside them, but not each timing."""
+    rows = [
+        {name: row[name] for name in ("group", "name", "extra_info")}
+        | {"stats": {name: row["stats"][name] for name in _STATISTICS}}
+        for row in benchmarks["benchmarks"]
+    ]
+    machine = {name: benchmarks["machine_info"][name] for name in _MACHINE}
+    kept = {name: benchmarks[name] for name in ("datetime", "version", "commit_info", "artefact", "not_run")}
+    return {"machine_info": machine, **kept, "benchmarks": rows}
+
+
+def _stages(config: Config) -> dict[str, Any]:
     made = [stage for stage in stages(config) if not stage.endswith("-qad")]
-    manifests = {stage: read_manifest(run_dir(config) / stage) for stage in made} | {"evaluation": read_manifest(evaluation)}
+    manifests = {stage: read_manifest(run_dir(config) / stage) for stage in [*made, "evaluation"]}
     kept = {"settings", "seed", "metrics"}
-    content = {
+    return {
         "processor": processor(),
         "versions": manifests["export"].versions,
         "stages": {stage: manifest.model_dump(mode="json", include=kept) for stage, manifest in manifests.items()},
     }
-    folder = results / config.name
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(evaluation / MARKDOWN_FILE, folder / MARKDOWN_FILE)
-    write_text(folder / "stages.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-    return folder
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

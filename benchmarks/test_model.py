@@ -1,51 +1,42 @@
-"""What distillation and ONNX buy: one request and a batch, one thread, teacher against student."""
+"""What distillation, ONNX and each precision buy: teacher against student, one thread.
 
-from collections.abc import Callable
+Each row also says what the evaluation found of the model's ranking, its bytes, and the memory of a process that runs nothing else.
+"""
+
+from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from distill.runner import TorchRunner
-from distill.student_stage import load_student
-from distill.teacher_stage import load_ensemble
-from distilrec.config import Config
-from distilrec.data.dataset import HeldOut, held_out
-from distilrec.data.stage import load
-from distilrec.evaluation import ranking_metrics
-from distilrec.pipeline import run_dir, served_artefact, teacher_folders
-from distilrec.runner import Runner
-from distilrec.specs import Precision, RecommenderSpec
-from export.onnx_runner import OnnxRunner
-from export.stage import recommender_spec
-from export.storage import model_path
-
-
-def onnx_runner(precision: Precision) -> Callable[[Config, RecommenderSpec], Runner]:
-    return lambda c, s: OnnxRunner(model_path(served_artefact(c), precision), s)
-
-
-RUNNERS: dict[str, Callable[[Config, RecommenderSpec], Runner]] = {
-    "teacher-pytorch": lambda c, s: TorchRunner(load_ensemble(c, teacher_folders(c), s.item_count), s),
-    "student-pytorch": lambda c, s: TorchRunner(load_student(c, run_dir(c) / "student", s.item_count), s),
-    **{f"student-onnx-{precision.value}": onnx_runner(precision) for precision in Precision},
-}
+from benchmarks import models
+from benchmarks.memory import resident_bytes
+from benchmarks.subject import MissingError, Subject
+from benchmarks.timing import time_requests
+from distilrec.errors import EngineError
 
 
 @pytest.fixture(scope="module")
-def users(finished: Config) -> tuple[RecommenderSpec, HeldOut]:
-    dataset, vocabulary = load(run_dir(finished) / "data")
-    spec = recommender_spec(finished, len(vocabulary))
-    return spec, held_out(dataset, "test", spec, max_users=64)
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("graphs")
 
 
-@pytest.mark.parametrize("batch", [1, 64])
-@pytest.mark.parametrize("name", RUNNERS)
-def test_recommend(benchmark: Any, finished: Config, users: tuple[RecommenderSpec, HeldOut], name: str, batch: int) -> None:
-    spec, held = users
-    torch.set_num_threads(1)
-    runner = RUNNERS[name](finished, spec)
-    benchmark.group = f"recommend, batch {batch}"
-    items, _ = benchmark(runner.recommend, held.history[:batch], held.exclude[:batch])
-    if batch == len(held.users):
-        benchmark.extra_info["ndcg@10_of_these_users"] = ranking_metrics(items, held)["ndcg@10"]
+@pytest.fixture(scope="module")
+def resident() -> dict[str, int]:
+    """Memory by model: it is measured once."""
+    return {}
+
+
+@pytest.mark.parametrize("batch", [1, 8, 64], ids="batch-{}".format)
+@pytest.mark.parametrize("name", models.NAMES)
+def test_model(benchmark: Any, subject: Subject, scratch: Path, resident: dict[str, int], name: str, batch: int) -> None:
+    try:
+        model = models.find(name, subject, scratch)
+        runner = model.load()
+    except (MissingError, EngineError) as error:
+        pytest.skip(str(error))
+    if name not in resident:
+        resident[name] = resident_bytes(model.load, subject.requests.history[:1], subject.requests.exclude[:1])
+    benchmark.group = f"model, batch {batch}"
+    benchmark.extra_info |= {"suite": "model", "model": name, "size_bytes": model.size_bytes, "resident_bytes": resident[name]}
+    benchmark.extra_info |= {} if model.judged is None else subject.quality(model.judged)
+    time_requests(benchmark, runner, subject.requests, batch)

@@ -13,11 +13,11 @@ from export.repository import IDENTITY_NAME, TEACHER_NAME, artefact_facts, make_
 from export.triton_config import render_recommender
 
 
-def fill_benchmark_models(teacher: Scorer, artefact: Path, config: ExportConfig) -> None:
+def fill_benchmark_models(teacher: Scorer | None, artefact: Path, config: ExportConfig) -> None:
     """Put two more models into the repository, for benchmarks: the teacher, and one with the same tensors that does no work.
 
     Args:
-        teacher: trained, in evaluation mode.
+        teacher: trained, in evaluation mode; None leaves it out.
         artefact: the student's, whose sizes and vocabulary are the teacher's, too.
         config: of the repository; these models are always served by the Python backend.
 
@@ -28,11 +28,12 @@ def fill_benchmark_models(teacher: Scorer, artefact: Path, config: ExportConfig)
     facts = artefact_facts(manifest)
     on_cpu = config.model_copy(update={"target": "python"})
     identity = (Path(__file__).parent / IDENTITY_NAME / "model.py").read_text(encoding="utf-8")
-    for name, source in ((IDENTITY_NAME, identity), (TEACHER_NAME, model_source(MODEL_NAME))):
+    sources = {IDENTITY_NAME: identity} | ({} if teacher is None else {TEACHER_NAME: model_source(MODEL_NAME)})
+    for name, source in sources.items():
         folder = config.repository / name
         make_version(folder / str(FIRST_VERSION), {})
         write_text(folder / str(FIRST_VERSION) / "model.py", source)
-        if name == TEACHER_NAME:
+        if teacher is not None and name == TEACHER_NAME:
             graph = Recommender(teacher, facts.spec).eval()
             export_onnx(graph, folder / str(FIRST_VERSION) / MODEL_FILE, {"vocabulary_sha256": facts.vocabulary_sha256})
         described = replace(facts, precision=Precision.FP32)

@@ -93,7 +93,7 @@ def measure(settings: LoadSettings) -> dict[str, Any]:
     """Put load on a server; returns what ``--json`` prints. Ctrl-C ends it early, with what was measured until then.
 
     Raises:
-        ServerError: no server, or not the model.
+        ClientError: no server, or not the model.
         LoadError: a client process failed.
     """
     endpoint = examine(settings.url, settings.model, settings.timeout_s)

@@ -157,3 +157,11 @@ def test_benchmark_models_are_of_this_artefact_or_gone(shop_run, shop_config, tm
     fill_repository(shop_run / "export", config)
     assert not (tmp_path / "repo" / "teacher").exists()
     assert (tmp_path / "repo" / "identity").exists()
+
+
+def test_an_export_alone_has_the_idle_model_and_no_teacher(shop_run, shop_config, tmp_path):
+    config = shop_config.export.model_copy(update={"repository": tmp_path / "repo"})
+    fill_repository(shop_run / "export", config)
+    fill_benchmark_models(None, shop_run / "export", config)
+    assert "identity/1/model.py" in files(config.repository)
+    assert not (tmp_path / "repo" / "teacher").exists()

@@ -1,0 +1,69 @@
+"""Where and of what a result is: machine, versions, commit, artefact. Stands in every stored result."""
+
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from benchmarks.subject import Subject
+from distilrec.machine import processor
+from distilrec.manifest import installed_versions
+
+CPU_FEATURES = ("avx2", "fma", "f16c", "avx512f", "avx512_bf16", "avx512_vnni", "avx_vnni", "amx_int8", "amx_bf16")
+"""Of a CPU's flags those that decide which kernels run."""
+
+_FURTHER_PACKAGES = ("nvidia-pytriton", "tritonclient", "pytest-benchmark")
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def machine() -> dict[str, Any]:
+    """The machine and what is installed on it, without its name."""
+    return {
+        "processor": processor(),
+        "cpu_features": cpu_features(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "gpu": _gpu(),
+        "system": platform.platform(),
+        "threads": {name: os.environ[name] for name in _THREAD_VARIABLES if name in os.environ},
+        "versions": installed_versions() | _further_versions(),
+    }
+
+
+def cpu_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
+    """Those of ``CPU_FEATURES`` that this CPU has; nothing where the kernel does not say."""
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    flags = next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), [])
+    return [feature for feature in CPU_FEATURES if feature in flags]
+
+
+def measured_subject(subject: Subject) -> dict[str, Any]:
+    """Which artefact was measured, by its digests."""
+    return {
+        "preset": subject.config.name if subject.config else None,
+        "folder": subject.artefact.name,
+        "digest": subject.manifest.digest,
+        "vocabulary_sha256": subject.vocabulary_sha256,
+        "inputs": subject.manifest.inputs,
+        "files": {name: record.sha256 for name, record in subject.manifest.files.items()},
+    }
+
+
+def _gpu() -> str | None:
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
+
+
+def _further_versions() -> dict[str, str]:
+    found = {}
+    for package in _FURTHER_PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

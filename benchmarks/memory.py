@@ -1,0 +1,42 @@
+"""Memory that a model needs, measured in a process that has nothing else to do."""
+
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distilrec.runner import Runner
+
+_REQUESTS = 20
+
+
+def resident_bytes(load: Callable[[], Runner], history: NDArray[np.int32], exclude: NDArray[np.int32]) -> int:
+    """Resident memory of a process that has loaded the model and answered some requests; the interpreter counts.
+
+    Args:
+        load: makes the runner; can be pickled.
+        history: int32 [B, L], what is asked.
+        exclude: int32 [B, E].
+    """
+    job = pickle.dumps((load, history, exclude))
+    done = subprocess.run([sys.executable, "-m", "benchmarks.memory"], input=job, capture_output=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"could not measure the memory of {load}: {done.stderr.decode(errors='replace')}")
+    return int(done.stdout)
+
+
+def _measure() -> int:
+    load, history, exclude = pickle.loads(sys.stdin.buffer.read())
+    runner = load()
+    for _ in range(_REQUESTS):
+        runner.recommend(history, exclude)
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))
+
+
+if __name__ == "__main__":
+    print(_measure())

@@ -1,0 +1,93 @@
+"""How cost grows with catalogue, history and batch: an untrained student over random items, beside the machine's limits.
+
+Time does not depend on what the weights are. Each model is timed alone, on one thread, with its table in the cache if it fits
+there, as on a box that serves one model. The limit of a request is the longer of reading the item table once, at the speed
+measured for that many bytes, and the float32 products of the batch with it; for INT8 only the reading counts, as products of
+bytes were not measured.
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.limits import gemm_gflop_per_s, least_ms, read_gb_per_s
+from benchmarks.timing import time_requests
+from distill.encoders import Recommender
+from distill.item_table import ItemTable
+from distill.students.mlp import MlpStudent
+from distilrec.config import CalibrationConfig, StudentConfig
+from distilrec.specs import Precision, RecommenderSpec, table_rows
+from export.calibration import CalibrationSet
+from export.onnx import export_onnx
+from export.onnx_runner import OnnxRunner
+from export.precisions import Quantization, make_precisions
+from export.storage import model_path, model_size_bytes
+
+CATALOGUES, HISTORIES, BATCHES = (10_000, 100_000, 1_000_000), (10, 50, 200), (1, 8, 64)
+_MIDDLE_CATALOGUE, _MIDDLE_HISTORY = CATALOGUES[1], HISTORIES[1]
+_CASES = [(items, _MIDDLE_HISTORY, batch) for items in CATALOGUES for batch in BATCHES]
+_CASES += [(_MIDDLE_CATALOGUE, length, 1) for length in HISTORIES if length != _MIDDLE_HISTORY]
+_WIDTH = StudentConfig().embedding_size
+_BYTES = {Precision.FP32: 4, Precision.INT8: 1}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    @cache
+    def make(item_count: int, history_length: int) -> tuple[Path, RecommenderSpec]:
+        settings, spec = StudentConfig(), RecommenderSpec(item_count, history_length, exclude_length=128, top_k=100)
+        torch.manual_seed(0)
+        student = MlpStudent(ItemTable(item_count, _WIDTH), history_length, settings.hidden_size, settings.decays, settings.dropout)
+        folder = tmp_path_factory.mktemp(f"items-{item_count}")
+        path = model_path(folder, Precision.FP32)
+        path.parent.mkdir()
+        export_onnx(Recommender(student.eval(), spec).eval(), path, {})
+        assert not make_precisions(folder, Quantization(requests(spec), CalibrationConfig()))
+        return folder, spec
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def reading() -> Any:
+    return cache(read_gb_per_s)
+
+
+@pytest.fixture(scope="module")
+def multiplying() -> float:
+    return gemm_gflop_per_s()
+
+
+def requests(spec: RecommenderSpec) -> CalibrationSet:
+    random = np.random.default_rng(0)
+    history = random.integers(1, spec.item_count + 1, (128, spec.history_length), dtype=np.int32)
+    return CalibrationSet(history, np.zeros((len(history), spec.exclude_length), np.int32), "")
+
+
+@pytest.mark.parametrize("precision", list(_BYTES), ids=lambda precision: precision.value)
+@pytest.mark.parametrize(("items", "history", "batch"), _CASES, ids=str)
+def test_scale(
+    benchmark: Any, models: Any, reading: Any, multiplying: float, items: int, history: int, batch: int, precision: Precision
+) -> None:
+    folder, spec = models(items, history)
+    table_bytes = table_rows(items) * _WIDTH * _BYTES[precision]
+    flop = 2 * table_rows(items) * _WIDTH * batch if precision is Precision.FP32 else 0
+    limit_ms = least_ms(table_bytes, reading(table_bytes), flop, multiplying)
+    benchmark.group = f"scale, {items:,} items, history {history}, batch {batch}"
+    time_requests(benchmark, OnnxRunner(model_path(folder, precision), spec), requests(spec), batch, budget_s=0.5)
+    benchmark.extra_info |= {
+        "suite": "scale",
+        "items": items,
+        "history": history,
+        "precision": precision.value,
+        "size_bytes": model_size_bytes(folder, precision),
+        "size_of_fp32": model_size_bytes(folder, precision) / model_size_bytes(folder, Precision.FP32),
+        "read_gb_per_s": reading(table_bytes),
+        "gemm_gflop_per_s": multiplying,
+        "limit_ms": limit_ms,
+        "times_limit": benchmark.extra_info["p50_ms"] / limit_ms,
+    }

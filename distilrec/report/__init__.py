@@ -1,0 +1,1 @@
+"""The report of a finished run: what distillation kept, gained and cost, as one HTML file and as Markdown."""
