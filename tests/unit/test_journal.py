@@ -73,8 +73,9 @@ def test_old_good_versions_are_retired(shop_run, config):
         promote(shop_run / "export", config.repository, config, None)
     found = states(versions(config.repository))
     assert list(found.values()) == ["retired"] * 2 + ["good"] * KEPT_GOOD + ["serving"]
-    folders = {path.name for path in (config.repository / "recommend").iterdir() if path.is_dir()}
-    assert folders == {str(number) for number, state in found.items() if state != "retired"}
+    folders = {path.name for path in (config.repository / "recommend").iterdir() if path.name.isdigit()}
+    warmed_up = {path.name.split(".")[0] for path in (config.repository / "recommend" / "warmup").iterdir()}
+    assert folders == warmed_up == {str(number) for number, state in found.items() if state != "retired"}
 
 
 def test_new_version_is_warmed_up_before_it_is_asked(shop_run, config):
