@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from distilrec import __version__, cli_evaluation, cli_serving, cli_training
+from distilrec import __version__, cli_client, cli_evaluation, cli_serving, cli_training
 from distilrec.cli_options import DEFAULT_PRESET, Preset
 from distilrec.config import Config, load_config, with_export_settings, with_seed
 from distilrec.errors import DataWarning, DistilRecError
@@ -188,6 +188,7 @@ def _say_where(config: Config, stage: str) -> None:
 app.add_typer(cli_training.app)
 app.add_typer(cli_evaluation.app)
 app.add_typer(cli_serving.app)
+app.add_typer(cli_client.app)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from distilrec import cli_evaluation, cli_serving, cli_training
+from distilrec import cli_client, cli_evaluation, cli_serving, cli_training
 from distilrec.cli import app
 
 COMMANDS = [
@@ -35,7 +35,7 @@ def distilrec(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedP
 
 
 def test_commands_are_those_tested_here():
-    parts = (app, cli_evaluation.app, cli_serving.app, cli_training.app)
+    parts = (app, cli_client.app, cli_evaluation.app, cli_serving.app, cli_training.app)
     commands = [command for part in parts for command in part.registered_commands]
     assert sorted(command.name or command.callback.__name__ for command in commands) == sorted(COMMANDS)
 
