@@ -7,17 +7,17 @@ from clients import ClientError, RecommenderClient
 
 def main(url: str, history: list[str]) -> int:
     """Print what to recommend after ``history``; returns the exit status."""
-    # One client for the whole program: it may be shared between threads, connects with the first call and follows a server that
-    # restarts or gets a new model. All calls end within timeout_s, retries included.
-    with RecommenderClient(url, timeout_s=5.0) as client:
-        try:
+    try:
+        # One client for the whole program: it may be shared between threads, connects with the first call and follows a server that
+        # restarts or gets a new model. All calls end within timeout_s, retries included.
+        with RecommenderClient(url, timeout_s=5.0) as client:
             answer = client.recommend(history, k=5)
             # Many histories: packed, several requests at once, in order. One that cannot be asked has its error in its place.
             shorter = [history[:length] for length in range(len(history))]
             answers = client.recommend_many(shorter, k=1)
-        except ClientError as error:  # of all kinds: no server, no answer in time, another model, a wrong request
-            print(error, file=sys.stderr)
-            return 1
+    except ClientError as error:  # of all kinds: no server, no answer in time, another model, a wrong request
+        print(error, file=sys.stderr)
+        return 1
     for (item_id, score), title in zip(answer, answer.titles, strict=True):
         print(f"{score:8.3f}  {item_id}  {title}")
     if answer.unknown_ids:

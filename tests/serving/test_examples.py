@@ -54,10 +54,10 @@ def test_script(shop_server):
     assert "left out: nobody" in result.stdout
 
 
-def test_script_without_a_server(capsys, monkeypatch):
-    monkeypatch.setattr(sync_script.RecommenderClient.__init__, "__kwdefaults__", None, raising=False)
-    assert sync_script.main("not an address:1", ["item-1"]) == 1
-    assert "expected host:port" in capsys.readouterr().err
+@pytest.mark.parametrize(("url", "message"), [("http://there", "expected host:port"), ("127.0.0.1:9", "no server answers")])
+def test_script_without_a_server(capsys, url, message):
+    assert sync_script.main(url, ["item-1"]) == 1
+    assert message in capsys.readouterr().err
 
 
 def test_service_recommends(shop_server):
