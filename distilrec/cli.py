@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from distilrec import __version__, cli_evaluation, cli_load, cli_report, cli_serving, cli_training
+from distilrec import __version__, cli_client, cli_evaluation, cli_load, cli_report, cli_serving, cli_training
 from distilrec.cli_options import DEFAULT_PRESET, Preset
 from distilrec.config import Config, load_config, with_export_settings, with_seed
 from distilrec.errors import DataWarning, DistilRecError
@@ -189,6 +189,7 @@ app.add_typer(cli_training.app)
 app.add_typer(cli_evaluation.app)
 app.add_typer(cli_report.app)
 app.add_typer(cli_serving.app)
+app.add_typer(cli_client.app)
 app.add_typer(cli_load.app)
 
 

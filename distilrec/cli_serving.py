@@ -1,7 +1,5 @@
 """Commands around a running server; they are part of the one command line (``distilrec/cli.py``)."""
 
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -126,38 +124,6 @@ def versions(repository: Repository = DEFAULT_REPOSITORY) -> None:
     for version in promotion.versions(repository):
         line = f"{version.number:6d}  {version.state:8}  {version.time:%Y-%m-%d %H:%M}  vocabulary {version.vocabulary_sha256[:12]}"
         print(line + (f"  {version.reason.splitlines()[0]}" if version.reason else ""))
-
-
-@app.command()
-def recommend(  # noqa: PLR0917 - typer's parameters are options, not positions
-    history: Annotated[list[str] | None, typer.Option(help="Item id, oldest first; repeatable. None: popular items.")] = None,
-    exclude: Annotated[list[str] | None, typer.Option(help="Item id not to recommend; repeatable.")] = None,
-    k: Annotated[int, typer.Option(help="How many items.")] = 10,
-    url: Url = DEFAULT_URL,
-    repository: Repository = DEFAULT_REPOSITORY,
-    timeout_s: Annotated[float, typer.Option(help="Seconds to wait for an answer.")] = 5.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Ask a running server.
-
-    Example: distilrec recommend --history 50 --history 181 --k 5
-    """
-    from clients import RecommenderClient
-    from distilrec.data.vocabulary import FILE_NAME
-    from distilrec.versions import version_folder
-
-    path = version_folder(repository) / FILE_NAME
-    with RecommenderClient(url, vocabulary=path, timeout_s=timeout_s) as client:
-        answer = client.recommend(history or [], k=k, exclude=exclude or [])
-        rows = [(item_id, score, title) for (item_id, score), title in zip(answer, answer.titles, strict=True)]
-    if answer.unknown_ids:
-        print(f"warning: {len(answer.unknown_ids)} unknown id(s) left out: {', '.join(answer.unknown_ids)}", file=sys.stderr)
-    if as_json:
-        found = [{"item_id": item_id, "score": score, "title": title} for item_id, score, title in rows]
-        print(json.dumps(found, ensure_ascii=False))
-        return
-    for rank, (item_id, score, title) in enumerate(rows, start=1):
-        print(f"{rank:4d}  {score:8.3f}  {item_id:>8}  {title}")
 
 
 @app.command()

@@ -1,8 +1,4 @@
-"""What `make demo` prints, and what `distilrec recommend` says, against a real server."""
-
-import json
-import subprocess
-import sys
+"""What `make demo` prints, against a real server."""
 
 import pytest
 
@@ -48,30 +44,3 @@ def test_demo_shows_titles_and_the_table_and_stops_its_server(shop_config):
     assert "240 held-out users of shop" in text
     assert "Precision: fp32 ships: the settings ask for it." in text
     assert "ended cleanly" in text
-
-
-def distilrec_recommend(shop_config, shop_server, *arguments):
-    command = [sys.executable, "-m", "distilrec.cli", "recommend", "--url", shop_server.url]
-    command += ["--repository", str(shop_config.export.repository), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def test_recommend_prints_titles_and_counts_unknown_ids(shop_config, shop_server):
-    result = distilrec_recommend(shop_config, shop_server, "--history", "item-1", "--history", "nope", "--k", "3")
-    assert result.returncode == 0, result.stderr
-    assert len(result.stdout.splitlines()) == 3
-    assert "genre " in result.stdout
-    assert result.stderr.strip() == "warning: 1 unknown id(s) left out: nope"
-
-
-def test_recommend_prints_json(shop_config, shop_server):
-    result = distilrec_recommend(shop_config, shop_server, "--history", "item-1", "--k", "2", "--json")
-    rows = json.loads(result.stdout)
-    assert [set(row) for row in rows] == [{"item_id", "score", "title"}] * 2
-    assert rows[0]["score"] >= rows[1]["score"]
-
-
-def test_recommend_refuses_k_beyond_the_model(shop_config, shop_server):
-    result = distilrec_recommend(shop_config, shop_server, "--k", "21")
-    assert result.returncode == 1
-    assert "found k = 21, expected 1 to 20" in result.stderr

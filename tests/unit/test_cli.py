@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from distilrec import cli_evaluation, cli_load, cli_serving, cli_training
+from distilrec import cli_client, cli_evaluation, cli_load, cli_report, cli_serving, cli_training
 from distilrec.cli import app
 
 COMMANDS = [
@@ -22,6 +22,7 @@ COMMANDS = [
     "serve",
     "load",
     "evaluate",
+    "report",
     "recommend",
     "doctor",
     "link-tritonserver",
@@ -36,7 +37,7 @@ def distilrec(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedP
 
 
 def test_commands_are_those_tested_here():
-    parts = (app, cli_evaluation.app, cli_load.app, cli_serving.app, cli_training.app)
+    parts = (app, cli_client.app, cli_evaluation.app, cli_load.app, cli_report.app, cli_serving.app, cli_training.app)
     commands = [command for part in parts for command in part.registered_commands]
     assert sorted(command.name or command.callback.__name__ for command in commands) == sorted(COMMANDS)
 

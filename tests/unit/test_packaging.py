@@ -28,6 +28,7 @@ def test_wheel_holds_the_packages_and_their_data(wheel):
     packages = {name.split("/")[0] for name in names if ".dist-info" not in name}
     assert packages == {"clients", "distill", "distilrec", "export", "triton_repo"}
     assert {
+        "clients/examples/asyncio_service.py",
         "distilrec/py.typed",
         "distilrec/presets/ml-100k.toml",
         "triton_repo/student/1/model.py",
@@ -44,8 +45,10 @@ def test_plain_install_is_light_and_says_what_is_missing(wheel, tmp_path):
     installed = subprocess.run(listing, capture_output=True, text=True, check=True).stdout
     assert not {"torch", "polars", "transformers", "onnx", "onnxruntime"} & {line.split("==")[0] for line in installed.splitlines()}
     subprocess.run([python, "-c", "from clients import RecommenderClient"], check=True, cwd=tmp_path)
-    for command, extra in (("run", "train"), ("tune", "tune")):
-        asked = [tmp_path / "venv" / "bin" / "distilrec", command, "--preset", "smoke"]
+    bulk = ["recommend", "--input", "users.parquet", "--output", "recs.parquet"]
+    preset = ["--preset", "smoke"]
+    for command, extra in ((["run", *preset], "train"), (["tune", *preset], "tune"), (bulk, "bulk")):
+        asked = [tmp_path / "venv" / "bin" / "distilrec", *command]
         result = subprocess.run(asked, capture_output=True, text=True, check=False, cwd=tmp_path)
         assert result.returncode == 1
         assert f"pip install 'distilrec[{extra}]'" in result.stderr

@@ -1,0 +1,113 @@
+"""Which items a person means: ids and titles to ids, with suggestions for near misses; pure."""
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clients.errors import InvalidRequest
+from distilrec.data.vocabulary import Vocabulary
+
+_YEAR = re.compile(r"\s*\(\d{4}\)$")
+_SUGGESTIONS = 3
+_LISTED = 10
+# difflib takes a tenth of a millisecond a name, so of a large catalogue it sees these alone.
+_CANDIDATES = 200
+
+
+def resolve(texts: Iterable[str], vocabulary: Vocabulary) -> list[str]:
+    """The item id that each text means.
+
+    An id comes before a title, and a whole title before one without its year: "50", "Toy Story (1995)" and "toy story" are all
+    understood.
+
+    Args:
+        texts: ids or titles; of titles the case does not count.
+        vocabulary: of the model.
+
+    Raises:
+        InvalidRequest: a text means no item, or several; the message lists all such texts, with what may have been meant.
+    """
+    found, faults, titles = [], [], _Titles(vocabulary)
+    for text in texts:
+        if text in vocabulary:
+            found.append(text)
+            continue
+        meant = titles.meant(text)
+        if len(meant) == 1:
+            found.append(meant[0])
+        elif meant:
+            faults.append(f"found {text!r}, which {len(meant)} items are called: {_listing(meant, vocabulary)}; expected an id")
+        else:
+            near = titles.near(text)
+            advice = f"; did you mean {_listing(near, vocabulary)}?" if near else ""
+            faults.append(f"found {text!r}, expected the id or the title of an item that the model knows{advice}")
+    if faults:
+        raise InvalidRequest("\n".join(faults))
+    return found
+
+
+class _Titles:
+    """Ids by what a person may type; read only when a text is not an id."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        self._whole: dict[str, list[str]] = {}
+        self._short: dict[str, list[str]] = {}
+
+    def meant(self, text: str) -> Sequence[str]:
+        """Ids of the items with this title; of those with this title without its year when there are none."""
+        self._read()
+        typed = _folded(text)
+        return self._whole.get(typed) or self._short.get(typed) or ()
+
+    def near(self, text: str) -> list[str]:
+        """Ids of at most three items whose id or title is nearly this."""
+        self._read()
+        typed = _folded(text)
+        by_id = {_folded(item_id): [item_id] for item_id in self._vocabulary.item_ids}
+        names = {**self._whole, **self._short, **by_id}
+        close = difflib.get_close_matches(typed, _most_alike(typed, names), n=2 * _SUGGESTIONS)
+        return list(dict.fromkeys(item_id for name in close for item_id in names[name]))[:_SUGGESTIONS]
+
+    def _read(self) -> None:
+        if self._whole:
+            return
+        for item_id, title in zip(self._vocabulary.item_ids, self._vocabulary.titles, strict=True):
+            for names, name in zip((self._whole, self._short), _names(title), strict=True):
+                if name:
+                    names.setdefault(name, []).append(item_id)
+
+
+def _most_alike(typed: str, names: Iterable[str]) -> list[str]:
+    """The names that share most pairs of neighbouring bytes with what was typed, for their length."""
+    listed = list(names)
+    wanted = np.zeros(1 << 16, np.bool_)
+    wanted[_pairs(typed)] = True
+    lengths = np.array([len(name.encode(errors="replace")) + 1 for name in listed])
+    shared = np.add.reduceat(wanted[_pairs("\n".join(listed) + "\n\n")], np.cumsum(lengths) - lengths, dtype=np.int64)
+    best = np.argsort(-shared / (lengths + len(typed)), kind="stable")[:_CANDIDATES]
+    return [listed[place] for place in best.tolist()]
+
+
+def _pairs(text: str) -> NDArray[np.uint16]:
+    """Each byte of the text with the one after it, as one number."""
+    found = np.frombuffer(text.encode(errors="replace"), np.uint8).astype(np.uint16)
+    return np.bitwise_or(found[:-1] << 8, found[1:], dtype=np.uint16)
+
+
+def _names(title: str) -> Iterator[str]:
+    folded = _folded(title)
+    yield folded
+    yield _YEAR.sub("", folded)
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+def _listing(item_ids: Sequence[str], vocabulary: Vocabulary) -> str:
+    more = f" and {len(item_ids) - _LISTED} more" if len(item_ids) > _LISTED else ""
+    return ", ".join(f"{item_id} ({vocabulary.title(item_id)})" for item_id in item_ids[:_LISTED]) + more
