@@ -86,7 +86,7 @@ def test_service_says_503_without_a_server():
 
 def test_service_says_504_when_no_answer_comes():
     with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, and says nothing
-        ((status, _),) = get(f"127.0.0.1:{silent.getsockname()[1]}", ["/recommend"], timeout_s=0.5)
+        ((status, _),) = get(f"127.0.0.1:{silent.getsockname()[1]}", ["/recommend"], timeout_s=0.2)
     assert status == 504
 
 

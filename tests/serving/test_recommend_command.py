@@ -159,7 +159,7 @@ def test_rows_that_fail_are_listed_and_harm_no_other(url, item_ids, tmp_path):
     assert all(row["item_ids"] is None if row["error"] else len(row["item_ids"]) == 10 for row in found)
 
 
-def test_what_each_row_excludes(client, item_ids, tmp_path):
+def test_what_each_row_excludes(client, tmp_path):
     best = list(client.recommend([], k=3).ids)
     path = tmp_path / "in.jsonl"
     path.write_text(json.dumps({"history": []}) + "\n" + json.dumps({"history": [], "exclude": best}) + "\n")
