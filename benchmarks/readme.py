@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.peers.table import markdown_table
 from benchmarks.record import PRECISIONS_FILE, RESULTS, STAGES_FILE
 from distilrec.evaluation_report import JSON_FILE, table
 from distilrec.files import write_text
 from distilrec.report.benchmark_file import read_benchmarks
-from distilrec.report.collect import BENCHMARK_FILE
+from distilrec.report.collect import BENCHMARK_FILE, PEERS_FILE
 from distilrec.report.judgement import HopRow, Judgement, read_judgement
 from distilrec.report.names import milliseconds, number_with_interval, percent, share_with_interval
 
@@ -92,10 +93,20 @@ def catalogue_size(results: Path) -> str | None:
     return None
 
 
+def peers(results: Path) -> str | None:
+    """The student beside other people's recommenders; of the first run that has it."""
+    for run in DATA_SETS:
+        path = results / run / PEERS_FILE
+        if path.exists():
+            return markdown_table(json.loads(path.read_text(encoding="utf-8")))
+    return None
+
+
 TABLES: dict[str, Callable[[Path], str | None]] = {
     "distillation": distillation,
     "precisions": precisions,
     "catalogue-size": catalogue_size,
+    "peers": peers,
 }
 """What makes each block; None where nothing is recorded."""
 

@@ -12,10 +12,11 @@ from clients.errors import ClientError
 
 DEFAULT_URL = "127.0.0.1:8001"
 
-# After a restart of the server the connection is back within half a second, not after gRPC's two minutes.
+# After a restart of the server the connection is back within half a second, not after gRPC's two minutes. The least backoff is,
+# against its name, how long an attempt to connect may take.
 _RECONNECT = {
     "grpc.initial_reconnect_backoff_ms": 100,
-    "grpc.min_reconnect_backoff_ms": 500,
+    "grpc.min_reconnect_backoff_ms": 5000,
     "grpc.max_reconnect_backoff_ms": 500,
 }
 _URL = re.compile(r"(?:[^:/\s]+|\[[0-9a-fA-F:]+\]):\d{1,5}")

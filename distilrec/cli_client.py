@@ -31,7 +31,6 @@ def recommend(  # noqa: PLR0917 - typer's parameters are options, not positions
     output: Annotated[Path | None, typer.Option(help="Where their answers go, .parquet or .jsonl.")] = None,
     url: Url = DEFAULT_URL,
     vocabulary: Annotated[Path | None, typer.Option(help="vocabulary.json; by default the server hands it over.")] = None,
-    repository: Annotated[Path | None, typer.Option(hidden=True, help="Former name of --vocabulary.")] = None,
     timeout_s: Annotated[float, typer.Option(help="Seconds to wait for an answer.")] = 5.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     tls: Annotated[bool, typer.Option("--tls", help="Speak TLS.")] = False,
@@ -54,7 +53,7 @@ def recommend(  # noqa: PLR0917 - typer's parameters are options, not positions
 
     if (source is None) != (output is None) or (source is not None and (history or exclude or as_json)):
         raise InvalidRequest("--input and --output belong together, and go with neither --history, --exclude nor --json")
-    server = _Server(url, vocabulary or repository, timeout_s, tls, (tls_ca, tls_cert, tls_key), tuple(metadata or ()))
+    server = _Server(url, vocabulary, timeout_s, tls, (tls_ca, tls_cert, tls_key), tuple(metadata or ()))
     with server.client() as client:
         if source is not None and output is not None:
             raise typer.Exit(_recommend_file(client, source, output, k))

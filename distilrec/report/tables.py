@@ -181,12 +181,14 @@ def peers(facts: Facts) -> Table | None:
     if facts.peers is None:
         return None
     rows = []
-    for name, found in facts.peers["peers"].items():
+    for name, found in facts.peers["contenders"].items():
         if "not_measured" in found:
             rows.append((name, "", "", f"not measured: {found['not_measured']}"))
         else:
-            rows.append((name, milliseconds(found["p50_ms"]), times(found["ratio"]), ""))
-    return Table(("peer", "p50 ms", "times the student's", ""), tuple(rows))
+            spread = f"in most rounds {found['ratio_p10']:.2f} to {found['ratio_p90']:.2f}"
+            own = name == facts.peers["reference"]
+            rows.append((name, milliseconds(found["seconds_per_request"] * 1000), times(found["ratio"]), "" if own else spread))
+    return Table(("one request, one thread", "ms", "times the student's", ""), tuple(rows))
 
 
 def provenance(facts: Facts) -> Table:

@@ -137,10 +137,15 @@ def test_load_and_peers_are_shown_if_given(measured, shop_config, tmp_path):
     ]
     load, peers = tmp_path / "load.json", tmp_path / "peers.json"
     load.write_text(json.dumps({"search": {"probes": probes}}))
-    peers.write_text(json.dumps({"peers": {"ALS": {"p50_ms": 3.21, "ratio": 26.8}, "SASRec": {"not_measured": "no numpy 2"}}}))
+    contenders = {
+        "student": {"seconds_per_request": 0.00012, "ratio": 1.0, "ratio_p10": 1.0, "ratio_p90": 1.0},
+        "ALS": {"seconds_per_request": 0.00321, "ratio": 26.8, "ratio_p10": 25.11, "ratio_p90": 27.22},
+        "SASRec": {"not_measured": "no numpy 2"},
+    }
+    peers.write_text(json.dumps({"reference": "student", "contenders": contenders}))
     page = render_html(collect(shop_config, Sources(measured, load, peers)))
     assert "Latency by rate of requests" in page
-    for words in ("4.25", "3.21", "27x", "not measured: no numpy 2"):
+    for words in ("4.25", "3.21", "27x", "25.11 to 27.22", "not measured: no numpy 2"):
         assert words in page
 
 
