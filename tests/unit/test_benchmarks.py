@@ -12,7 +12,7 @@ from tritonclient.grpc import service_pb2
 from benchmarks.environment import cpu_features
 from benchmarks.limits import least_ms
 from benchmarks.timing import quantiles_ms
-from benchmarks.wire_load import front_door_request, server_side
+from benchmarks.wire_load import server_side
 from distilrec.manifest import read_manifest
 from distilrec.report.benchmark_file import read_benchmarks
 
@@ -106,9 +106,3 @@ def test_server_side_is_the_difference_of_two_readings():
     assert found["compute_infer_ms"] == pytest.approx(0.5)
     assert found["batch_sizes"] == {"1": 2, "4": 4}
     assert found["mean_batch_size"] == pytest.approx(20 / 6)
-
-
-def test_front_door_is_asked_with_strings_on_the_wire():
-    request = front_door_request("recommend", ["50", "é"])
-    assert request.raw_input_contents[0] == b"\x02\x00\x00\x0050\x02\x00\x00\x00\xc3\xa9"
-    assert list(request.inputs[0].shape) == [1, 2]

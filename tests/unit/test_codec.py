@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from clients.codec import Row, check_k, decode, encode, pack
 from clients.errors import ClientError, InvalidRequest
-from clients.wire import infer_request, read_answer
+from clients.wire import front_door_request, infer_request, read_answer, read_front_door
 from distilrec.data.vocabulary import Vocabulary
 from distilrec.specs import PADDING, RecommenderSpec
 
@@ -137,3 +137,27 @@ def test_answers_of_foreign_models_are_refused(name, datatype, shape, rows):
 
 def test_row_of_an_empty_history():
     assert encoded([]) == Row([], [], ())
+
+
+def test_front_door_is_asked_with_strings_on_the_wire():
+    request = front_door_request([["50", "é"], []], [[], ["7"]], k=3)
+    assert request.raw_input_contents[0] == b"\x02\x00\x00\x0050\x02\x00\x00\x00\xc3\xa9" + bytes(8)
+    assert [list(tensor.shape) for tensor in request.inputs] == [[2, 2], [2, 1], [2, 1]]
+    assert np.frombuffer(request.raw_input_contents[2], "<i4").tolist() == [3, 3]
+
+
+def test_front_door_answers_in_strings():
+    from tritonclient.grpc import service_pb2
+
+    response = service_pb2.ModelInferResponse(model_name="recommend", model_version="4")
+    ids = [b"50", b"", "é".encode(), b"7"]
+    raw = b"".join(len(value).to_bytes(4, "little") + value for value in ids)
+    for name, datatype, content in (("item_ids", "BYTES", raw), ("scores", "FP32", np.arange(4, dtype="<f4").tobytes())):
+        response.outputs.add(name=name, datatype=datatype, shape=[2, 2])
+        response.raw_output_contents.append(content)
+    found, scores, version = read_front_door(response)
+    assert found == [["50", ""], ["é", "7"]]
+    assert scores.tolist() == [[0, 1], [2, 3]]
+    assert version == "4"
+    with pytest.raises(ClientError, match="expected 'item_ids' and 'scores'"):
+        read_front_door(service_pb2.ModelInferResponse(model_name="recommend"))
