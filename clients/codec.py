@@ -85,7 +85,8 @@ def pack(rows: Sequence[Row], spec: RecommenderSpec) -> tuple[NDArray[np.int32],
     for place, row in enumerate(rows):
         if row.history:
             history[place, -len(row.history) :] = row.history
-        exclude[place, : len(row.exclude)] = row.exclude
+        if row.exclude:
+            exclude[place, : len(row.exclude)] = row.exclude
     return history, exclude
 
 

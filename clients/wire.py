@@ -12,7 +12,10 @@ from distilrec.specs import FRONT_DOOR_NAME, VOCABULARY_NAME, RecommenderSpec
 
 _TRITON_DTYPES = {"int32": "INT32", "float32": "FP32"}
 # The names and dtypes of the contract; sizes are those of the arrays.
-_TENSORS = RecommenderSpec(0, 0, 0, 0)
+_INPUTS, _OUTPUTS = (
+    [(tensor.name, _TRITON_DTYPES[tensor.dtype], np.dtype(tensor.dtype).newbyteorder("<")) for tensor in tensors]
+    for tensors in (RecommenderSpec(0, 0, 0, 0).inputs, RecommenderSpec(0, 0, 0, 0).outputs)
+)
 
 
 def infer_request(model: str, history: NDArray[np.int32], exclude: NDArray[np.int32]) -> Any:
@@ -24,9 +27,9 @@ def infer_request(model: str, history: NDArray[np.int32], exclude: NDArray[np.in
         exclude: int32 [B, E].
     """
     request = service_pb2.ModelInferRequest(model_name=model)
-    for tensor, values in zip(_TENSORS.inputs, (history, exclude), strict=True):
-        request.inputs.add(name=tensor.name, datatype=_TRITON_DTYPES[tensor.dtype], shape=values.shape)
-        request.raw_input_contents.append(values.astype("<i4", copy=False).tobytes())
+    for (name, datatype, dtype), values in zip(_INPUTS, (history, exclude), strict=True):
+        request.inputs.add(name=name, datatype=datatype, shape=values.shape)
+        request.raw_input_contents.append(values.astype(dtype, copy=False).tobytes())
     return request
 
 
@@ -41,14 +44,14 @@ def read_answer(response: Any, rows: int) -> tuple[NDArray[np.int32], NDArray[np
         for output, raw in zip(response.outputs, response.raw_output_contents, strict=False)
     }
     arrays = []
-    for tensor in _TENSORS.outputs:
-        datatype, shape, raw = found.get(tensor.name, ("nothing", (), b""))
-        if datatype != _TRITON_DTYPES[tensor.dtype] or len(shape) != 2 or shape[0] != rows or len(raw) != 4 * shape[0] * shape[1]:
+    for name, expected, dtype in _OUTPUTS:
+        datatype, shape, raw = found.get(name, ("nothing", (), b""))
+        if datatype != expected or len(shape) != 2 or shape[0] != rows or len(raw) != 4 * shape[0] * shape[1]:
             raise ClientError(
-                f"model {response.model_name!r}: found {datatype} of shape {list(shape)} for {tensor.name!r}, expected"
-                f" {_TRITON_DTYPES[tensor.dtype]} of {rows} row(s); it is not a DistilRec recommender"
+                f"model {response.model_name!r}: found {datatype} of shape {list(shape)} for {name!r}, expected {expected} of"
+                f" {rows} row(s); it is not a DistilRec recommender"
             )
-        arrays.append(np.frombuffer(raw, np.dtype(tensor.dtype).newbyteorder("<")).reshape(shape))
+        arrays.append(np.frombuffer(raw, dtype).reshape(shape))
     items, scores = arrays
     if items.shape != scores.shape:
         raise ClientError(f"model {response.model_name!r}: found {items.shape} items and {scores.shape} scores")
