@@ -1,7 +1,7 @@
 """Between string ids and the tensors on the wire; pure functions."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,7 @@ class Recommendations:
     unknown_ids: tuple[str, ...]
     """Ids of the request that are not in the vocabulary; they were left out."""
     model_version: str
-    latency_ms: float
+    latency_ms: float = field(compare=False)
     """From the call to the answer, retries and all, in milliseconds; of a packed request, that of all its histories."""
 
     def __iter__(self) -> Iterator[tuple[str, float]]:

@@ -191,6 +191,8 @@ def remove_version(repository: Path, model: str, version: int) -> None:
     # What the server asked it before anybody else.
     for request in (repository / model / WARMUP).glob(f"{version}.*"):
         request.unlink()
+    with contextlib.suppress(OSError):  # those of other versions are in there, or there never were any
+        (repository / model / WARMUP).rmdir()
 
 
 def flush(folder: Path) -> None:

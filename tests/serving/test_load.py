@@ -87,14 +87,17 @@ def test_nobody_there():
     port = free_ports().grpc
     result = distilrec_load("--url", f"127.0.0.1:{port}")
     assert result.returncode == 1
-    assert f"distilrec: 127.0.0.1:{port}: found no server there" in result.stderr
+    assert f"distilrec: 127.0.0.1:{port}, model 'student': no server answers" in result.stderr
     assert "distilrec serve" in result.stderr
     assert "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize(
     ("model", "message"),
-    [("nothing", "found no model 'nothing' there, expected --model student"), ("recommend", "model 'recommend': found tensors")],
+    [
+        ("nothing", "model 'nothing': the server does not serve this model"),
+        ("recommend", "model 'recommend': found the tensors history STRING"),
+    ],
 )
 def test_wrong_model(shop_server, model, message):
     result = distilrec_load("--url", shop_server.url, "--model", model)
