@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from clients.errors import ModelNotFound, VocabularyMismatch
+from clients.errors import InvalidRequest, ModelNotFound, VocabularyMismatch
 from clients.model_info import ModelInfo
 from clients.steps import Steps, Work
 from clients.wire import read_vocabulary_part, vocabulary_request
@@ -74,6 +74,11 @@ def _from_server(ask: Ask) -> Steps[Vocabulary]:
                 "the server does not hand its vocabulary over; give vocabulary=, the path of the vocabulary.json that lies beside"
                 " the served model"
             ) from error
+        except InvalidRequest:
+            if not content:
+                raise
+            content.clear()  # a promotion to a shorter one came in between: from the start
+            continue
         part, total = read_vocabulary_part(response)
         if version not in {None, response.model_version}:  # a promotion came in between: from the start
             content.clear()

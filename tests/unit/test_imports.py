@@ -31,3 +31,8 @@ def test_nothing_heavy_is_loaded(statement):
 
 def test_the_client_needs_nothing_of_the_training():
     assert not loaded_by("import clients, distilrec.load.run") & {"distill", "export", "tqdm", "safetensors"}
+
+
+def test_promotion_runs_where_there_is_no_pytorch():
+    """In the serving image: ONNX proves a model there, nothing of the training does."""
+    assert not loaded_by("import distilrec.serving.promotion") & {"torch", "transformers", "lightning", "polars", "tqdm", "distill"}

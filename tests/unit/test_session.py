@@ -202,6 +202,21 @@ def test_the_moment_between_two_loads_of_a_promotion_is_waited_for():
     assert len(pauses) == 3
 
 
+def test_a_vocabulary_that_grows_shorter_while_it_is_read_is_read_again():
+    server = Server()
+    part, asked = server.part_of_the_vocabulary, []
+
+    def exchanged_after_the_second(request):
+        asked.append(request)
+        if len(asked) == 3:
+            server.serve(TURNED, 2)
+            raise CallFailed("INVALID_ARGUMENT", "offset: found 100, expected 0 to 80")
+        return part(request)
+
+    server.part_of_the_vocabulary = exchanged_after_the_second
+    assert client(server)(["a"]) == ["fed"]
+
+
 def test_a_model_that_changes_for_ever_is_an_error():
     server = Server()
     recommend = client(server)
