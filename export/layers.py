@@ -7,6 +7,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+HEAD = "head"
+"""Name of the layer in which the item table scores candidates."""
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -47,7 +50,7 @@ def weight_layers(graph: onnx.GraphProto) -> list[Layer]:
 
 
 def _name(weights: str, tables: set[str]) -> str:
-    return "head" if weights in tables else weights
+    return HEAD if weights in tables else weights
 
 
 def constant(graph: onnx.GraphProto, name: str) -> NDArray[Any]:

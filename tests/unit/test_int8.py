@@ -11,7 +11,7 @@ from distilrec.data.dataset import held_out
 from distilrec.errors import PrecisionError
 from distilrec.specs import WEIGHT_LIMIT
 from export.int8 import Form, quantize_weights, to_int8
-from export.layers import constant, weight_layers
+from export.layers import HEAD, constant, weight_layers
 from export.onnx_runner import OnnxRunner
 from export.stage import recommender_spec
 from export.storage import TENSORRT_FILE, WEIGHTS_FILE, save_sharing_weights
@@ -79,9 +79,34 @@ def test_cpu_form_gathers_int8_rows_and_has_unsigned_activations(source, ranges)
 def test_every_product_reads_dequantised_values(source, ranges):
     graph = to_int8(source, ranges, Form.CPU).graph
     producers = {output: node.op_type for node in graph.node for output in node.output}
-    products = [layer.node.output[0] for layer in weight_layers(source.graph) if layer.activation]
-    found = [[producers.get(name) for name in node.input[:2]] for node in graph.node if node.output[0] in products]
-    assert found == [["DequantizeLinear", "DequantizeLinear"]] * 3
+    found = [[producers.get(name) for name in node.input[:2]] for node in graph.node if node.op_type in ("MatMul", "Gemm")]
+    assert found.count(["DequantizeLinear", "DequantizeLinear"]) == 3
+
+
+def test_cpu_form_applies_the_scales_of_items_to_their_scores(source, ranges):
+    graph = to_int8(source, ranges, Form.CPU).graph
+    head = next(layer for layer in weight_layers(source.graph) if layer.name == HEAD)
+    scores = next(node for node in graph.node if node.output[0] == head.node.output[0])
+    product = next(node for node in graph.node if node.output[0] == scores.input[0])
+    table = next(node for node in graph.node if node.output[0] == product.input[1])
+    assert [scores.op_type, product.op_type, table.op_type] == ["Mul", head.node.op_type, "DequantizeLinear"]
+    assert constant(graph, table.input[1]) == 1.0
+    quantized, scales = quantize_weights(constant(source.graph, head.weights), head.output_axis)
+    assert (constant(graph, table.input[0]) == quantized).all()
+    assert (constant(graph, scores.input[1]) == scales).all()
+
+
+def test_head_with_a_bias_keeps_its_scales_in_the_product(source, ranges):
+    with_bias = onnx.ModelProto()
+    with_bias.CopyFrom(source)
+    head = next(layer for layer in weight_layers(with_bias.graph) if layer.name == HEAD)
+    with_bias.graph.initializer.append(numpy_helper.from_array(np.ones(96, np.float32), "bias"))
+    head.node.input.append("bias")
+    graph = to_int8(with_bias, ranges, Form.CPU).graph
+    product = next(node for node in graph.node if node.output[0] == head.node.output[0])
+    table = next(node for node in graph.node if node.output[0] == product.input[1])
+    assert product.op_type == "Gemm" and product.input[2] == "bias"
+    assert constant(graph, table.input[1]).shape == (96,)
 
 
 @pytest.mark.parametrize("left", LAYERS)

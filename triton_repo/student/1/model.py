@@ -44,10 +44,13 @@ class TritonPythonModel:
         tensors = {
             name: [pb_utils.get_input_tensor_by_name(request, name).as_numpy() for request in requests] for name in self.inputs
         }
-        results = self.session.run(self.outputs, {name: np.concatenate(rows) for name, rows in tensors.items()})
-        ends = np.cumsum([len(rows) for rows in tensors[self.inputs[0]]])[:-1]
-        parts = [np.split(result, ends) for result in results]
-        return [
-            pb_utils.InferenceResponse([pb_utils.Tensor(name, part) for name, part in zip(self.outputs, answer, strict=True)])
-            for answer in zip(*parts, strict=True)
-        ]
+        # With one request, joining and np.split would take a tenth of the time of the whole answer.
+        batch = {name: np.concatenate(rows) if len(rows) > 1 else rows[0] for name, rows in tensors.items()}
+        results = self.session.run(self.outputs, batch)
+        responses, first = [], 0
+        for rows in tensors[self.inputs[0]]:
+            own = slice(first, first + len(rows))
+            first = own.stop
+            parts = [pb_utils.Tensor(name, result[own]) for name, result in zip(self.outputs, results, strict=True)]
+            responses.append(pb_utils.InferenceResponse(parts))
+        return responses
