@@ -21,13 +21,19 @@ from distilrec.files import write_text
 from distilrec.report.benchmark_file import read_benchmarks
 from distilrec.report.collect import BENCHMARK_FILE, PEERS_FILE
 from distilrec.report.judgement import HopRow, Judgement, read_judgement
-from distilrec.report.names import milliseconds, number_with_interval, percent, share_with_interval
+from distilrec.report.names import SERVED, look, megabytes, milliseconds, number_with_interval, percent, share_with_interval, times
 
 README = Path(__file__).parents[1] / "README.md"
 
 DATA_SETS = {"amazon-beauty": "Amazon Beauty", "ml-100k": "MovieLens-100K"}
 """Title of each recorded run, in the order of the tables."""
 
+TIMED = DATA_SETS | {"ml-100k-text": "MovieLens-100K"}
+"""Runs whose models were timed; the last is the demo's with a text teacher beside it (benchmarks/ml-100k-text.toml)."""
+
+_STUDENT, _TEXT_TEACHER = "distilled-onnx-fp32", "text-teacher-torch"
+_SHOWN = ["teacher-torch", "teacher-onnx", "distilled-torch", _STUDENT, "distilled-onnx-fp16", "distilled-onnx-int8"]
+_IN_FLIGHT = 32
 _BLOCK = re.compile(r"(<!-- results: (?P<name>[\w-]+) -->\n)(?P<content>.*?)(<!-- end -->)", re.DOTALL)
 
 
@@ -82,6 +88,22 @@ def precisions(results: Path) -> str | None:
     return table(headings, rows) if rows else None
 
 
+def speed(results: Path) -> str | None:
+    """One request on one thread: each model beside the student in FP32, which was timed in the same run."""
+    rows = [row for run, title in TIMED.items() if (path := results / run / BENCHMARK_FILE).exists() for row in _timed(title, path)]
+    headings = ["one request, one thread", "p50 ms", "times the student", "memory of a process"]
+    return table(headings, rows) if rows else None
+
+
+def serving(results: Path) -> str | None:
+    """Through a live server, beside a model with the same tensors that does no work."""
+    rows = [
+        row for run, title in DATA_SETS.items() if (path := results / run / BENCHMARK_FILE).exists() for row in _served(title, path)
+    ]
+    headings = ["over gRPC", "p50 ms, one in flight", "of identity's", f"requests/s, {_IN_FLIGHT} in flight", "of identity's"]
+    return table(headings, rows) if rows else None
+
+
 def catalogue_size(results: Path) -> str | None:
     """FP32 and INT8 by catalogue, one request, beside the machine's limit; of the first run that has it."""
     for run in DATA_SETS:
@@ -105,6 +127,8 @@ def peers(results: Path) -> str | None:
 TABLES: dict[str, Callable[[Path], str | None]] = {
     "distillation": distillation,
     "precisions": precisions,
+    "speed": speed,
+    "serving": serving,
     "catalogue-size": catalogue_size,
     "peers": peers,
 }
@@ -142,6 +166,35 @@ def _precision(found: dict[str, Any]) -> list[str]:
     lost = percent(found["ndcg_loss"]) if found["ndcg_loss"] else ""
     kept = [f"{found[f'overlap_at_{k}']:.4f}" if lost or found["overlap_at_10"] < 1 else "" for k in (10, 100)]
     return [f"{found['ndcg']:.4f}", lost, *kept, f"{found['size_bytes']:,}", f"{found['p50_ms']:.3f}"]
+
+
+def _timed(title: str, path: Path) -> Iterator[list[str]]:
+    found = read_benchmarks(path)
+    student = found.model(_STUDENT)
+    shown = [_TEXT_TEACHER] if path.parent.name not in DATA_SETS else _SHOWN
+    for row in (found.model(name) for name in shown):
+        if row is not None and student is not None:
+            ratio = "" if row is student else times(row.p50_ms / student.p50_ms)
+            yield [f"{title}: {_timed_name(row.model)}", milliseconds(row.p50_ms), ratio, megabytes(row.resident_bytes)]
+
+
+def _timed_name(model: str) -> str:
+    return f"student, {look(model).label}" if model.startswith("distilled") else look(model).label
+
+
+def _served(title: str, path: Path) -> Iterator[list[str]]:
+    found = {(row.model, row.concurrency): row for row in read_benchmarks(path).serving}
+    for model, name in SERVED.items():
+        alone, together = found.get((model, 1)), found.get((model, _IN_FLIGHT))
+        if alone is not None and together is not None:
+            floor, most = found["identity", 1], found["identity", _IN_FLIGHT]
+            yield [
+                f"{title}: {name.label}",
+                milliseconds(alone.p50_ms),
+                f"{alone.p50_ms / floor.p50_ms:.2f}x",
+                f"{together.requests_per_s:,.0f}",
+                f"{together.requests_per_s / most.requests_per_s:.2f}x",
+            ]
 
 
 def _sizes(path: Path) -> Iterator[list[str]]:
