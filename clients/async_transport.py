@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 from tritonclient.grpc import service_pb2_grpc
 
-from clients.connection import Connection
+from clients.connection import Connection, open_aio_channel
 from clients.steps import Call, CallFailed, Exclusive, Pause, Step, drive_async
 
 
@@ -69,11 +69,7 @@ class AsyncTransport:
 
     def _open(self) -> None:
         """Here rather than at construction, which may be outside of the event loop."""
-        url, options = self._connection.url, self._connection.options
-        if self._credentials is None:
-            self._channel = grpc.aio.insecure_channel(url, options)
-        else:
-            self._channel = grpc.aio.secure_channel(url, self._credentials, options)
+        self._channel = open_aio_channel(self._connection, self._credentials)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         self._watcher = asyncio.create_task(self._watch(self._channel))
 

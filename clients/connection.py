@@ -21,6 +21,7 @@ _RECONNECT = {
 }
 _URL = re.compile(r"(?:[^:/\s]+|\[[0-9a-fA-F:]+\]):\d{1,5}")
 _KEY = re.compile(r"[0-9a-z_.-]+")
+_LOOPBACK = re.compile(r"(?:127\.[0-9.]+|localhost|\[::1\]):\d+")
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,8 @@ class Connection:
     """Host and port of Triton's gRPC endpoint."""
     tls: Tls | bool = False
     """True trusts the authorities that gRPC trusts."""
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    """Sent with each call, for example {"authorization": "Bearer ..."}."""
+    metadata: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Sent with each call, for example {"authorization": "Bearer ..."}; not shown, for it may be secret."""
     keepalive_s: float = 300.0
     """Seconds between pings while a call waits; Triton refuses clients that ping more often than that by default."""
     keepalive_timeout_s: float = 5.0
@@ -80,6 +81,11 @@ class Connection:
         for key, value in self.metadata.items():
             if not _KEY.fullmatch(key) or not isinstance(value, str) or not value.isascii() or not value.isprintable():
                 raise ClientError(f"metadata: found key {key!r}, expected lower-case keys and printable ASCII values")
+
+    @property
+    def on_this_machine(self) -> bool:
+        """Whether the server shares this machine with us, as its address says."""
+        return _LOOPBACK.fullmatch(self.url) is not None
 
     @property
     def pairs(self) -> tuple[tuple[str, str], ...]:
@@ -107,3 +113,15 @@ class Connection:
         if not self.tls:
             return None
         return (Tls() if self.tls is True else self.tls).credentials()
+
+
+def open_aio_channel(connection: Connection, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
+    """Open a channel of the running event loop.
+
+    Args:
+        connection: where and how.
+        credentials: what its ``credentials`` read.
+    """
+    if credentials is None:
+        return grpc.aio.insecure_channel(connection.url, connection.options)
+    return grpc.aio.secure_channel(connection.url, credentials, connection.options)

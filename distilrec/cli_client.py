@@ -1,14 +1,13 @@
 """The command that asks a running server; it is part of the one command line (``distilrec/cli.py``)."""
 
 import json
-import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from distilrec.cli_connection import Metadata, TlsCa, TlsCert, TlsKey, UseTls, given_connection, tls_of
 from distilrec.cli_options import DEFAULT_URL, Url
 from distilrec.cli_values import SeveralValues
 from distilrec.errors import MissingExtraError
@@ -17,9 +16,6 @@ if TYPE_CHECKING:
     from clients import Recommendations, RecommenderClient
 
 app = typer.Typer()
-
-TOKEN_VARIABLE = "DISTILREC_TOKEN"  # noqa: S105 - the variable's name, not a token
-_LOOPBACK = ("127.0.0.1:", "localhost:", "[::1]:")
 
 
 @app.command(cls=SeveralValues)
@@ -33,60 +29,30 @@ def recommend(  # noqa: PLR0917 - typer's parameters are options, not positions
     vocabulary: Annotated[Path | None, typer.Option(help="vocabulary.json; by default the server hands it over.")] = None,
     timeout_s: Annotated[float, typer.Option(help="Seconds to wait for an answer.")] = 5.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    tls: Annotated[bool, typer.Option("--tls", help="Speak TLS.")] = False,
-    tls_ca: Annotated[Path | None, typer.Option(help="Authority of the server's certificate, PEM.")] = None,
-    tls_cert: Annotated[Path | None, typer.Option(help="The client's certificate, PEM, for mutual TLS.")] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
-    metadata: Annotated[list[str] | None, typer.Option(help="KEY=VALUE to send along.")] = None,
+    tls: UseTls = False,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    metadata: Metadata = None,
 ) -> None:
     """Ask a running server, for one history or for a whole file.
 
     --history and --exclude take several values. A file has a column `history` (lists of item ids) and may have `user_id` and
-    `exclude`; interrupted, the same command goes on. Status 1 if a row of it failed: column `error` of the output says why. A
-    bearer token comes from the environment variable DISTILREC_TOKEN.
+    `exclude`; interrupted, the same command goes on. Status 1 if a row of it failed: column `error` of the output says why.
 
     Example: distilrec recommend --history "Toy Story" "GoldenEye" --k 5
 
     Example: distilrec recommend --input users.parquet --output recs.parquet
     """
-    from clients import InvalidRequest
+    from clients import InvalidRequest, RecommenderClient
 
     if (source is None) != (output is None) or (source is not None and (history or exclude or as_json)):
         raise InvalidRequest("--input and --output belong together, and go with neither --history, --exclude nor --json")
-    server = _Server(url, vocabulary, timeout_s, tls, (tls_ca, tls_cert, tls_key), tuple(metadata or ()))
-    with server.client() as client:
+    to = given_connection(url, tls_of(tls_ca, tls_cert, tls_key, wanted=tls), metadata)
+    with RecommenderClient(to.url, vocabulary=vocabulary, timeout_s=timeout_s, tls=to.tls, metadata=to.metadata) as client:
         if source is not None and output is not None:
             raise typer.Exit(_recommend_file(client, source, output, k))
         _recommend(client, history or [], exclude or [], k, as_json=as_json)
-
-
-@dataclass(frozen=True)
-class _Server:
-    """Whom to ask, as the options say."""
-
-    url: str
-    vocabulary: Path | None
-    timeout_s: float
-    tls: bool
-    files: tuple[Path | None, Path | None, Path | None]
-    metadata: tuple[str, ...]
-
-    def client(self) -> "RecommenderClient":
-        from clients import ClientError, RecommenderClient, Tls
-
-        sent = {}
-        for pair in self.metadata:
-            key, equals, value = pair.partition("=")
-            if not equals:
-                raise ClientError(f"--metadata: found {key!r}, expected KEY=VALUE")
-            sent[key] = value
-        tls: bool | Tls = Tls(*self.files) if any(self.files) else self.tls
-        # From the environment, for everybody can read the process list.
-        if (token := os.environ.get(TOKEN_VARIABLE)) and "authorization" not in sent:
-            sent["authorization"] = f"Bearer {token}"
-            if not tls and not self.url.startswith(_LOOPBACK):
-                print(f"warning: the token of {TOKEN_VARIABLE} goes to {self.url} unencrypted; use --tls", file=sys.stderr)
-        return RecommenderClient(self.url, vocabulary=self.vocabulary, timeout_s=self.timeout_s, tls=tls, metadata=sent)
 
 
 def _recommend(client: "RecommenderClient", history: list[str], exclude: list[str], k: int, *, as_json: bool) -> None:

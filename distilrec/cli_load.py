@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
+from distilrec.cli_connection import Metadata, TlsCa, TlsCert, TlsKey, UseTls, given_connection, tls_of
 from distilrec.cli_options import DEFAULT_URL, Url
+from distilrec.cli_values import SeveralValues
 from distilrec.errors import ConfigError
 from distilrec.specs import MODEL_NAME
 
@@ -17,7 +19,7 @@ _DEFAULT_CONCURRENCY = 8
 _INTERRUPTED = 130
 
 
-@app.command()
+@app.command(cls=SeveralValues)
 def load(  # noqa: PLR0917 - typer's parameters are options, not positions
     rate: Annotated[float | None, typer.Option(help=f"Requests a second, open loop; {_DEFAULT_RATE:g} unless told.")] = None,
     closed: Annotated[bool, typer.Option("--closed", help="Closed loop: the next request when one is answered.")] = False,
@@ -33,6 +35,11 @@ def load(  # noqa: PLR0917 - typer's parameters are options, not positions
     probes: Annotated[int, typer.Option(help="Most probes of a search.")] = 12,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     output: Annotated[Path | None, typer.Option(help="Also write the JSON into this file.")] = None,
+    tls: UseTls = False,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    metadata: Metadata = None,
 ) -> None:
     """Put load on a running server, and say how it answers.
 
@@ -42,6 +49,8 @@ def load(  # noqa: PLR0917 - typer's parameters are options, not positions
     Example: distilrec load --rate 500 --duration-s 10
 
     Example: distilrec load --slo 'p99<10ms' --output load.json
+
+    Example: distilrec load --url recs.example.com:443 --tls --closed
     """
     from distilrec.files import write_text
     from distilrec.load.report import describe
@@ -54,7 +63,7 @@ def load(  # noqa: PLR0917 - typer's parameters are options, not positions
         raise ConfigError(f"--output: found no folder {output.parent}, expected one to write {output.name} into; make it first")
     result = measure(
         LoadSettings(
-            url=url,
+            connection=given_connection(url, tls_of(tls_ca, tls_cert, tls_key, wanted=tls), metadata),
             model=model,
             rate_per_s=None if closed else (_DEFAULT_RATE if rate is None else rate),
             concurrency=in_flight,

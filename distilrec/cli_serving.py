@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from distilrec.cli_connection import TlsCa, TlsCert, TlsKey, tls_of
 from distilrec.cli_options import DEFAULT_PRESET, DEFAULT_REPOSITORY, DEFAULT_URL, Preset, Repository, Url
 from distilrec.errors import ServerError
 
@@ -14,9 +15,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-TlsCa = Annotated[Path | None, typer.Option(help="Authority of the server's certificate, PEM: its gRPC speaks TLS.")]
-TlsCert = Annotated[Path | None, typer.Option(help="Our certificate, PEM, where the server asks for one.")]
-TlsKey = Annotated[Path | None, typer.Option(help="Its private key, PEM.")]
 SecretFile = Annotated[
     Path | None, typer.Option(help="File with the server's control secret; by default where the server left it.")
 ]
@@ -86,7 +84,7 @@ def promote(  # noqa: PLR0917
     from distilrec.serving import promotion
     from distilrec.serving.live import Limits
 
-    server = None if offline else _server(url, secret_file, _tls(tls_ca, tls_cert, tls_key))
+    server = None if offline else _server(url, secret_file, tls_of(tls_ca, tls_cert, tls_key))
     config = load_config(preset).export
     done = promotion.promote(artefact, repository, config, server, limits=Limits(watch_s=watch_s), report=_say)
     print(f"version {done.version} serves (before: {done.former})")
@@ -108,7 +106,7 @@ def rollback(  # noqa: PLR0917
     """
     from distilrec.serving import promotion
 
-    server = None if offline else _server(url, secret_file, _tls(tls_ca, tls_cert, tls_key))
+    server = None if offline else _server(url, secret_file, tls_of(tls_ca, tls_cert, tls_key))
     done = promotion.rollback(repository, server, report=_say)
     print(f"version {done.version} serves (before: {done.former})")
 
@@ -162,13 +160,6 @@ def _server(url: str, secret_file: Path | None, tls: "Tls | bool") -> "Server":
 
     port = int(url.rpartition(":")[2]) if url.rpartition(":")[2].isdigit() else 0
     return Server(url, client_secret(port, secret_file), tls)
-
-
-def _tls(ca: Path | None, cert: Path | None, key: Path | None) -> "Tls | bool":
-    """TLS as soon as any of its files is named."""
-    from clients.connection import Tls
-
-    return Tls(ca, cert, key) if ca or cert or key else False
 
 
 def _say(text: str) -> None:

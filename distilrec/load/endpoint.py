@@ -15,8 +15,6 @@ from clients.transport import Transport
 from clients.wire import infer_request, read_answer
 from distilrec.specs import PADDING, RecommenderSpec
 
-_LOOPBACK = ("127.", "localhost", "[::1]", "ipv4:127.", "ipv6:[::1]", "unix:")
-
 
 @dataclass(frozen=True)
 class Endpoint:
@@ -33,19 +31,19 @@ class Endpoint:
     """Whether the server shares this machine's processors with the clients, as its address says."""
 
 
-def examine(url: str, model: str, timeout_s: float) -> Endpoint:
+def examine(connection: Connection, model: str, timeout_s: float) -> Endpoint:
     """Ask the server for the model's configuration, and the model for one answer.
 
     Args:
-        url: host and port of Triton's gRPC endpoint.
+        connection: to Triton's gRPC endpoint.
         model: name of the model.
         timeout_s: seconds each call may take.
 
     Raises:
         ServerUnavailable, DeadlineExceeded, ModelNotFound: as their names say.
-        ClientError: ``url`` is no host:port, or the model is not a recommender.
+        ClientError: a file of TLS is missing, or the model is not a recommender.
     """
-    transport = Transport(Connection(url))
+    transport, url = Transport(connection), connection.url
 
     def ask(method: str, request: Any) -> Any:
         try:
@@ -71,5 +69,5 @@ def examine(url: str, model: str, timeout_s: float) -> Endpoint:
         max_batch_size=config.max_batch_size,
         dynamic_batching=config.HasField("dynamic_batching"),
         triton_version=server.version,
-        on_this_machine=url.startswith(_LOOPBACK),
+        on_this_machine=connection.on_this_machine,
     )

@@ -156,4 +156,4 @@ def _handling_interrupts(handler: Any) -> Iterator[None]:
 def client_of(settings: LoadSettings, spec: RecommenderSpec, number: int) -> Client:
     """What the client process of this number is made with; each asks about histories of its own."""
     seed = (settings.seed, number)
-    return Client(settings.url, settings.model, spec, settings.timeout_s, settings.zipf_exponent, seed)
+    return Client(settings.connection, settings.model, spec, settings.timeout_s, settings.zipf_exponent, seed)

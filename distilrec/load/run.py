@@ -96,7 +96,7 @@ def measure(settings: LoadSettings) -> dict[str, Any]:
         ClientError: no server, or not the model.
         LoadError: a client process failed.
     """
-    endpoint = examine(settings.url, settings.model, settings.timeout_s)
+    endpoint = examine(settings.connection, settings.model, settings.timeout_s)
     started = dt.datetime.now(dt.UTC)
     with Generator(settings, endpoint.spec) as generator, interrupts() as stop:
         if settings.slo is None:

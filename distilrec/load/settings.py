@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+from clients.connection import Connection
 from distilrec.errors import ConfigError
 from distilrec.load.slo import Slo
 from distilrec.load.statistics import answers_needed
@@ -31,8 +32,8 @@ class LoadSettings:
         ConfigError: settings that cannot be; all faults at once.
     """
 
-    url: str
-    """Host and port of Triton's gRPC endpoint."""
+    connection: Connection
+    """To Triton's gRPC endpoint."""
     model: str
     rate_per_s: float | None
     """Mean arrivals a second of an open loop, with ``slo`` the first that is tried; None in a closed loop."""
@@ -92,7 +93,7 @@ class LoadSettings:
         return _MORE_THAN_NEEDED * answers_needed(self.slo.quantile) / max(LONGEST_PROBE_S, self.duration_s) if self.slo else 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """As it stands in results, where model and seed have places of their own; the address says nothing about a measurement."""
-        kept = {name: value for name, value in vars(self).items() if name not in {"url", "model", "seed", "slo", "probes"}}
+        """As it stands in results, where model and seed have places of their own; the connection is left out."""
+        kept = {name: value for name, value in vars(self).items() if name not in {"connection", "model", "seed", "slo", "probes"}}
         search = {"slo": str(self.slo), "probes": self.probes} if self.slo else {}
         return {"loop": self.loop} | kept | search

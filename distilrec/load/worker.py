@@ -5,12 +5,13 @@ Nothing else happens between two requests, so that the client costs little besid
 
 import asyncio
 import contextlib
+import functools
 import selectors
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
+from clients.connection import Connection, open_aio_channel
 from clients.wire import infer_request
 from distilrec.load.histories import draw_histories
 from distilrec.specs import PADDING, RecommenderSpec
@@ -77,7 +79,7 @@ class Outcome:
 class Client:
     """What a client process is made with."""
 
-    url: str
+    connection: Connection
     model: str
     spec: RecommenderSpec
     timeout_s: float
@@ -86,7 +88,7 @@ class Client:
     """Of the load, and number of the process."""
 
 
-def serve_jobs(client: Client, pipe: Connection) -> None:
+def serve_jobs(client: Client, pipe: Pipe) -> None:
     """Entry point of the process: says that it is ready, then carries out jobs until the other end closes.
 
     Into the pipe go ``None`` when it is ready, ``Progress`` now and then, and an ``Outcome`` at the end of each job. Out of it come
@@ -99,10 +101,10 @@ def serve_jobs(client: Client, pipe: Connection) -> None:
     loop.close()
 
 
-async def _serve(client: Client, pipe: Connection) -> None:
+async def _serve(client: Client, pipe: Pipe) -> None:
     requests = _make_requests(client)
-    async with grpc.aio.insecure_channel(client.url) as channel:
-        send = GRPCInferenceServiceStub(channel).ModelInfer
+    async with open_aio_channel(client.connection, client.connection.credentials()) as channel:
+        send = functools.partial(GRPCInferenceServiceStub(channel).ModelInfer, metadata=client.connection.pairs)
         for request in requests[:_WARM_UP]:
             with contextlib.suppress(grpc.RpcError):  # it will be counted when it is measured
                 await send(request, timeout=client.timeout_s)
@@ -120,7 +122,7 @@ def _make_requests(client: Client) -> list[Any]:
     return [infer_request(client.model, histories[row : row + 1], exclude) for row in range(_REQUESTS)]
 
 
-async def _readable(pipe: Connection) -> None:
+async def _readable(pipe: Pipe) -> None:
     """Wait until something can be read, without reading it."""
     loop, arrived = asyncio.get_running_loop(), asyncio.Event()
     loop.add_reader(pipe.fileno(), arrived.set)
@@ -143,7 +145,7 @@ class _Run:
         self.last = job.start
         self.fault: BaseException | None = None
 
-    async def carry_out(self, pipe: Connection) -> Outcome:
+    async def carry_out(self, pipe: Pipe) -> Outcome:
         """Send what the job says, or until something comes through the pipe; then wait for the answers still out."""
         await asyncio.sleep(self.job.start - time.monotonic())
         busy, cpu = busy_s(), time.process_time()
@@ -211,7 +213,7 @@ class _Run:
         self.last = time.monotonic()
         self.latency.append(self.last - intended)
 
-    async def _tell(self, pipe: Connection) -> None:
+    async def _tell(self, pipe: Pipe) -> None:
         while True:
             await asyncio.sleep(_PROGRESS_S)
             pipe.send(Progress(len(self.latency), self.errors.total()))

@@ -4,6 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
+from certificates import make_authority, make_certificate
 from promotion_load import edit_weights, record
 
 from distilrec.serving.live import Server
@@ -24,6 +25,17 @@ def variant(shop_run, tmp_path_factory):
         return record(folder)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory):
+    """Our authority with a server and a client, and a foreign one with a client."""
+    folder = tmp_path_factory.mktemp("tls")
+    for authority, names in (("ours", ("server", "client")), ("theirs", ("stranger",))):
+        make_authority(folder, authority)
+        for name in names:
+            make_certificate(folder, name, authority)
+    return folder
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from clients.connection import Connection
 from distilrec.load.endpoint import examine
 from distilrec.load.run import measure
 from distilrec.load.settings import LoadSettings
@@ -29,11 +30,11 @@ def distilrec_load(*arguments):
 def settings_of(url, **changes):
     given = {"model": "student", "rate_per_s": 50.0, "concurrency": None, "duration_s": 2.0, "processes": 2,
              "timeout_s": 5.0, "zipf_exponent": 1.0, "seed": 0}  # fmt: skip
-    return LoadSettings(url=url, **given | changes)
+    return LoadSettings(connection=Connection(url), **given | changes)
 
 
 def test_sizes_are_read_from_the_server(shop_server, shop_config):
-    endpoint = examine(shop_server.url, "student", 5.0)
+    endpoint = examine(Connection(shop_server.url), "student", 5.0)
     assert endpoint.spec == recommender_spec(shop_config, endpoint.spec.item_count)
     assert (endpoint.backend, endpoint.model_version, endpoint.on_this_machine) == ("python", "1", True)
     assert endpoint.dynamic_batching

@@ -4,10 +4,10 @@ import http.client
 import json
 import socket
 import stat
-import subprocess
 from pathlib import Path
 
 import pytest
+from certificates import openssl
 from tritonclient import grpc
 from tritonclient.utils import InferenceServerException
 
@@ -44,33 +44,6 @@ def repository(shop_run, shop_config, tmp_path_factory):
 def server(repository, tmp_path_factory):
     with TritonServer(repository, free_ports(), tmp_path_factory.mktemp("log") / "log", secret=ControlSecret()) as server:
         yield server
-
-
-def openssl(folder: Path, *arguments: str) -> None:
-    subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-
-def make_authority(folder: Path, name: str) -> None:
-    openssl(folder, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}",
-            "-keyout", f"{name}.key", "-out", f"{name}.crt")  # fmt: skip
-
-
-def make_certificate(folder: Path, name: str, authority: str) -> None:
-    (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-    openssl(folder, "req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
-    openssl(folder, "x509", "-req", "-in", f"{name}.csr", "-days", "2", "-CA", f"{authority}.crt", "-CAkey", f"{authority}.key",
-            "-CAcreateserial", "-extfile", "names", "-out", f"{name}.crt")  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory):
-    """Our authority with a server and a client, and a foreign one with a client."""
-    folder = tmp_path_factory.mktemp("tls")
-    for authority, names in (("ours", ("server", "client")), ("theirs", ("stranger",))):
-        make_authority(folder, authority)
-        for name in names:
-            make_certificate(folder, name, authority)
-    return folder
 
 
 WRONG = {"triton-grpc-protocol-distilrec-control": "guessed-guessed-guessed"}

@@ -39,3 +39,12 @@ def test_tls_files(tmp_path):
 
 def test_no_secret_is_shown():
     assert "token" not in repr(RecommenderClient(metadata={"authorization": "token"}))
+    assert "token" not in repr(Connection(metadata={"authorization": "token"}))
+
+
+@pytest.mark.parametrize(("url", "here"), [
+    ("127.0.0.1:8001", True), ("127.0.1.1:8001", True), ("localhost:1", True), ("[::1]:8001", True),
+    ("10.0.0.1:8001", False), ("localhost.example.com:1", False), ("127.example.com:1", False), ("[::2]:1", False),
+])  # fmt: skip
+def test_what_lies_on_this_machine(url, here):
+    assert Connection(url).on_this_machine is here

@@ -11,8 +11,9 @@ import pytest
 from tritonclient.grpc import service_pb2
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceServicer, add_GRPCInferenceServiceServicer_to_server
 
+from clients.connection import Connection
 from distilrec.errors import LoadError
-from distilrec.load.generator import Generator, interrupts
+from distilrec.load.generator import Generator, client_of, interrupts
 from distilrec.load.run import Measured, jobs
 from distilrec.load.settings import LoadSettings
 from distilrec.load.worker import NOT_SENT, Job
@@ -26,10 +27,11 @@ class StallingServer(GRPCInferenceServiceServicer):
     """Answers at once, one request after another, but one of them only after ``stall_s`` seconds."""
 
     def __init__(self):
-        self.stall_s, self.asked = 0.0, 0
+        self.stall_s, self.asked, self.metadata = 0.0, 0, []
 
-    def ModelInfer(self, request, context):  # noqa: ARG002, N802 - gRPC's names
+    def ModelInfer(self, request, context):  # noqa: N802 - gRPC's name
         self.asked += 1
+        self.metadata.append(dict(context.invocation_metadata()))
         if self.asked == 30 and self.stall_s:
             time.sleep(self.stall_s)
         return service_pb2.ModelInferResponse(model_name=request.model_name)
@@ -53,7 +55,7 @@ def url(service):
 def settings_of(url, **changes):
     given = {"model": "student", "rate_per_s": RATE, "concurrency": None, "duration_s": DURATION_S, "processes": 2,
              "timeout_s": 5.0, "zipf_exponent": 1.0, "seed": 0}  # fmt: skip
-    return LoadSettings(url=url, **given | changes)
+    return LoadSettings(**{"connection": Connection(url)} | given | changes)
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +138,18 @@ def test_ctrl_c_sets_the_event_and_a_second_one_raises():
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_every_request_carries_the_metadata_and_none_shows_them(service, url):
+    connection = Connection(url, metadata={"authorization": "Bearer secret", "x-team": "shop"})
+    settings = settings_of(url, connection=connection, processes=1)
+    assert "secret" not in f"{settings} {settings.to_json()}"
+    assert "secret" not in repr(client_of(settings, SPEC, 0))
+    service.metadata.clear()
+    with Generator(settings, SPEC) as generator:
+        measured = put_load(generator, settings, duration_s=0.5)
+    assert len(service.metadata) >= len(measured.latency_s) > 20
+    assert all(sent.items() >= connection.metadata.items() for sent in service.metadata)
 
 
 def test_killed_client_process_is_told(url):

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from clients.connection import Connection
 from distilrec.errors import ConfigError
 from distilrec.load.arrivals import deal, poisson_arrivals
 from distilrec.load.histories import draw_histories, zipf_probabilities
@@ -21,8 +22,8 @@ SPEC = RecommenderSpec(item_count=2000, history_length=50, exclude_length=8, top
 
 
 def load_settings(**changes):
-    given = {"url": "127.0.0.1:1", "model": "student", "rate_per_s": 100.0, "concurrency": None, "duration_s": 1.0, "processes": 2,
-             "timeout_s": 1.0, "zipf_exponent": 1.0, "seed": 0}  # fmt: skip
+    given = {"connection": Connection("127.0.0.1:1"), "model": "student", "rate_per_s": 100.0, "concurrency": None,
+             "duration_s": 1.0, "processes": 2, "timeout_s": 1.0, "zipf_exponent": 1.0, "seed": 0}  # fmt: skip
     return LoadSettings(**given | changes)
 
 
