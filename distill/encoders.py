@@ -29,7 +29,13 @@ class Scorer(nn.Module, ABC):
 
 
 class Encoder(Scorer):
-    """Turns histories into user vectors; the score of an item is the product of the two vectors."""
+    """Turns histories into user vectors; the score of an item is the product of the two vectors.
+
+    Args:
+        items: the item table, size d; where its first coordinate is popularity, an empty history is answered with that.
+    """
+
+    cold_start: Tensor
 
     freezes_midway = False
     """Whether ``start_epoch`` changes which parameters learn."""
@@ -38,6 +44,9 @@ class Encoder(Scorer):
         super().__init__()
         self.items = items
         self.item_count = items.item_count
+        cold_start = torch.zeros(items.embedding_size)
+        cold_start[0] = 1.0  # scores are then the popularity coordinate
+        self.register_buffer("cold_start", cold_start, persistent=False)
 
     @abstractmethod
     def encode_all(self, history: Tensor) -> Tensor:
@@ -45,7 +54,14 @@ class Encoder(Scorer):
 
     @abstractmethod
     def encode_last(self, history: Tensor) -> Tensor:
-        """User vectors after the whole history. int64 [B, L], *left*-padded with 0 -> float32 [B, d]. For serving."""
+        """User vectors after the whole history. int64 [B, L], *left*-padded with 0 -> float32 [B, d]. For serving.
+
+        ``cold_start`` for an empty history (``popular_if_empty``).
+        """
+
+    def popular_if_empty(self, user_vectors: Tensor, present: Tensor) -> Tensor:
+        """``cold_start`` in rows without an item, whatever stands there. float32 [B, d] and bool [B, L] -> float32 [B, d]."""
+        return torch.where(present.any(dim=1, keepdim=True), user_vectors, self.cold_start)
 
     def encode_prefixes(self, history: Tensor, valid: Tensor) -> Tensor:
         """User vectors at M positions. int64 [B, T], *right*-padded; bool [B, T] -> float32 [M, d]."""

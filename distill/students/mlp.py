@@ -3,7 +3,6 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from distill.averages import decay_weights, decayed_averages
@@ -12,24 +11,12 @@ from distill.item_table import ItemTable, is_item
 
 
 class Student(Encoder):
-    """An encoder that answers an empty history with the most popular items.
-
-    Args:
-        items: the item table, size d; its first coordinate is popularity (``ItemTable``).
-    """
-
-    cold_start: Tensor
-
-    def __init__(self, items: ItemTable) -> None:
-        super().__init__(items)
-        cold_start = torch.zeros(items.embedding_size)
-        cold_start[0] = 1.0  # scores are then the popularity coordinate
-        self.register_buffer("cold_start", cold_start, persistent=False)
+    """An encoder that answers an empty history with the most popular items."""
 
     def encode_last(self, history: Tensor) -> Tensor:
         """int64 [B, L], left-padded -> float32 [B, d]; popularity for an empty history."""
         mask = is_item(history, self.items.item_count)
-        return torch.where(mask.any(dim=1, keepdim=True), self._encode_last(history, mask), self.cold_start)
+        return self.popular_if_empty(self._encode_last(history, mask), mask)
 
     @abstractmethod
     def _encode_last(self, history: Tensor, mask: Tensor) -> Tensor:

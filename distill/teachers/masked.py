@@ -50,7 +50,7 @@ class MaskedTeacher(PrefixEncoder):
         read = nn.functional.pad(history, (0, 1))
         hidden = torch.arange(read.shape[1], device=read.device).expand_as(read) == history.shape[1]
         states, seen = self._read(read, is_item(read, self.item_count) | hidden, hidden)
-        return torch.where(present.any(dim=1, keepdim=True), self._guess(states[:, -1], seen), self.cold_start)
+        return self.popular_if_empty(self._guess(states[:, -1], seen), present)
 
     def encode_some(self, history: Tensor) -> Tensor:
         """See ``PrefixEncoder``."""

@@ -11,21 +11,16 @@ from distilrec.specs import PADDING
 
 
 class PrefixEncoder(Encoder):
-    """An encoder with one pass a prefix. An empty history gets the user vector (1, 0, ..., 0): popularity (``ItemTable``).
+    """An encoder with one pass a prefix.
 
     Args:
         items: the item table.
         at_once: prefixes a pass, which bounds memory at inference; in training, gradients keep all passes of a step alive.
     """
 
-    cold_start: Tensor
-
     def __init__(self, items: ItemTable, at_once: int) -> None:
         super().__init__(items)
         self.at_once = at_once
-        cold_start = torch.zeros(items.embedding_size)
-        cold_start[0] = 1.0
-        self.register_buffer("cold_start", cold_start, persistent=False)
 
     @abstractmethod
     def encode_some(self, history: Tensor) -> Tensor:

@@ -42,8 +42,11 @@ class SequenceTeacher(Encoder):
         return self._encode(history, is_item(history, self.items.item_count))
 
     def encode_last(self, history: Tensor) -> Tensor:
-        """int64 [B, L], left-padded -> float32 [B, d]."""
-        return self._encode(history, is_item(history, self.items.item_count))[:, -1]
+        """int64 [B, L], left-padded -> float32 [B, d]; popularity for an empty history."""
+        mask = is_item(history, self.items.item_count)
+        # Attention to nothing is zero in PyTorch and the mean of all positions in its ONNX export. Only an empty history would
+        # tell: no item attends to the padding before it.
+        return self.popular_if_empty(self._encode(history, mask)[:, -1], mask)
 
     def _encode(self, history: Tensor, mask: Tensor) -> Tensor:
         # Positions count from the oldest item, wherever the padding stands.

@@ -89,7 +89,7 @@ class TextTeacher(PrefixEncoder):
     def _encode(self, history: Tensor, tokens: Tensor, present: Tensor) -> Tensor:
         states = self.body(input_ids=tokens, attention_mask=present.long()).last_hidden_state
         vectors: Tensor = self.head(self.dropout(states[:, 0]))
-        return torch.where(is_item(history, self.item_count).any(dim=1, keepdim=True), vectors, self.cold_start)
+        return self.popular_if_empty(vectors, is_item(history, self.item_count))
 
     def text_of(self, history: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens int64 [B, max_tokens] of the newest titles, and which of them are any, bool. History int64 [B, T], left-padded."""

@@ -8,6 +8,7 @@ from transformers import BertConfig, BertModel
 from distill.averages import decay_weights, decayed_averages
 from distill.encoders import Recommender
 from distill.item_table import ItemTable, is_item
+from distill.runner import TorchRunner
 from distill.students.gru import GruStudent
 from distill.students.mlp import MlpStudent, ResidualStudent
 from distill.students.transformer import TransformerStudent
@@ -16,6 +17,9 @@ from distill.teachers.sequence import SequenceTeacher
 from distill.teachers.text import TextTeacher, TitleTokens
 from distilrec.config import TextTeacherConfig
 from distilrec.specs import MASKED_SCORE, RecommenderSpec
+from export.onnx import export_onnx
+from export.onnx_runner import OnnxRunner
+from export.parity import check_parity
 
 N, L = 21, 6
 SPEC = RecommenderSpec(N, L, exclude_length=4, top_k=10)
@@ -39,7 +43,7 @@ STUDENTS = {
 
 
 def teacher() -> SequenceTeacher:
-    return SequenceTeacher(ItemTable(N, 8, text=torch.randn(N, 5)), L, layers=1, heads=2, dropout=0.2)
+    return SequenceTeacher(ItemTable(N, 8, text=torch.randn(N, 5), popularity=POPULARITY), L, layers=1, heads=2, dropout=0.2)
 
 
 def masked_teacher() -> MaskedTeacher:
@@ -178,7 +182,7 @@ def test_vectors_of_prefixes_are_those_of_all_positions(encoder):
 
 
 @pytest.mark.parametrize("folded", [False, True])
-@pytest.mark.parametrize("name", [*STUDENTS, "masked teacher", "text teacher"])
+@pytest.mark.parametrize("name", [*STUDENTS, *TEACHERS])
 def test_empty_history_gets_the_most_popular_items(name, folded):
     encoder = built((STUDENTS | TEACHERS)[name])
     if folded:
@@ -186,6 +190,16 @@ def test_empty_history_gets_the_most_popular_items(name, folded):
     by_popularity = (np.argsort(-POPULARITY.numpy()) + 1).tolist()
     assert ask(encoder, [])[0] == by_popularity[: SPEC.top_k]
     assert ask(encoder, [], by_popularity[:2])[0] == by_popularity[2 : SPEC.top_k + 2]
+
+
+def test_exported_every_history_is_answered_the_same(encoder, tmp_path):
+    spec = RecommenderSpec(N, L, SPEC.exclude_length, top_k=N)  # all scores
+    export_onnx(Recommender(encoder, spec).eval(), tmp_path / "model.onnx", {})
+    torch_runner, onnx_runner = TorchRunner(encoder, spec), OnnxRunner(tmp_path / "model.onnx", spec)
+    clean = [[0] * L, [0] * (L - 1) + [5], [0, 0, 3, 9, 4, 9], [1, 8, 2, 7, 3, N]]
+    dirty = [[N + 1, -3, 0, 2**31 - 1, 0, N + 3], [5, 0, 0, 0, 0, 0], [0, 5, N + 1, 0, 9, -1], [-1, 5, 9, 7, 2, 4]]
+    for rows in (clean, dirty, [*clean, *dirty], [clean[0], dirty[0]], clean[3:]):
+        check_parity(torch_runner, onnx_runner, np.array(rows, np.int32), np.zeros((len(rows), SPEC.exclude_length), np.int32))
 
 
 def test_deeper_students_have_more_parameters():
