@@ -3,12 +3,15 @@
 from dataclasses import replace
 from pathlib import Path
 
-from distill.encoders import Recommender, Scorer
+from distill.encoders import Scorer
+from distill.runner import TorchRunner
 from distilrec.config import ExportConfig
 from distilrec.files import write_text
 from distilrec.manifest import verify_manifest
 from distilrec.specs import FIRST_VERSION, MODEL_FILE, MODEL_NAME, Precision
 from export.onnx import export_onnx
+from export.onnx_runner import OnnxRunner
+from export.parity import check_parity, edge_requests
 from export.repository import IDENTITY_NAME, TEACHER_NAME, artefact_facts, make_version, model_source
 from export.triton_config import render_recommender
 
@@ -23,6 +26,7 @@ def fill_benchmark_models(teacher: Scorer | None, artefact: Path, config: Export
 
     Raises:
         ManifestError: the artefact is not what its manifest says.
+        ParityError: the exported teacher answers otherwise than PyTorch.
     """
     manifest = verify_manifest(artefact)
     facts = artefact_facts(manifest)
@@ -34,7 +38,8 @@ def fill_benchmark_models(teacher: Scorer | None, artefact: Path, config: Export
         make_version(folder / str(FIRST_VERSION), {})
         write_text(folder / str(FIRST_VERSION) / "model.py", source)
         if teacher is not None and name == TEACHER_NAME:
-            graph = Recommender(teacher, facts.spec).eval()
-            export_onnx(graph, folder / str(FIRST_VERSION) / MODEL_FILE, {"vocabulary_sha256": facts.vocabulary_sha256})
+            runner, path = TorchRunner(teacher, facts.spec), folder / str(FIRST_VERSION) / MODEL_FILE
+            export_onnx(runner.recommender, path, {"vocabulary_sha256": facts.vocabulary_sha256})
+            check_parity(runner, OnnxRunner(path, facts.spec), *edge_requests(facts.spec))
         described = replace(facts, precision=Precision.FP32)
         write_text(folder / "config.pbtxt", render_recommender(name, described, on_cpu, FIRST_VERSION))
