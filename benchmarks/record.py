@@ -48,10 +48,21 @@ def record(config: Config, results: Path = RESULTS) -> Path:
     shutil.copyfile(evaluation / MARKDOWN_FILE, folder / MARKDOWN_FILE)
     _write(folder / JSON_FILE, main_numbers(_read(evaluation / JSON_FILE)))
     _write(folder / PRECISIONS_FILE, _read(served_artefact(config) / REPORT_FILE))
-    benchmarks = run_dir(config) / BENCHMARK_FILE
-    if benchmarks.exists():
-        read_benchmarks(benchmarks)  # refuses what is none
-        _write(folder / BENCHMARK_FILE, without_timings(_read(benchmarks)))
+    if (run_dir(config) / BENCHMARK_FILE).exists():
+        record_benchmarks(config, results)
+    return folder
+
+
+def record_benchmarks(config: Config, results: Path = RESULTS) -> Path:
+    """Write benchmark.json alone, as ``record`` does: of a run that was made to be timed.
+
+    Raises:
+        DataError: there is none, or it cannot be read.
+    """
+    source, folder = run_dir(config) / BENCHMARK_FILE, results / config.name
+    read_benchmarks(source)  # refuses what is none
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / BENCHMARK_FILE, without_timings(_read(source)))
     return folder
 
 
@@ -107,4 +118,6 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", required=True, help="preset or TOML file of the run")
-    print(record(load_config(parser.parse_args().preset)))
+    parser.add_argument("--benchmarks-only", action="store_true", help="of a run that was made to be timed, not judged")
+    asked = parser.parse_args()
+    print((record_benchmarks if asked.benchmarks_only else record)(load_config(asked.preset)))

@@ -13,6 +13,7 @@ from benchmarks.environment import cpu_features
 from benchmarks.limits import least_ms
 from benchmarks.timing import quantiles_ms
 from benchmarks.wire_load import server_side
+from distilrec.config import load_config
 from distilrec.manifest import read_manifest
 from distilrec.report.benchmark_file import read_benchmarks
 
@@ -106,3 +107,13 @@ def test_server_side_is_the_difference_of_two_readings():
     assert found["compute_infer_ms"] == pytest.approx(0.5)
     assert found["batch_sizes"] == {"1": 2, "4": 4}
     assert found["mean_batch_size"] == pytest.approx(20 / 6)
+
+
+def test_run_with_a_text_teacher_is_the_demos_own_otherwise():
+    demo, found = load_config("ml-100k"), load_config(str(ROOT / "benchmarks" / "ml-100k-text.toml"))
+    assert set(found.teachers) - set(demo.teachers) == {"text"}
+    assert found.student_teachers == demo.student_teachers
+    alike = {"name": demo.name, "teachers": demo.teachers, "targets": demo.targets}
+    assert found.model_copy(update=alike) == demo
+    assert {name: found.teachers[name] for name in demo.teachers} == demo.teachers
+    assert found.targets.model_copy(update={"weights": None}) == demo.targets

@@ -98,3 +98,21 @@ def test_a_run_is_recorded_as_far_as_it_was_measured(shop_config, tmp_path):
     assert folder == tmp_path / "shop"
     assert {path.name for path in folder.iterdir()} == {"evaluation.json", "evaluation.md", "precisions.json", "stages.json"}
     assert "fp32" in json.loads((folder / "precisions.json").read_text())["precisions"]
+
+
+def test_ratios_are_taken_inside_one_run(results, benchmark_content):
+    for run, factor in (("amazon-beauty", 1.0), ("ml-100k", 2.0)):
+        content = benchmark_content("digest")
+        for row in content["benchmarks"]:
+            found = row["extra_info"]
+            if found["suite"] == "model":
+                found["p50_ms"] = factor * (3.0 if found["model"].startswith("teacher") else 0.1)
+            if found["suite"] == "serving":
+                found["p50_ms"] = factor * {"identity": 0.5, "student": 0.7}.get(found["model"], 1.0)
+                found["requests_per_s"] = {"identity": 2000, "student": 1800}.get(found["model"], 100) / factor
+        (results / run / "benchmark.json").write_text(json.dumps(content))
+    filled, left = fill(block("speed") + block("serving"), results)
+    assert left == []
+    assert "| MovieLens-100K: teacher, PyTorch | 6 | 30x |" in filled
+    assert "| Amazon Beauty: teacher, PyTorch | 3 | 30x |" in filled
+    assert "| MovieLens-100K: student | 1.4 | 1.40x | 900 | 0.90x |" in filled
