@@ -4,7 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
-from promotion_load import edit_weights, record
+from artefacts import edit_weights, record
 
 from distilrec.serving.live import Server
 from distilrec.serving.security import ControlSecret
