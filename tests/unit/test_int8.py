@@ -105,7 +105,8 @@ def test_head_with_a_bias_keeps_its_scales_in_the_product(source, ranges):
     graph = to_int8(with_bias, ranges, Form.CPU).graph
     product = next(node for node in graph.node if node.output[0] == head.node.output[0])
     table = next(node for node in graph.node if node.output[0] == product.input[1])
-    assert product.op_type == "Gemm" and product.input[2] == "bias"
+    assert product.op_type == "Gemm"
+    assert product.input[2] == "bias"
     assert constant(graph, table.input[1]).shape == (96,)
 
 
