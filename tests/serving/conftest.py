@@ -4,8 +4,8 @@ import shutil
 
 import numpy as np
 import pytest
+from artefacts import edit_weights, record
 from certificates import make_authority, make_certificate
-from promotion_load import edit_weights, record
 
 from distilrec.serving.live import Server
 from distilrec.serving.security import ControlSecret

@@ -8,7 +8,7 @@ import threading
 import time
 
 import pytest
-from promotion_load import other_sizes
+from artefacts import other_sizes
 
 from clients import (
     AsyncRecommenderClient,

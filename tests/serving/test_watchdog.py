@@ -7,25 +7,20 @@ import sys
 import threading
 import time
 import urllib.request
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import pytest
-from tritonclient import grpc
-from tritonclient.utils import InferenceServerException
+from golden_load import Load
 
 from distilrec.errors import DataError, ServerError
 from distilrec.golden import Golden, load_golden
 from distilrec.serving.control import ModelControl
-from distilrec.serving.probe import TOLERANCE, Fault, Finding, classify, judge, over_grpc, over_http
+from distilrec.serving.probe import Fault, Finding, judge, over_grpc, over_http
 from distilrec.serving.processes import ModelProcesses
 from distilrec.serving.security import ControlSecret
 from distilrec.serving.server import TritonServer, free_ports
 from distilrec.serving.watchdog import PATIENCE, Watchdog
 from export.repository import fill_repository
-from export.verification import BATCH_TOLERANCE
 
 
 @pytest.fixture
@@ -47,57 +42,9 @@ def server(repository, tmp_path):
         yield server
 
 
-@dataclass
-class Load:
-    """What clients under load saw: when each call began, and its error."""
-
-    errors: list[tuple[float, str]] = field(default_factory=list)
-    answered: int = 0
-    wrong: int = 0
-
-
-@contextmanager
-def load_on(url: str, golden: Golden, threads: int = 4):
-    """Ask golden requests without a pause until the context ends."""
-    seen, stop = Load(), threading.Event()
-
-    def ask(offset: int) -> None:
-        client = grpc.InferenceServerClient(url)
-        for number in range(offset, sys.maxsize, threads):
-            if stop.is_set():
-                break
-            row = number % len(golden.history)
-            began = time.monotonic()
-            try:
-                result = client.infer("student", tensors(golden, row), client_timeout=20)
-                seen.answered += 1
-                seen.wrong += judge(part(golden, row), result.as_numpy("items"), result.as_numpy("scores")).fault is not None
-            except InferenceServerException as error:
-                seen.errors.append((began, f"{error.status()} {error.message()}"))
-                time.sleep(0.02)
-        client.close()
-
-    workers = [threading.Thread(target=ask, args=(offset,)) for offset in range(threads)]
-    for worker in workers:
-        worker.start()
-    try:
-        yield seen
-    finally:
-        stop.set()
-        for worker in workers:
-            worker.join(30)
-
-
-def part(golden: Golden, row: int) -> Golden:
-    return Golden(**{name: array[row : row + 1] for name, array in vars(golden).items()})
-
-
-def tensors(golden: Golden, row: int) -> list[grpc.InferInput]:
-    inputs = []
-    for name, values in (("history", golden.history[row : row + 1]), ("exclude", golden.exclude[row : row + 1])):
-        inputs.append(grpc.InferInput(name, values.shape, "INT32"))
-        inputs[-1].set_data_from_numpy(values)
-    return inputs
+def busy(server, golden, threads=4):
+    """Load without a pause."""
+    return Load(server.url, {1: golden}, threads, pause_s=0)
 
 
 def stubs(server: TritonServer, model: str) -> list[int]:
@@ -121,21 +68,21 @@ def wait_for(condition, timeout_s: float) -> float:
 
 @pytest.mark.parametrize("model", ["student", "recommend"])
 def test_killed_model_process_is_healed_under_load(server, golden, model):
-    with Watchdog(server, metrics_port=0) as watchdog, load_on(server.url, golden) as seen:
-        wait_for(lambda: seen.answered > 200 and watchdog.last_success_s, 10)
-        assert not seen.errors
+    with Watchdog(server, metrics_port=0) as watchdog, busy(server, golden) as load:
+        wait_for(lambda: load.answered > 200 and watchdog.last_success_s, 10)
+        assert not load.failed
         victim = stubs(server, model)[0]
         killed = time.monotonic()
         os.kill(victim, signal.SIGKILL)
         wait_for(lambda: watchdog.heals, 5)
         healed = time.monotonic()
-        before = seen.answered
+        before = load.answered
         time.sleep(3)  # another heal would come now, if what is left of the dead process were taken for a new one
-        assert seen.answered > before + 200
+        assert load.answered > before + 200
         metrics = urllib.request.urlopen(f"http://127.0.0.1:{watchdog.metrics_port}/metrics").read().decode()
     assert healed - killed < 5
-    assert [error for began, error in seen.errors if not killed - 2 <= began <= healed] == []
-    assert not seen.wrong
+    assert [error for began, error in load.failed if not killed - 2 <= began <= healed] == []
+    assert not load.wrong
     assert (watchdog.heals, watchdog.restarts, watchdog.faults[Fault.PROCESS_DEAD]) == (1, 0, 1)
     assert len([pid for pid in stubs(server, model) if pid != victim]) >= 2
     assert "distilrec_watchdog_heals_total 1\n" in metrics
@@ -159,13 +106,13 @@ def test_killed_process_of_an_idle_model_is_healed_once(server):
 
 
 def test_nothing_is_healed_under_load_or_when_versions_are_reloaded(server, golden):
-    with Watchdog(server) as watchdog, load_on(server.url, golden, threads=16) as seen:
+    with Watchdog(server) as watchdog, busy(server, golden, threads=16) as load:
         for _ in range(3):
             (server.repository / "student" / "config.pbtxt").touch()
             ModelControl(server.control_url, server.secret).load("student")
             time.sleep(0.7)
-    assert seen.answered
-    assert not seen.errors
+    assert load.answered
+    assert not load.failed
     assert (watchdog.heals, watchdog.restarts) == (0, 0)
     assert not set(watchdog.faults) - {Fault.DEADLINE}
 
@@ -238,7 +185,7 @@ def test_deadlines_heal_only_when_many_follow_each_other(server):
 
 def test_http_and_grpc_probes_get_the_same_answer(server, golden):
     for row in range(len(golden.history)):
-        one = part(golden, row)
+        one = Golden(**{name: array[row : row + 1] for name, array in vars(golden).items()})
         for ask in (over_grpc(server.url, 2), over_http(server.http_url, 2)):
             answer = ask(one.history, one.exclude)
             assert judge(one, answer.items, answer.scores) == Finding(None)
@@ -246,52 +193,22 @@ def test_http_and_grpc_probes_get_the_same_answer(server, golden):
 
 
 def test_sigterm_under_load_answers_what_was_accepted(server, golden):
-    with load_on(server.url, golden, threads=16) as seen:
-        wait_for(lambda: seen.answered > 500, 20)
+    with busy(server, golden, threads=16) as load:
+        wait_for(lambda: load.answered > 500, 20)
         told = time.monotonic()
         os.kill(server.pid, signal.SIGTERM)
         assert server.wait() == 0
-    assert not seen.wrong
+    assert not load.wrong
     # A request that was accepted and lost would be told as a cancelled or broken call. Later ones are not accepted, and the
     # last of them see the endpoint close.
-    assert [error for began, error in seen.errors if began <= told and not is_refusal(error)] == []
-    assert {error for _, error in seen.errors if not is_refusal(error)} <= {"StatusCode.CANCELLED CANCELLED"}
+    assert [error for began, error in load.failed if began <= told and not is_refusal(error)] == []
+    assert {error for _, error in load.failed if not is_refusal(error)} <= {"CANCELLED: CANCELLED"}
 
 
 def is_refusal(error: str) -> bool:
     # Triton's answers before and after the model is unloaded; at the end nobody listens any more.
-    refused = ("Server is stopping", "StatusCode.NOT_FOUND Request for unknown model", "Connection refused")
+    refused = ("Server is stopping", "NOT_FOUND: Request for unknown model", "Connection refused")
     return any(part in error for part in refused)
-
-
-@pytest.mark.parametrize(
-    ("status", "message", "fault"),
-    [
-        ("StatusCode.INTERNAL", "Stub process 'student_0_0' is not healthy.", Fault.NOT_HEALTHY),
-        ("StatusCode.DEADLINE_EXCEEDED", "Deadline Exceeded", Fault.DEADLINE),
-        ("StatusCode.NOT_FOUND", "Request for unknown model: 'student' has no available versions", Fault.UNAVAILABLE),
-        ("", '{"error":"Request for unknown model: \'student\' is not found"}', Fault.UNAVAILABLE),
-        ("StatusCode.UNAVAILABLE", "failed to connect to all addresses", Fault.UNAVAILABLE),
-        ("StatusCode.INVALID_ARGUMENT", "unexpected shape for input 'history'", Fault.REFUSED),
-        ("StatusCode.INTERNAL", "onnxruntime: out of memory", Fault.ERROR),
-    ],
-)
-def test_failed_calls_are_told_apart(status, message, fault):
-    assert classify(status, message) is fault
-
-
-def test_judge_lets_ties_pass_and_finds_other_items():
-    scores = np.array([[3.0, 1.0, 1.0]], np.float32)
-    none = np.zeros((1, 4), np.int32)
-    expected = Golden(none, none, np.array([[7, 8, 9]], np.int32), scores)
-    assert judge(expected, np.array([[7, 9, 8]], np.int32), scores).fault is None
-    assert judge(expected, np.array([[8, 7, 9]], np.int32), scores).fault is Fault.WRONG_ANSWER
-    assert judge(expected, expected.items, scores * np.float32(np.nan)).fault is Fault.WRONG_ANSWER
-    assert judge(expected, expected.items[:, :2], scores[:, :2]).fault is Fault.WRONG_ANSWER
-
-
-def test_tolerance_is_the_widest_of_the_precisions():
-    assert max(BATCH_TOLERANCE.values()) == TOLERANCE
 
 
 def test_children_that_are_no_model_processes_are_left_alone():

@@ -1,4 +1,4 @@
-"""What the report's tests share: the evaluated shop, and a result of benchmarks that fits it."""
+"""What several files share: for the report the evaluated shop and a result of benchmarks that fits it, for tuning its settings."""
 
 import json
 from collections.abc import Callable
@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from distilrec.config import Config, parse_config
 from distilrec.evaluate import evaluate
 from distilrec.manifest import read_manifest
 from distilrec.pipeline import served_artefact
@@ -79,3 +80,13 @@ def measured(judged_shop, shop_config, benchmark_content, tmp_path_factory) -> P
 @pytest.fixture(scope="module")
 def facts(measured, shop_config):
     return collect(shop_config, Sources(benchmarks=measured))
+
+
+def _tune_config(tune: str = "", rest: str = "") -> Config:
+    return parse_config(f'name = "x"\n{rest}\n[data]\nsource = "ml-100k"\n[tune]\n{tune}', where="x", folder=Path())
+
+
+@pytest.fixture(scope="session")
+def tune_config() -> Callable[..., Config]:
+    """Makes settings out of the lines of section ``tune``, and of sections before it."""
+    return _tune_config

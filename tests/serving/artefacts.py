@@ -1,21 +1,17 @@
-"""Steady load on a server whose model is exchanged, and artefacts to exchange it for."""
+"""Artefacts to exchange a served model for: edited weights, other sizes."""
 
 import shutil
-import threading
-import time
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from clients.errors import ClientError
-from clients.grpc_model import GrpcModel
 from distilrec.data.vocabulary import Vocabulary
 from distilrec.golden import Golden, load_golden
 from distilrec.manifest import read_manifest, record_files, write_manifest
 from distilrec.specs import RecommenderSpec
 from export.onnx_runner import OnnxRunner
-from export.parity import compare, edge_requests
+from export.parity import edge_requests
 from export.repository import artefact_spec
 
 
@@ -63,42 +59,3 @@ def other_sizes(base, folder):
     metadata = {"vocabulary_sha256": vocabulary.sha256, "item_count": "40", "precision": "fp32"}
     export_onnx(Recommender(student.eval(), spec).eval(), folder / "fp32" / "model.onnx", metadata)
     return record(folder, spec, edge_requests(spec), item_count=spec.item_count, vocabulary_sha256=vocabulary.sha256)
-
-
-class Load:
-    """Asks golden requests all the time, and holds each answer against the expectation of the version that gave it."""
-
-    def __init__(self, url, expected, threads=2):
-        self.expected, self.failed, self.wrong, self.took_ms, self.seen = expected, [], [], [], set()
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._run, args=(url, place)) for place in range(threads)]
-
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _run(self, url, row):
-        with GrpcModel(url, timeout_s=10) as model:
-            while not self._stop.is_set():
-                golden = next(iter(self.expected.values()))
-                row = (row + 1) % len(golden.history)
-                begin = time.perf_counter()
-                try:
-                    items, scores, answered = model.recommend_with_version(golden.history[row, None], golden.exclude[row, None])
-                    version = int(answered)
-                except ClientError as error:
-                    self.failed.append(str(error))
-                    continue
-                self.took_ms.append((time.perf_counter() - begin) * 1000)
-                self.seen.add(version)
-                own = self.expected[version]
-                parity = compare((own.items[row, None], own.scores[row, None]), (items, scores))
-                if parity.misplaced or not parity.max_score_error <= 1e-4:
-                    self.wrong.append((version, row))
-                time.sleep(0.002)
