@@ -72,11 +72,15 @@ def promote(  # noqa: PLR0917
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
     watch_s: Annotated[float, typer.Option(help="Seconds to watch the new version before it is pinned.")] = 10.0,
+    no_rehearsal: Annotated[
+        bool, typer.Option("--no-rehearsal", help="Load it without having tried it in a server of its own (saves its memory).")
+    ] = False,
     offline: Annotated[bool, typer.Option("--offline", help="No server runs: stage and pin only.")] = False,
 ) -> None:
     """Put a new version into a running server.
 
-    It is proved beside, loaded, asked its golden requests and watched; if anything is wrong the former version serves on.
+    It is proved beside, rehearsed in a server of its own, loaded, asked its golden requests and watched; if anything is wrong the
+    former version serves on.
 
     Example: distilrec promote runs/ml-100k/export
     """
@@ -86,7 +90,8 @@ def promote(  # noqa: PLR0917
 
     server = None if offline else _server(url, secret_file, tls_of(tls_ca, tls_cert, tls_key))
     config = load_config(preset).export
-    done = promotion.promote(artefact, repository, config, server, limits=Limits(watch_s=watch_s), report=_say)
+    limits, rehearsed = Limits(watch_s=watch_s), not no_rehearsal
+    done = promotion.promote(artefact, repository, config, server, limits=limits, rehearsed=rehearsed, report=_say)
     print(f"version {done.version} serves (before: {done.former})")
 
 

@@ -1,8 +1,9 @@
 """A running server during a promotion: told what to load, asked the golden requests, and watched."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -11,13 +12,15 @@ from google.protobuf import json_format
 from clients.connection import Tls
 from clients.errors import ClientError
 from clients.grpc_model import GrpcModel
-from distilrec.data.vocabulary import Vocabulary
+from distilrec import golden
+from distilrec.data import vocabulary as vocabularies
+from distilrec.data.vocabulary import Vocabulary, load_vocabulary
 from distilrec.errors import ServerError
-from distilrec.golden import Golden
+from distilrec.golden import Golden, load_golden
 from distilrec.runner import Answer
 from distilrec.serving.control import ModelControl
 from distilrec.serving.journal import parse_config
-from distilrec.serving.proving import check_answers
+from distilrec.serving.proving import check_answers, version_tolerance
 from distilrec.serving.security import ControlSecret
 from distilrec.specs import FRONT_DOOR_NAME, MASKED_SCORE, MODEL_NAME, PADDING
 
@@ -125,6 +128,21 @@ class Observer:
             self.check(golden, slice(row, row + 1), version, tolerance)
         for begin in range(0, count, step):
             self.check(golden, slice(begin, begin + step), version, tolerance)
+
+    def check_version(self, repository: Path, names: Sequence[str], version: int) -> Golden | None:
+        """Ask a version its golden requests, through the front door, too, if that is among ``names``. Raises as ``check``.
+
+        Returns:
+            The requests; None if the version has none, for it was not made by a promotion.
+        """
+        folder = repository / MODEL_NAME / str(version)
+        if not (folder / golden.FILE_NAME).exists():
+            return None
+        requests, tolerance = load_golden(folder / golden.FILE_NAME), version_tolerance(folder)
+        self.check_all(requests, version, tolerance)
+        if FRONT_DOOR_NAME in names:
+            self.check_front_door(requests, load_vocabulary(folder / vocabularies.FILE_NAME), version, tolerance)
+        return requests
 
     def counts(self, version: int) -> tuple[int, int]:
         """Requests of a version that were answered and that failed, since it was first loaded.

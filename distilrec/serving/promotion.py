@@ -1,8 +1,9 @@
 """A new version goes live in a running server, or is refused while the former one serves on.
 
-Order is everything. What can be checked without a server is checked first; then the version is staged beside and renamed in; the
-server loads it by a configuration sent along with the call; and only when it has answered and was watched do the pins in
-config.pbtxt move. So whatever is killed, and when, the next start of the server comes up with the last version that was proven.
+Order is everything. What can be checked without a server is checked first; then the version is staged beside and renamed in, and
+rehearsed in a server of its own; the live one loads it by a configuration sent along with the call; and only when it has answered
+and was watched do the pins in config.pbtxt move. So whatever is killed, and when, the next start of the server comes up with the
+last version that was proven.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,20 +12,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from distilrec import golden
 from distilrec.config import ExportConfig
-from distilrec.data import vocabulary as vocabularies
-from distilrec.data.vocabulary import load_vocabulary
 from distilrec.errors import DistilRecError, ServerError
-from distilrec.golden import load_golden
 from distilrec.manifest import Manifest
 from distilrec.serving import journal as journals
 from distilrec.serving.control import ControlTimeout
 from distilrec.serving.journal import Journal, VersionInfo, locked
 from distilrec.serving.live import Limits, Observer, Server, Watched, ready_versions, switch
 from distilrec.serving.proving import prove_artefact, prove_version, version_tolerance
+from distilrec.serving.rehearsal import can_rehearse, rehearse
 from distilrec.serving.staging import config_spec, stage, version_config
-from distilrec.specs import FRONT_DOOR_NAME, MODEL_NAME
+from distilrec.specs import MODEL_NAME
 from distilrec.versions import config_path
 from export.repository import MODELS, ServedModel
 
@@ -56,6 +54,7 @@ def promote(
     server: Server | None,
     *,
     limits: Limits | None = None,
+    rehearsed: bool = True,
     models: Sequence[ServedModel] = MODELS,
     report: Report = lambda _: None,
 ) -> Promotion:
@@ -67,6 +66,8 @@ def promote(
         config: target, batch size and instances of the new version; its ``repository`` is not read.
         server: that serves the repository; None stages and pins only, for a server that is started later.
         limits: what the version may do while it is watched.
+        rehearsed: try the version in a server of its own before the live one loads it (``rehearsal``), where this machine has a
+            tritonserver; it needs memory for one more instance of each model.
         models: promoted together, with the same number; a model comes after those that it asks.
         report: is told each step that was taken.
 
@@ -87,6 +88,8 @@ def promote(
         try:
             stage(artefact, manifest, repository=repository, config=config, number=number, models=models)
             report(f"version {number} is staged")
+            if rehearsed and server is not None:  # a server that is started later refuses to start with a bad version
+                _rehearse(server, repository, names, number, report)
             watched = _go_live(server, repository, names, former=former, number=number, limits=limits or Limits(), report=report)
             journal = journal.model_copy(update={"moving_to": number})
             journals.write_journal(repository, journal)
@@ -161,6 +164,15 @@ def _staged(number: int, manifest: Manifest) -> VersionInfo:
     return VersionInfo(number=number, state="staged", artefact=manifest.digest, vocabulary_sha256=sha256, time=datetime.now(UTC))
 
 
+def _rehearse(server: Server, repository: Path, names: Sequence[str], number: int, report: Report) -> None:
+    ready_versions(server, MODEL_NAME)  # whoever may not change the server learns it before anything is started
+    if not can_rehearse():
+        report(f"version {number} is not rehearsed: there is no tritonserver on this machine to try it in")
+        return
+    rehearse(repository, names, number, server.load_timeout_s)
+    report(f"version {number} answers as it should in a server of its own")
+
+
 def _go_live(
     server: Server | None, repository: Path, names: Sequence[str], *, former: int, number: int, limits: Limits, report: Report
 ) -> Watched | None:
@@ -177,15 +189,11 @@ def _go_live(
 
             def prove() -> Watched | None:
                 report(f"version {version} is loaded")
-                if not (folder / golden.FILE_NAME).exists():
+                requests = observer.check_version(repository, names, version)
+                if requests is None:
                     return None
-                requests, tolerance = load_golden(folder / golden.FILE_NAME), version_tolerance(folder)
-                observer.check_all(requests, version, tolerance)
-                if FRONT_DOOR_NAME in names:
-                    vocabulary = load_vocabulary(folder / vocabularies.FILE_NAME)
-                    observer.check_front_door(requests, vocabulary, version, tolerance)
                 report(f"version {version} answers as it should")
-                return observer.watch(requests, version, tolerance, limits) if limits.watch_s else None
+                return observer.watch(requests, version, version_tolerance(folder), limits) if limits.watch_s else None
 
             return switch(server, texts, version, prove)
 

@@ -24,7 +24,6 @@ logger = logging.getLogger(__name__)
 
 __all__ = ["LOOPBACK", "Ports", "TritonServer", "check_ports", "check_repository", "free_ports"]
 
-_START_TIMEOUT_S = 60
 _STOP_TIMEOUT_S = 30
 _RESTART_DRAIN_S = 5
 _POLL_S = 0.1
@@ -45,6 +44,7 @@ class TritonServer:
         secret: lets those who know it load and unload models (``distilrec.serving.security``); None lets nobody.
         tls: certificates of the gRPC endpoint; None speaks plain text.
         grpc_address: where gRPC listens; 0.0.0.0 is everywhere.
+        start_timeout_s: seconds until it must be ready, all models loaded.
 
     Raises:
         ServerError: a port is taken, the repository has no model, a TLS file cannot be used, or the server does not get ready.
@@ -59,6 +59,7 @@ class TritonServer:
         secret: ControlSecret | None = None,
         tls: TlsConfig | None = None,
         grpc_address: str = LOOPBACK,
+        start_timeout_s: float = 60.0,
     ) -> None:
         if tls is not None:
             tls.check()
@@ -71,6 +72,7 @@ class TritonServer:
         # Without a client certificate there is no gRPC under mutual TLS; the secret opens HTTP as well.
         self.control_url = self.http_url if tls else self.url
         self._restricted = secret or ControlSecret()
+        self._start_timeout_s = start_timeout_s
         self._command = wheel.find_tritonserver() + self._options(grpc_address)
         self._lock = threading.RLock()
         self._stopping = False
@@ -194,7 +196,7 @@ class TritonServer:
         self._process.wait()
 
     def _wait_until_ready(self) -> None:
-        deadline = time.monotonic() + _START_TIMEOUT_S
+        deadline = time.monotonic() + self._start_timeout_s
         while time.monotonic() < deadline and not self._stopping:
             if self._process.poll() is not None:
                 status = self._process.returncode
@@ -206,7 +208,7 @@ class TritonServer:
                         logger.warning("the control secret stays visible in the process list; mount /proc with hidepid=2")
                     return
             time.sleep(_POLL_S)
-        raise ServerError(f"tritonserver was not ready within {_START_TIMEOUT_S} s.{self._last_words()}")
+        raise ServerError(f"tritonserver was not ready within {self._start_timeout_s:g} s.{self._last_words()}")
 
     def _last_words(self) -> str:
         if self.log is None:
