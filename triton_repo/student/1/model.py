@@ -14,6 +14,8 @@ import triton_python_backend_utils as pb_utils
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read by ONNX Runtime as it is loaded
 import onnxruntime
 
+_DTYPES = {"TYPE_INT32": np.int32, "TYPE_FP32": np.float32}
+
 
 class TritonPythonModel:
     """One instance of the model; Triton starts as many as config.pbtxt says."""
@@ -36,21 +38,38 @@ class TritonPythonModel:
                 f"{path} was made for vocabulary {found}, config.pbtxt states {expected}."
                 " Fill the repository again: distilrec export"
             )
-        self.inputs = [tensor.name for tensor in self.session.get_inputs()]
-        self.outputs = [tensor.name for tensor in self.session.get_outputs()]
+        self.inputs, self.outputs = (self._buffers(config, kind) for kind in ("input", "output"))
+        self.bindings = {}
 
     def execute(self, requests):
         """Run all requests as one batch and hand each its rows."""
-        tensors = {
-            name: [pb_utils.get_input_tensor_by_name(request, name).as_numpy() for request in requests] for name in self.inputs
+        places, end = [], 0
+        for request in requests:
+            begin = end
+            for name, buffer in self.inputs.items():
+                rows = pb_utils.get_input_tensor_by_name(request, name).as_numpy()
+                end = begin + len(rows)
+                buffer[begin:end] = rows
+            places.append(slice(begin, end))
+        self.session.run_with_iobinding(self._bound(end))
+        return [
+            pb_utils.InferenceResponse([pb_utils.Tensor(name, buffer[place]) for name, buffer in self.outputs.items()])
+            for place in places
+        ]
+
+    def _buffers(self, config, kind):
+        """Room for the largest batch, by tensor. Answers leave before the next batch is run, so it can be used again."""
+        rows = config["max_batch_size"]
+        return {
+            tensor["name"]: np.zeros((rows, *map(int, tensor["dims"])), _DTYPES[tensor["data_type"]]) for tensor in config[kind]
         }
-        # With one request, joining and np.split would take a tenth of the time of the whole answer.
-        batch = {name: np.concatenate(rows) if len(rows) > 1 else rows[0] for name, rows in tensors.items()}
-        results = self.session.run(self.outputs, batch)
-        responses, first = [], 0
-        for rows in tensors[self.inputs[0]]:
-            own = slice(first, first + len(rows))
-            first = own.stop
-            parts = [pb_utils.Tensor(name, result[own]) for name, result in zip(self.outputs, results, strict=True)]
-            responses.append(pb_utils.InferenceResponse(parts))
-        return responses
+
+    def _bound(self, rows):
+        """The first rows of the buffers, bound to the graph once: to hand arrays over anew takes some 30 microseconds."""
+        if rows not in self.bindings:
+            binding = self.session.io_binding()
+            for bind, buffers in ((binding.bind_input, self.inputs), (binding.bind_output, self.outputs)):
+                for name, buffer in buffers.items():
+                    bind(name, "cpu", 0, buffer.dtype.type, (rows, *buffer.shape[1:]), buffer.ctypes.data)
+            self.bindings[rows] = binding
+        return self.bindings[rows]
