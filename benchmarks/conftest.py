@@ -12,8 +12,8 @@ import pytest
 from benchmarks import environment
 from benchmarks.subject import MissingError, Subject, of_artefact, of_run
 from distilrec.config import Config, load_config
-from distilrec.errors import DistilRecError
-from distilrec.pipeline import run_dir
+from distilrec.core.errors import DistilRecError
+from distilrec.pipeline.stages import run_dir
 
 RESULT_FILE = "benchmark.json"
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.subject import Subject
-from distilrec.machine import processor
-from distilrec.manifest import installed_versions
+from distilrec.core.machine import processor
+from distilrec.core.manifest import installed_versions
 
 CPU_FEATURES = ("avx2", "fma", "f16c", "avx512f", "avx512_bf16", "avx512_vnni", "avx_vnni", "amx_int8", "amx_bf16")
 """Of a CPU's flags those that decide which kernels run."""

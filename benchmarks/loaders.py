@@ -3,17 +3,17 @@
 from pathlib import Path
 
 from distilrec.config import Config
-from distilrec.pipeline import teacher_folders
-from distilrec.runner import Runner
-from distilrec.specs import RecommenderSpec
+from distilrec.core.runner import Runner
+from distilrec.core.specs import RecommenderSpec
+from distilrec.pipeline.stages import teacher_folders
 
 
 def load_teacher(config: Config, names: tuple[str, ...], spec: RecommenderSpec) -> Runner:
     """One teacher, or all of the student's mixed, in PyTorch on one thread."""
     import torch
 
-    from distill import teacher_stage
-    from distill.runner import TorchRunner
+    from distill.models.runner import TorchRunner
+    from distill.stages import teacher as teacher_stage
 
     torch.set_num_threads(1)
     folders = teacher_folders(config)
@@ -26,8 +26,8 @@ def load_student(config: Config, folder: Path, spec: RecommenderSpec) -> Runner:
     """A student in PyTorch on one thread."""
     import torch
 
-    from distill import student_stage
-    from distill.runner import TorchRunner
+    from distill.models.runner import TorchRunner
+    from distill.stages import student as student_stage
 
     torch.set_num_threads(1)
     return TorchRunner(student_stage.load_student(config, folder, spec.item_count), spec)
@@ -35,7 +35,7 @@ def load_student(config: Config, folder: Path, spec: RecommenderSpec) -> Runner:
 
 def load_onnx(path: Path, spec: RecommenderSpec) -> Runner:
     """A graph in ONNX Runtime on one thread."""
-    from export.onnx_runner import OnnxRunner
+    from export.graph.onnx_runner import OnnxRunner
 
     return OnnxRunner(path, spec)
 
@@ -46,6 +46,6 @@ def load_engine(path: Path, spec: RecommenderSpec, vocabulary_sha256: str) -> Ru
     Raises:
         EngineError: it is for another GPU or version.
     """
-    from export.engine_runner import EngineRunner
+    from export.engines.runner import EngineRunner
 
     return EngineRunner(path, spec, vocabulary_sha256, cuda_graph_batches=(1,))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from distilrec.runner import Runner
+from distilrec.core.runner import Runner
 
 _REQUESTS = 20
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from benchmarks.loaders import load_engine, load_onnx, load_student, load_teacher
 from benchmarks.subject import Judged, MissingError, Subject
 from distilrec.config import TextTeacherConfig
-from distilrec.pipeline import run_dir, teacher_folders
-from distilrec.runner import Runner
-from distilrec.specs import Precision
+from distilrec.core.runner import Runner
+from distilrec.core.specs import Precision
+from distilrec.pipeline.stages import run_dir, teacher_folders
 
 NAMES = (
     "teacher-torch",
@@ -60,7 +60,7 @@ def find(name: str, subject: Subject, scratch: Path) -> Model:
 
 
 def _teacher(subject: Subject) -> Model:
-    from distill.weights import WEIGHTS
+    from distill.models.weights import WEIGHTS
 
     config = subject.run()
     folders = teacher_folders(config)
@@ -69,7 +69,7 @@ def _teacher(subject: Subject) -> Model:
 
 
 def _text_teacher(subject: Subject) -> Model:
-    from distill.weights import WEIGHTS
+    from distill.models.weights import WEIGHTS
 
     config = subject.run()
     trained = [
@@ -85,7 +85,7 @@ def _text_teacher(subject: Subject) -> Model:
 
 
 def _student(subject: Subject, who: str) -> Model:
-    from distill.weights import WEIGHTS
+    from distill.models.weights import WEIGHTS
 
     config = subject.run()
     folder = run_dir(config) / ("student" if who == "distilled" else "student-undistilled")
@@ -95,9 +95,9 @@ def _student(subject: Subject, who: str) -> Model:
 
 def _as_onnx(eager: Model, subject: Subject, path: Path) -> Model:
     """The same model as a graph; it is proved to answer the same, so what was judged of one holds for both."""
-    from distill.runner import TorchRunner
-    from export.onnx import export_onnx
-    from export.parity import check_parity
+    from distill.models.runner import TorchRunner
+    from distilrec.evaluation.parity import check_parity
+    from export.graph.onnx import export_onnx
 
     if not path.exists():
         runner = eager.load()
@@ -109,7 +109,7 @@ def _as_onnx(eager: Model, subject: Subject, path: Path) -> Model:
 
 
 def _exported(subject: Subject, precision: Precision) -> Model:
-    from export.storage import model_path, model_size_bytes
+    from export.artefact import model_path, model_size_bytes
 
     path = model_path(subject.artefact, precision)
     if not path.exists():
@@ -121,7 +121,7 @@ def _exported(subject: Subject, precision: Precision) -> Model:
 def _engine(subject: Subject, precision: Precision) -> Model:
     import torch
 
-    from export.storage import plan_path
+    from export.artefact import plan_path
 
     paths = [plan_path(subject.artefact, backend, precision) for backend in ("tensorrt", "tensorrt_rtx")]
     found = next((path for path in paths if path.exists()), None)

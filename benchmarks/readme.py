@@ -16,8 +16,8 @@ from typing import Any
 
 from benchmarks.peers.table import markdown_table
 from benchmarks.record import PRECISIONS_FILE, RESULTS, STAGES_FILE
-from distilrec.evaluation_report import JSON_FILE, table
-from distilrec.files import write_text
+from distilrec.core.files import write_text
+from distilrec.evaluation.report import JSON_FILE, table
 from distilrec.report.benchmark_file import read_benchmarks
 from distilrec.report.collect import BENCHMARK_FILE, PEERS_FILE
 from distilrec.report.judgement import HopRow, Judgement, read_judgement

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from distilrec.config import Config, load_config
-from distilrec.evaluation_report import JSON_FILE, MARKDOWN_FILE
-from distilrec.files import write_text
-from distilrec.machine import processor
-from distilrec.manifest import read_manifest
-from distilrec.pipeline import run_dir, served_artefact, stages
+from distilrec.core.files import write_text
+from distilrec.core.machine import processor
+from distilrec.core.manifest import read_manifest
+from distilrec.evaluation.report import JSON_FILE, MARKDOWN_FILE
+from distilrec.pipeline.stages import run_dir, served_artefact, stages
 from distilrec.report.benchmark_file import read_benchmarks
 from distilrec.report.collect import BENCHMARK_FILE
-from export.storage import REPORT_FILE
+from export.artefact import REPORT_FILE
 
 RESULTS = Path(__file__).parent / "results"
 STAGES_FILE, PRECISIONS_FILE = "stages.json", "precisions.json"

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from distilrec.config import Config
-from distilrec.evaluation_report import JSON_FILE
-from distilrec.manifest import Manifest, read_manifest
-from distilrec.pipeline import run_dir, served_artefact
-from distilrec.specs import Precision, RecommenderSpec
-from export.calibration import CalibrationSet, load_calibration
-from export.repository import artefact_spec
-from export.storage import CALIBRATION_FILE, REPORT_FILE
+from distilrec.core.manifest import Manifest, read_manifest
+from distilrec.core.specs import Precision, RecommenderSpec
+from distilrec.evaluation.report import JSON_FILE
+from distilrec.pipeline.stages import run_dir, served_artefact
+from export.artefact import CALIBRATION_FILE, REPORT_FILE
+from export.graph.calibration import CalibrationSet, load_calibration
+from export.repository.fill import artefact_spec
 
 Judged = Literal["teacher", "undistilled", "distilled"] | Precision
 """How a model is known to the evaluation: by its role, or as a precision of the export."""

@@ -20,9 +20,9 @@ from clients.codec import encode, pack
 from distilrec.config import Config
 from distilrec.data.dataset import held_out
 from distilrec.data.stage import load
-from distilrec.pipeline import run_dir, served_artefact
-from distilrec.serving.server import TritonServer, free_ports
-from export.repository import fill_repository
+from distilrec.pipeline.stages import run_dir, served_artefact
+from distilrec.serving.process.server import TritonServer, free_ports
+from export.repository.fill import fill_repository
 from export.stage import recommender_spec
 
 _CALLS = 2000

@@ -12,7 +12,7 @@ from benchmarks import models
 from benchmarks.memory import resident_bytes
 from benchmarks.subject import MissingError, Subject
 from benchmarks.timing import time_requests
-from distilrec.errors import EngineError
+from distilrec.core.errors import EngineError
 
 
 @pytest.fixture(scope="module")

@@ -17,18 +17,18 @@ from typing import Any
 import numpy as np
 
 from clients.grpc_model import GrpcModel
-from distilrec import golden
 from distilrec.config import ExportConfig
-from distilrec.golden import Golden, load_golden
-from distilrec.manifest import Manifest, record_files, write_manifest
-from distilrec.serving.live import Limits, Server
-from distilrec.serving.promotion import promote, rollback
-from distilrec.serving.security import ControlSecret
-from distilrec.serving.server import TritonServer, free_ports
-from distilrec.specs import Precision, RecommenderSpec
-from export.parity import SCORE_TOLERANCE, compare
-from export.repository import fill_repository
-from export.storage import model_path
+from distilrec.core import golden
+from distilrec.core.golden import Golden, load_golden
+from distilrec.core.manifest import Manifest, record_files, write_manifest
+from distilrec.core.specs import Precision, RecommenderSpec
+from distilrec.evaluation.parity import SCORE_TOLERANCE, compare
+from distilrec.serving.process.security import ControlSecret
+from distilrec.serving.process.server import TritonServer, free_ports
+from distilrec.serving.rollout.live import Limits, Server
+from distilrec.serving.rollout.promotion import promote, rollback
+from export.artefact import model_path
+from export.repository.fill import fill_repository
 
 PROMOTIONS, ROLLBACKS, REQUESTS, PROCESSES, THREADS = 20, 5, 100_000, 2, 2
 SPEC = RecommenderSpec(1000, history_length=20, exclude_length=32, top_k=20)
@@ -39,12 +39,12 @@ def make_artefact(folder: Path, seed: int) -> Path:
     """What the export stage leaves of an untrained student, as far as promotion reads it."""
     import torch
 
-    from distill.encoders import Recommender
-    from distill.item_table import ItemTable
-    from distill.students.mlp import MlpStudent
+    from distill.models.encoders import Recommender
+    from distill.models.item_table import ItemTable
+    from distill.models.students.mlp import MlpStudent
     from distilrec.data import vocabulary as vocabularies
-    from export.onnx import export_onnx
-    from export.onnx_runner import OnnxRunner
+    from export.graph.onnx import export_onnx
+    from export.graph.onnx_runner import OnnxRunner
 
     torch.manual_seed(seed)
     ids = tuple(f"item-{item}" for item in range(SPEC.item_count))

@@ -16,16 +16,16 @@ import torch
 
 from benchmarks.limits import gemm_gflop_per_s, least_ms, read_gb_per_s
 from benchmarks.timing import time_requests
-from distill.encoders import Recommender
-from distill.item_table import ItemTable
-from distill.students.mlp import MlpStudent
+from distill.models.encoders import Recommender
+from distill.models.item_table import ItemTable
+from distill.models.students.mlp import MlpStudent
 from distilrec.config import CalibrationConfig, StudentConfig
-from distilrec.specs import Precision, RecommenderSpec, table_rows
-from export.calibration import CalibrationSet
-from export.onnx import export_onnx
-from export.onnx_runner import OnnxRunner
-from export.precisions import Quantization, make_precisions
-from export.storage import model_path, model_size_bytes
+from distilrec.core.specs import Precision, RecommenderSpec, table_rows
+from export.artefact import model_path, model_size_bytes
+from export.graph.calibration import CalibrationSet
+from export.graph.onnx import export_onnx
+from export.graph.onnx_runner import OnnxRunner
+from export.graph.precisions import Quantization, make_precisions
 
 CATALOGUES, HISTORIES, BATCHES = (10_000, 100_000, 1_000_000), (10, 50, 200), (1, 8, 64)
 _MIDDLE_CATALOGUE, _MIDDLE_HISTORY = CATALOGUES[1], HISTORIES[1]

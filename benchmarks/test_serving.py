@@ -17,15 +17,15 @@ from benchmarks.timing import quantiles_ms
 from benchmarks.wire_load import connect, send_all, server_side, statistics
 from clients.wire import front_door_request, infer_request, read_answer
 from distilrec.config import ExportConfig
+from distilrec.core.errors import MissingExtraError, ServerError
+from distilrec.core.specs import FRONT_DOOR_NAME, MODEL_NAME
 from distilrec.data.vocabulary import FILE_NAME as VOCABULARY
 from distilrec.data.vocabulary import load_vocabulary
-from distilrec.errors import MissingExtraError, ServerError
-from distilrec.pipeline import teacher_folders
-from distilrec.serving.server import TritonServer, free_ports
-from distilrec.serving.wheel import find_tritonserver
-from distilrec.specs import FRONT_DOOR_NAME, MODEL_NAME
-from export.benchmark_models import fill_benchmark_models
-from export.repository import IDENTITY_NAME, TEACHER_NAME, fill_repository
+from distilrec.pipeline.stages import teacher_folders
+from distilrec.serving.process.server import TritonServer, free_ports
+from distilrec.serving.process.wheel import find_tritonserver
+from export.repository.benchmark_models import fill_benchmark_models
+from export.repository.fill import IDENTITY_NAME, TEACHER_NAME, fill_repository
 
 _MODELS = (IDENTITY_NAME, MODEL_NAME, FRONT_DOOR_NAME, TEACHER_NAME)
 _ONE_BY_ONE, _TOGETHER = 500, 1000
@@ -56,7 +56,7 @@ def served(subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def _fill_benchmark_models(subject: Subject, config: ExportConfig) -> None:
-    from distill.teacher_stage import load_ensemble
+    from distill.stages.teacher import load_ensemble
 
     run = subject.config
     teacher = load_ensemble(run, teacher_folders(run), subject.spec.item_count) if run else None

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from distill import teacher_stage
-from distill.student_stage import fit_student
+from distill.stages import teacher as teacher_stage
+from distill.stages.student import fit_student
 from distilrec.config import AssistantTeacherConfig, Config, EaseTeacherConfig, TextTeacherConfig
-from distilrec.manifest import read_manifest
-from distilrec.pipeline import run_dir, stages
+from distilrec.core.manifest import read_manifest
+from distilrec.pipeline.stages import run_dir, stages
 
 _EPOCHS = {"epochs": 2, "patience": 2, "schedule": "constant"}
 _GROUP = f"training, {_EPOCHS['epochs']} epochs"

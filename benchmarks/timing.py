@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from distilrec.runner import Runner
-from export.calibration import CalibrationSet
+from distilrec.core.runner import Runner
+from export.graph.calibration import CalibrationSet
 
 _ROUNDS = (20, 2000)
 _QUANTILES = {"p50_ms": 0.5, "p90_ms": 0.9, "p99_ms": 0.99}

@@ -14,8 +14,8 @@ from clients.retry import RetryPolicy
 from clients.session import Health, Session
 from clients.steps import Deadline, drive_async
 from clients.vocabularies import Given
+from distilrec.core.specs import MODEL_NAME
 from distilrec.data.vocabulary import Vocabulary
-from distilrec.specs import MODEL_NAME
 
 
 class AsyncRecommenderClient:

@@ -39,7 +39,7 @@ def split(histories: Iterable[Iterable[str]], exclude: Sequence[Iterable[str]] |
 def telling(progress: Progress, batches: Sequence[Batch]) -> Iterator[Callable[[Batch], object]]:
     """What is to be called for each batch that is done."""
     if progress is True:
-        from distilrec.progress import progress as bar
+        from distilrec.core.progress import progress as bar
 
         with bar(total=sum(len(batch.rows) for batch in batches), unit="history", desc="recommend") as shown:
             yield lambda batch: shown.update(len(batch.rows))

@@ -15,8 +15,8 @@ from clients.session import Health, Session
 from clients.steps import Deadline, drive
 from clients.transport import Transport
 from clients.vocabularies import Given
+from distilrec.core.specs import MODEL_NAME
 from distilrec.data.vocabulary import Vocabulary
-from distilrec.specs import MODEL_NAME
 
 
 class RecommenderClient:

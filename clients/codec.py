@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.errors import InvalidRequest
+from distilrec.core.specs import PADDING, RecommenderSpec
 from distilrec.data.vocabulary import Vocabulary
-from distilrec.specs import PADDING, RecommenderSpec
 
 
 @dataclass(frozen=True)

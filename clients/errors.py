@@ -1,6 +1,6 @@
 """What can go wrong between an application and its recommender: one small tree."""
 
-from distilrec.errors import DistilRecError
+from distilrec.core.errors import DistilRecError
 
 
 class ClientError(DistilRecError):

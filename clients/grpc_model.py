@@ -16,8 +16,8 @@ from clients.session import Session
 from clients.steps import Call, CallFailed, Deadline, drive
 from clients.transport import Transport
 from clients.wire import front_door_request, infer_request, read_answer, read_front_door
-from distilrec.runner import Answer
-from distilrec.specs import MODEL_NAME
+from distilrec.core.runner import Answer
+from distilrec.core.specs import MODEL_NAME
 
 _NO_RETRIES = RetryPolicy(retries=0)
 

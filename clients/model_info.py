@@ -7,7 +7,7 @@ from typing import Any
 from tritonclient.grpc import model_config_pb2
 
 from clients.errors import ClientError
-from distilrec.specs import RecommenderSpec
+from distilrec.core.specs import RecommenderSpec
 
 _DTYPES = {"int32": model_config_pb2.TYPE_INT32, "float32": model_config_pb2.TYPE_FP32}
 _SIZED = ("history", "exclude", "items")

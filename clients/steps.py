@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from distilrec.errors import DistilRecError
+from distilrec.core.errors import DistilRecError
 
 T = TypeVar("T")
 

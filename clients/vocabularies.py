@@ -8,8 +8,8 @@ from clients.errors import InvalidRequest, ModelNotFound, VocabularyMismatch
 from clients.model_info import ModelInfo
 from clients.steps import Steps, Work
 from clients.wire import read_vocabulary_part, vocabulary_request
+from distilrec.core.errors import DataError
 from distilrec.data.vocabulary import FILE_NAME, Vocabulary, load_vocabulary, parse_vocabulary
-from distilrec.errors import DataError
 
 Given = Vocabulary | Path | str | None
 Ask = Callable[[Any], Steps[Any]]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2
 
 from clients.errors import ClientError
-from distilrec.specs import FRONT_DOOR_NAME, VOCABULARY_NAME, RecommenderSpec
+from distilrec.core.specs import FRONT_DOOR_NAME, VOCABULARY_NAME, RecommenderSpec
 
 _TRITON_DTYPES = {"int32": "INT32", "float32": "FP32"}
 # The names and dtypes of the contract; sizes are those of the arrays.

@@ -7,11 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from distilrec.files import write_text
-from distilrec.machine import processor
-from distilrec.specs import Precision
-from export.storage import REPORT_FILE, model_size_bytes
-from export.verdict import Measured, Verdict, budget_faults
+from distilrec.core.files import write_text
+from distilrec.core.machine import processor
+from distilrec.core.specs import Precision
+from distilrec.evaluation.verdict import Measured, Verdict, budget_faults
+from export.artefact import REPORT_FILE, model_size_bytes
 
 
 def write_report(

@@ -7,28 +7,37 @@ from typing import Any
 
 import numpy as np
 
-from distill.encoders import Encoder, Recommender
-from distill.runner import TorchRunner
-from distill.student_stage import load_student
-from distilrec import golden
+from distill.models.encoders import Encoder, Recommender
+from distill.models.runner import TorchRunner
+from distill.stages.student import load_student
 from distilrec.config import Config
+from distilrec.core import golden
+from distilrec.core.errors import CalibrationError, PrecisionError
+from distilrec.core.machine import processor
+from distilrec.core.manifest import Manifest, sha256_of_file
+from distilrec.core.specs import Precision, RecommenderSpec
+from distilrec.core.stage import Inputs, run_stage
 from distilrec.data import stage as data_stage
 from distilrec.data import vocabulary as vocabularies
 from distilrec.data.dataset import Dataset, HeldOut, held_out
-from distilrec.errors import CalibrationError, PrecisionError
-from distilrec.machine import processor
-from distilrec.manifest import Manifest, sha256_of_file
-from distilrec.specs import Precision, RecommenderSpec
-from distilrec.stage import Inputs, run_stage
-from export import calibration
-from export.engines import find_engine_backend, make_engines
-from export.onnx import OPSET, export_onnx
-from export.onnx_runner import OnnxRunner
-from export.parity import SCORE_TOLERANCE, Parity, check_parity, edge_requests
-from export.precisions import SMALLEST_FIRST, Judge, Quantization, answers, costliest_layer, make_precisions, measure, saturation
+from distilrec.evaluation.parity import SCORE_TOLERANCE, Parity, check_parity, edge_requests
+from distilrec.evaluation.verdict import Measured, Verdict, budget_faults, choose
+from export.artefact import CALIBRATION_FILE, model_path
+from export.engines.verdict import find_engine_backend, make_engines
+from export.graph import calibration
+from export.graph.onnx import OPSET, export_onnx
+from export.graph.onnx_runner import OnnxRunner
+from export.graph.precisions import (
+    SMALLEST_FIRST,
+    Judge,
+    Quantization,
+    answers,
+    costliest_layer,
+    make_precisions,
+    measure,
+    saturation,
+)
 from export.report import write_report
-from export.storage import CALIBRATION_FILE, model_path
-from export.verdict import Measured, Verdict, budget_faults, choose
 
 logger = logging.getLogger(__name__)
 

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from reports import benchmark_content, evaluated_shop, facts, measured, tune_config  # noqa: F401
+from servers import certificates, promotable, serving_config, variant  # noqa: F401
 
 from distilrec.config import Config
-from distilrec.serving.server import TritonServer, free_ports
+from distilrec.serving.process.server import TritonServer, free_ports
 
 USERS, ITEMS, GENRES = 240, 90, 6
 
@@ -87,7 +89,7 @@ def shop_config(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Co
 @pytest.fixture(scope="session")
 def shop_run(shop_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """All stages, run once for all tests; returns the run's folder."""
-    from distilrec.pipeline import run_all, run_dir
+    from distilrec.pipeline.stages import run_all, run_dir
 
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("work"))
@@ -100,3 +102,15 @@ def shop_server(shop_run: Path, shop_config: Config) -> Iterator[TritonServer]:
     """A real tritonserver that serves the tiny shop's student."""
     with TritonServer(shop_config.export.repository, free_ports(), shop_run / "tritonserver.log") as server:
         yield server
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Set the markers that follow from fixtures; ``fast`` is what has none of the others."""
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if "shop_run" in fixtures:
+            item.add_marker(pytest.mark.pipeline)
+        if fixtures & {"shop_server", "promotable"}:
+            item.add_marker(pytest.mark.server)
+        if not any(item.get_closest_marker(name) for name in ("pipeline", "server", "network", "gpu", "benchmark")):
+            item.add_marker(pytest.mark.fast)

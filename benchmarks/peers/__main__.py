@@ -22,20 +22,20 @@ from benchmarks.peers import served
 from benchmarks.peers.contenders import Setting
 from benchmarks.peers.environment import make_environment
 from benchmarks.peers.table import markdown_table
-from distill.encoders import Recommender
-from distill.student_stage import load_student
+from distill.models.encoders import Recommender
+from distill.stages.student import load_student
 from distilrec.config import Config, load_config
+from distilrec.core.errors import DistilRecError
+from distilrec.core.files import write_text
+from distilrec.core.machine import processor
+from distilrec.core.manifest import read_manifest
+from distilrec.core.specs import Precision, RecommenderSpec
 from distilrec.data.dataset import Dataset, held_out
 from distilrec.data.stage import load
-from distilrec.errors import DistilRecError
-from distilrec.files import write_text
-from distilrec.machine import processor
-from distilrec.manifest import read_manifest
-from distilrec.pipeline import run_dir
-from distilrec.serving.server import TritonServer, free_ports
-from distilrec.specs import Precision, RecommenderSpec
+from distilrec.pipeline.stages import run_dir
+from distilrec.serving.process.server import TritonServer, free_ports
+from export.artefact import model_path
 from export.stage import recommender_spec
-from export.storage import model_path
 
 logger = logging.getLogger(__name__)
 

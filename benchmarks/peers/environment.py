@@ -7,7 +7,7 @@ import venv
 from dataclasses import dataclass
 from pathlib import Path
 
-from distilrec.files import write_text
+from distilrec.core.files import write_text
 
 logger = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from distilrec.config import ExportConfig
-from distilrec.manifest import read_manifest
-from distilrec.specs import FIRST_VERSION, MODEL_FILE, MODEL_NAME, Precision, table_rows
-from export.repository import fill_repository
-from export.storage import model_path
+from distilrec.core.manifest import read_manifest
+from distilrec.core.specs import FIRST_VERSION, MODEL_FILE, MODEL_NAME, Precision, table_rows
+from export.artefact import model_path
+from export.repository.fill import fill_repository
 
 SCORES_NAME = "scores"
 

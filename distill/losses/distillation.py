@@ -6,12 +6,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from distill.data.soft_targets import SoftBatch, SoftTargets
 from distill.losses import on_logits, on_vectors
 from distill.losses.catalogue import catalogue_loss
 from distill.losses.partition import StudentLogits, split_logits
 from distill.losses.stratified import stratified_ranking
 from distill.losses.weighting import scheduled, teacher_confidence
-from distill.targets.soft_targets import SoftBatch, SoftTargets
 from distilrec.config import DistillationConfig, Ramp
 
 _FROM_TEACHER = ("soft", "mse", "ranking", "stratified")

@@ -1,7 +1,7 @@
 """Losses on logits, as pure functions over M predictions (one for each training prefix in a batch).
 
 Each returns one value for each prediction (reduction: none): whoever calls them weights, masks and averages. None reads the
-whole catalogue: ``distill.partition.split_logits`` does that once for all of them.
+whole catalogue: ``distill.losses.partition.split_logits`` does that once for all of them.
 """
 
 import torch

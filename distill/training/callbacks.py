@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from torch import Tensor
 
 from distill.training.module import VALIDATION_METRIC, NextItemModule, epoch_seed
-from distilrec.progress import somebody_watches
+from distilrec.core.progress import somebody_watches
 
 GiveUp = Callable[[Sequence[float]], bool]
 """Validation NDCG@10 of the epochs so far -> whether to go no further."""

@@ -13,17 +13,17 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
-from distill.encoders import Encoder
+from distill.data.sequences import hard_windows
 from distill.losses.distillation import Distillation
+from distill.models.encoders import Encoder
 from distill.training.allocation import keep_freed_memory
 from distill.training.callbacks import Curve, EpochClock, EpochProgressBar, EpochSeed, EpochStart, GiveUp, MovingAverage
 from distill.training.loggers import Logging, make_logger
 from distill.training.module import VALIDATION_METRIC, NextItemModule, SequenceData
-from distill.training.sequences import hard_windows
 from distilrec.config import TrainingConfig
+from distilrec.core.errors import DataError
+from distilrec.core.specs import PADDING, RecommenderSpec
 from distilrec.data.dataset import Dataset, HeldOut, held_out
-from distilrec.errors import DataError
-from distilrec.specs import PADDING, RecommenderSpec
 
 _BEST, _LAST = "best.ckpt", "last.ckpt"
 

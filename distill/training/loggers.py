@@ -7,7 +7,7 @@ from typing import Literal
 
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
-from distilrec.errors import MissingExtraError
+from distilrec.core.errors import MissingExtraError
 
 
 @dataclass(frozen=True)

@@ -10,18 +10,18 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from distill.encoders import Encoder, Recommender
+from distill.data.sequences import Batch, LengthBatchSampler, Windows
 from distill.losses.catalogue import catalogue_loss
 from distill.losses.distillation import Distillation
 from distill.losses.negatives import draw_candidates
 from distill.losses.on_logits import hard_cross_entropy
 from distill.losses.partition import split_logits
+from distill.models.encoders import Encoder, Recommender
 from distill.training.optimizers import build_optimizer, learning_rate_factor
-from distill.training.sequences import Batch, LengthBatchSampler, Windows
 from distilrec.config import TrainingConfig
+from distilrec.core.specs import PADDING, RecommenderSpec
 from distilrec.data.dataset import HeldOut
-from distilrec.evaluation import ranking_metrics
-from distilrec.specs import PADDING, RecommenderSpec
+from distilrec.evaluation.ranking import ranking_metrics
 
 _VALIDATION_BATCH_SIZE = 256
 

@@ -9,12 +9,12 @@ from pydantic import ValidationError
 
 from distilrec.config.export import ExportConfig
 from distilrec.config.run import Config
-from distilrec.errors import ConfigError
+from distilrec.core.errors import ConfigError
 
 
 def preset_names() -> list[str]:
     """Names of the presets that come with DistilRec."""
-    folder = resources.files("distilrec") / "presets"
+    folder = resources.files("distilrec.config") / "presets"
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 
@@ -25,7 +25,7 @@ def load_config(preset: str) -> Config:
         ConfigError: no such preset or file, not TOML, or settings with faults (all are listed).
     """
     if preset in preset_names():
-        text = (resources.files("distilrec") / "presets" / f"{preset}.toml").read_text(encoding="utf-8")
+        text = (resources.files("distilrec.config") / "presets" / f"{preset}.toml").read_text(encoding="utf-8")
         return parse_config(text, where=f"preset {preset}", folder=Path())
     path = Path(preset)
     if not path.is_file():

@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from distilrec.errors import DataError
-from distilrec.files import write_text
+from distilrec.core.errors import DataError
+from distilrec.core.files import write_text
 
 FILE_NAME = "attributes.json"
 

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from distilrec.specs import PADDING, RecommenderSpec
+from distilrec.core.specs import PADDING, RecommenderSpec
 
 Split = Literal["validation", "test"]
 _ARRAYS = ("items", "offsets", "validation_start", "test_start")

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from distilrec.errors import DataError
-from distilrec.files import replace_folder
-from distilrec.progress import progress
+from distilrec.core.errors import DataError
+from distilrec.core.files import replace_folder
+from distilrec.core.progress import progress
 
 logger = logging.getLogger(__name__)
 

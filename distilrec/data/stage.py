@@ -8,6 +8,9 @@ import numpy as np
 import polars as pl
 
 from distilrec.config import Config, DataConfig
+from distilrec.core.errors import DataError, DataWarning
+from distilrec.core.manifest import Manifest, sha256_of_file
+from distilrec.core.stage import Inputs, run_stage
 from distilrec.data import attributes as user_attributes
 from distilrec.data import splits
 from distilrec.data.attributes import UNKNOWN, Attributes
@@ -16,9 +19,6 @@ from distilrec.data.filtering import k_core
 from distilrec.data.sources import fetch
 from distilrec.data.tables import read_interactions, read_items, read_users
 from distilrec.data.vocabulary import FILE_NAME, Vocabulary, load_vocabulary
-from distilrec.errors import DataError, DataWarning
-from distilrec.manifest import Manifest, sha256_of_file
-from distilrec.stage import Inputs, run_stage
 
 
 def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:

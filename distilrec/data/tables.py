@@ -8,8 +8,8 @@ from pathlib import Path
 import polars as pl
 
 from distilrec.config import DataConfig, InteractionColumns, ItemColumns, UserColumns
+from distilrec.core.errors import DataError, DataWarning
 from distilrec.data.attributes import UNKNOWN
-from distilrec.errors import DataError, DataWarning
 
 _ROW = "row"
 _SEPARATORS = {".csv": ",", ".tsv": "\t", ".csv.gz": ",", ".tsv.gz": "\t"}

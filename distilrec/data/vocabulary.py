@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from distilrec.errors import DataError
-from distilrec.files import write_text
-from distilrec.specs import PADDING
+from distilrec.core.errors import DataError
+from distilrec.core.files import write_text
+from distilrec.core.specs import PADDING
 
 FILE_NAME = "vocabulary.json"
 

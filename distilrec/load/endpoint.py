@@ -13,7 +13,7 @@ from clients.retry import client_error
 from clients.steps import Call, CallFailed
 from clients.transport import Transport
 from clients.wire import infer_request, read_answer
-from distilrec.specs import PADDING, RecommenderSpec
+from distilrec.core.specs import PADDING, RecommenderSpec
 
 
 @dataclass(frozen=True)

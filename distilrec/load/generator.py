@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection, wait
 from typing import Any, Self
 
-from distilrec.errors import LoadError
+from distilrec.core.errors import LoadError
+from distilrec.core.specs import RecommenderSpec
 from distilrec.load.settings import LoadSettings
 from distilrec.load.worker import Client, Job, Outcome, Progress, serve_jobs
-from distilrec.specs import RecommenderSpec
 
 _READY_TIMEOUT_S = 60.0
 _HEAD_START_S = 0.2

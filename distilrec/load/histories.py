@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from distilrec.specs import PADDING, RecommenderSpec
+from distilrec.core.specs import PADDING, RecommenderSpec
 
 _DRAWS_A_PLACE = 2
 

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from distilrec.core.machine import processor
+from distilrec.core.manifest import installed_versions
 from distilrec.load import statistics
 from distilrec.load.arrivals import deal, poisson_arrivals
 from distilrec.load.endpoint import Endpoint, examine
@@ -18,8 +20,6 @@ from distilrec.load.progress_line import ProgressLine
 from distilrec.load.settings import LoadSettings
 from distilrec.load.slo import Search, Slo, search_rate
 from distilrec.load.worker import Job, Outcome
-from distilrec.machine import processor
-from distilrec.manifest import installed_versions
 
 FORMAT_VERSION = 1
 _PACKAGES = ("grpcio", "tritonclient", "protobuf")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from clients.connection import Connection
-from distilrec.errors import ConfigError
+from distilrec.core.errors import ConfigError
 from distilrec.load.slo import Slo
 from distilrec.load.statistics import answers_needed
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
-from distilrec.errors import ConfigError
+from distilrec.core.errors import ConfigError
 from distilrec.load.statistics import QUANTILES
 
 _PATTERN = re.compile(r"\s*(p\d+(?:\.\d+)?|max)\s*<\s*(\d+(?:\.\d+)?)\s*(us|ms|s)\s*")

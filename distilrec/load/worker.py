@@ -22,8 +22,8 @@ from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from clients.connection import Connection, open_aio_channel
 from clients.wire import infer_request
+from distilrec.core.specs import PADDING, RecommenderSpec
 from distilrec.load.histories import draw_histories
-from distilrec.specs import PADDING, RecommenderSpec
 
 NOT_SENT = "NOT_SENT"
 """Kind of error of a request that was due and never left, for the client was too far behind."""

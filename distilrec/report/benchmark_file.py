@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from distilrec.errors import DataError
+from distilrec.core.errors import DataError
 
 
 class _Record(BaseModel):

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from distilrec.config import Config
-from distilrec.errors import DataError, DistilRecError, ManifestError
-from distilrec.evaluation_report import JSON_FILE
-from distilrec.manifest import Manifest, read_manifest, verify_manifest
-from distilrec.pipeline import run_dir, served_artefact, stages
+from distilrec.core.errors import DataError, DistilRecError, ManifestError
+from distilrec.core.manifest import Manifest, read_manifest, verify_manifest
+from distilrec.evaluation.report import JSON_FILE
+from distilrec.pipeline.stages import run_dir, served_artefact, stages
 from distilrec.report.benchmark_file import BenchmarkFile, read_benchmarks
 from distilrec.report.judgement import Judgement, read_judgement
 from distilrec.report.side_by_side import Example, examples

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from distilrec.errors import MissingExtraError
+from distilrec.core.errors import MissingExtraError
 from distilrec.report import tables
 from distilrec.report.collect import Facts
 from distilrec.report.figures import Figures, draw

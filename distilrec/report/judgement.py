@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distilrec.errors import DataError
-from distilrec.evaluation_report import label
+from distilrec.core.errors import DataError
+from distilrec.evaluation.report import label
 
 
 @dataclass(frozen=True)

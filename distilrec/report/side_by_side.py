@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distilrec.config import Config
+from distilrec.core.specs import PADDING
 from distilrec.data.dataset import HeldOut, held_out
 from distilrec.data.stage import load
 from distilrec.data.vocabulary import Vocabulary
-from distilrec.hops import load_hops, served_spec
-from distilrec.pipeline import run_dir
-from distilrec.specs import PADDING
+from distilrec.pipeline.models import load_hops, served_spec
+from distilrec.pipeline.stages import run_dir
 
 _SHOWN_HISTORY = 5
 _SHOWN_ITEMS = 10

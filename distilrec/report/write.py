@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from distilrec.config import Config
-from distilrec.files import write_text
-from distilrec.pipeline import run_dir
+from distilrec.core.files import write_text
+from distilrec.pipeline.stages import run_dir
 from distilrec.report import html, markdown
 from distilrec.report.collect import Sources, collect
 

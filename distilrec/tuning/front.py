@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import optuna
 
-from distilrec.errors import TuningError
+from distilrec.core.errors import TuningError
 from distilrec.tuning.space import Drawn, describe
 from distilrec.tuning.study import failures
 

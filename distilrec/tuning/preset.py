@@ -6,7 +6,7 @@ from typing import Any
 import tomli_w
 
 from distilrec.config import Config
-from distilrec.files import write_text
+from distilrec.core.files import write_text
 
 
 def write_preset(path: Path, config: Config, comment: str) -> None:

@@ -9,10 +9,10 @@ import optuna
 
 from distilrec import __version__
 from distilrec.config import Config
-from distilrec.errors import TuningError
-from distilrec.machine import processor
-from distilrec.manifest import sha256_of_json
-from distilrec.pipeline import run_dir, run_stage, stages
+from distilrec.core.errors import TuningError
+from distilrec.core.machine import processor
+from distilrec.core.manifest import sha256_of_json
+from distilrec.pipeline.stages import run_dir, run_stage, stages
 from distilrec.tuning.front import choose, markdown_table, pareto_front
 from distilrec.tuning.preset import write_preset
 from distilrec.tuning.space import check_space, with_drawn

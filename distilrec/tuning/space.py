@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from distilrec.config import Config
 from distilrec.config.student import UNREAD
-from distilrec.errors import ConfigError
+from distilrec.core.errors import ConfigError
 
 Drawn = Mapping[str, Any]
 """Numbers, booleans and a kind by name, as Optuna stores them; empty for the student as the settings give it."""

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import DatabaseError
 
 from distilrec.config import Config
-from distilrec.errors import TuningError
+from distilrec.core.errors import TuningError
 from distilrec.tuning.space import Drawn, describe, draw
 
 logger = logging.getLogger(__name__)

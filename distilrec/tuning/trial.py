@@ -5,18 +5,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from distill.encoders import Recommender
-from distill.student_stage import fit_student
+from distill.models.encoders import Recommender
+from distill.stages.student import fit_student
 from distilrec.config import Config
+from distilrec.core.manifest import sha256_of_json
+from distilrec.core.stage import Inputs
 from distilrec.data import stage as data_stage
 from distilrec.data.dataset import held_out
-from distilrec.evaluation import ranking_metrics, recommend_all
-from distilrec.manifest import sha256_of_json
-from distilrec.stage import Inputs
+from distilrec.evaluation.latency import p50_ms
+from distilrec.evaluation.ranking import ranking_metrics, recommend_all
 from distilrec.tuning.study import Bar, Outcome
-from export.latency import p50_ms
-from export.onnx import export_onnx
-from export.onnx_runner import OnnxRunner
+from export.graph.onnx import export_onnx
+from export.graph.onnx_runner import OnnxRunner
 from export.stage import recommender_spec
 
 _BATCH_SIZE = 64

@@ -7,11 +7,11 @@ import onnx
 import pytest
 import torch
 
-from distill.encoders import Recommender
-from distill.item_table import ItemTable
-from distill.students.mlp import MlpStudent
+from distill.models.encoders import Recommender
+from distill.models.item_table import ItemTable
+from distill.models.students.mlp import MlpStudent
 from distilrec.config import CalibrationConfig, EngineConfig
-from distilrec.specs import Precision, RecommenderSpec
+from distilrec.core.specs import Precision, RecommenderSpec
 
 SPEC = RecommenderSpec(item_count=1003, history_length=20, exclude_length=16, top_k=100)
 VOCABULARY = "a" * 64
@@ -50,7 +50,7 @@ def student():
 @pytest.fixture(scope="session")
 def requests():
     """Edge requests, then random ones: int32 [R, L] and [R, E]."""
-    from export.parity import edge_requests
+    from distilrec.evaluation.parity import edge_requests
 
     random = np.random.default_rng(0)
     history = random.integers(1, SPEC.item_count + 1, (ROWS, SPEC.history_length), dtype=np.int32)
@@ -64,11 +64,11 @@ def requests():
 @pytest.fixture(scope="session")
 def models(student, requests, tmp_path_factory):
     """ONNX files by precision, INT8 in TensorRT's form."""
-    from export.calibration import CalibrationSet, activation_ranges
-    from export.fp16 import to_fp16
-    from export.int8 import Form, to_int8
-    from export.layers import weight_layers
-    from export.onnx import export_onnx
+    from export.graph.calibration import CalibrationSet, activation_ranges
+    from export.graph.fp16 import to_fp16
+    from export.graph.int8 import Form, to_int8
+    from export.graph.layers import weight_layers
+    from export.graph.onnx import export_onnx
 
     folder = tmp_path_factory.mktemp("models")
     paths = {precision: folder / f"{precision.value}.onnx" for precision in Precision}
@@ -84,9 +84,9 @@ def models(student, requests, tmp_path_factory):
 @pytest.fixture(scope="session")
 def plans(models, tmp_path_factory):
     """Plans by precision, built for the GPU that is present."""
-    from export.backends import find_backend
-    from export.engine import build_engine
-    from export.plan import this_device
+    from export.engines.backends import find_backend
+    from export.engines.build import build_engine
+    from export.engines.plan import this_device
 
     folder = tmp_path_factory.mktemp("plans")
     backend = find_backend("auto")

@@ -5,16 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from distill.runner import TorchRunner
-from distilrec.errors import EngineError
-from distilrec.metrics import overlap
-from distilrec.specs import PADDING, Precision
-from export.backends import find_backend
-from export.engine_runner import EngineRunner
-from export.onnx_runner import OnnxRunner
-from export.parity import check_parity, edge_requests
-from export.plan import check_plan, read_plan_manifest, this_device, write_plan_manifest
-from export.verification import BATCH_TOLERANCE, check_contract
+from distill.models.runner import TorchRunner
+from distilrec.core.errors import EngineError
+from distilrec.core.specs import PADDING, Precision
+from distilrec.evaluation.contract import BATCH_TOLERANCE, check_contract
+from distilrec.evaluation.metrics import overlap
+from distilrec.evaluation.parity import check_parity, edge_requests
+from export.engines.backends import find_backend
+from export.engines.plan import check_plan, read_plan_manifest, this_device, write_plan_manifest
+from export.engines.runner import EngineRunner
+from export.graph.onnx_runner import OnnxRunner
 
 VOCABULARY = "a" * 64
 LEAST_OVERLAP = {Precision.FP32: 0.999, Precision.FP16: 0.98, Precision.INT8: 0.9}

@@ -1,0 +1,1 @@
+"""Training sequences and soft targets, as training reads them."""

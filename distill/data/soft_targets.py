@@ -1,0 +1,189 @@
+"""Soft targets: what a teacher thinks of every training prefix, on disk. A teacher is whatever wrote this folder.
+
+items.npy      int32 [P, n]    the teacher's best items, indices 1..N, best first
+logits.npy     float16 [P, n]  their logits
+rest.npy       float32 [P, t]  logsumexp of all other logits / T, for each of t temperatures
+features.npy   float16 [P, d]  the teacher's user vectors (only where asked for)
+sequences.npy  int32 [P]       the sequences the prefixes are of: the training data's, then perturbed copies
+windows.npy    int64 [W, 3]    begin, end and copy (0: the training data's) of each window of them
+
+Row p belongs to the prefix that ends at flat position p. All are memory-mapped: only what a batch needs is read.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import torch
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+from torch import Tensor
+
+from distill.data.sequences import Window, Windows, training_targets
+from distilrec.config import TargetsConfig
+from distilrec.core.manifest import read_manifest
+from distilrec.core.specs import PADDING
+from distilrec.data.dataset import Dataset
+
+_SMALLEST_REST = -1e4
+"""With every item in the top n there is no rest; its logsumexp would be -inf, and 0 * inf is NaN."""
+
+
+class SoftBatch(NamedTuple):
+    """Soft targets of M prefixes."""
+
+    items: Tensor
+    """int64 [M, n], indices 1..N; 0 where the teacher was not asked."""
+    logits: Tensor
+    """float32 [M, n], best first."""
+    rest: Tensor
+    """float32 [M]: logsumexp of all other logits / T."""
+    features: Tensor | None
+    """float32 [M, d]: the teacher's user vectors."""
+
+    def to(self, device: torch.device) -> "SoftBatch":
+        """The same on another device."""
+        features = None if self.features is None else self.features.to(device)
+        return SoftBatch(self.items.to(device), self.logits.to(device), self.rest.to(device), features)
+
+
+@dataclass(frozen=True)
+class SoftTargets:
+    """A folder of soft targets. What is handed to another process is the path; each opens the files itself."""
+
+    folder: Path
+    temperatures: tuple[float, ...]
+    """Rising."""
+
+    @cached_property
+    def items(self) -> NDArray[np.int32]:
+        """int32 [P, n]."""
+        return self._open("items")
+
+    @cached_property
+    def logits(self) -> NDArray[np.float16]:
+        """float16 [P, n]."""
+        return self._open("logits")
+
+    @cached_property
+    def rest(self) -> NDArray[np.float32]:
+        """float32 [P, t]."""
+        return self._open("rest")
+
+    @cached_property
+    def features(self) -> NDArray[np.float16] | None:
+        """float16 [P, d], where the teacher's user vectors were kept."""
+        return self._open("features") if (self.folder / "features.npy").exists() else None
+
+    @cached_property
+    def sequences(self) -> NDArray[np.int32]:
+        """int32 [P]."""
+        return self._open("sequences")
+
+    @cached_property
+    def windows(self) -> NDArray[np.int64]:
+        """int64 [W, 3]: begin, end, copy."""
+        return self._open("windows")
+
+    def _open(self, name: str) -> NDArray[Any]:
+        array: NDArray[Any] = np.load(self.folder / f"{name}.npy", mmap_mode="r")
+        return array
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"folder": self.folder, "temperatures": self.temperatures}
+
+    def read(self, prefixes: Tensor, temperature: float = 1.0) -> SoftBatch:
+        """Rows of M prefixes; ``prefixes`` is int64 [M], ``temperature`` within ``temperatures``."""
+        rows = prefixes.cpu().numpy()
+        return SoftBatch(
+            torch.from_numpy(self.items[rows].astype(np.int64)),
+            torch.from_numpy(self.logits[rows].astype(np.float32)),
+            torch.from_numpy(self._rest_at(rows, temperature)),
+            None if self.features is None else torch.from_numpy(self.features[rows].astype(np.float32)),
+        )
+
+    def training_windows(self, dataset: Dataset) -> list[Windows]:
+        """What to learn from, one for each epoch in turn: the training data, then its perturbed copies (without true items)."""
+        targets = np.full(len(self.sequences), PADDING, np.int32)
+        targets[: len(dataset.items)] = training_targets(dataset)
+        copies = int(self.windows[:, 2].max()) + 1
+        per_copy = [[Window(*row[:2]) for row in self.windows[self.windows[:, 2] == copy].tolist()] for copy in range(copies)]
+        return [Windows(self.sequences, targets, windows) for windows in per_copy]
+
+    def _rest_at(self, rows: NDArray[np.int64], temperature: float) -> NDArray[np.float32]:
+        """Exact for the temperatures that are kept; between them T * logsumexp(z / T), which is smooth, is interpolated."""
+        grid = np.array(self.temperatures)
+        right = int(np.searchsorted(grid, temperature))
+        if grid[min(right, len(grid) - 1)] == temperature:
+            return np.asarray(self.rest[rows, right])
+        left = right - 1
+        share = (temperature - grid[left]) / (grid[right] - grid[left])
+        scaled = self.rest[rows][:, [left, right]] * grid[[left, right]]
+        between: NDArray[np.float32] = ((scaled @ np.array([1 - share, share])) / temperature).astype(np.float32)
+        return between
+
+
+class SoftTargetWriter:
+    """Fills a folder of soft targets, some prefixes at a time.
+
+    Args:
+        folder: where; exists.
+        sequences: int32 [P].
+        windows: int64 [W, 3].
+        settings: top_n (at most all items are kept) and temperatures.
+        item_count: N.
+        feature_size: d, None for none.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        sequences: NDArray[np.int32],
+        windows: NDArray[np.int64],
+        settings: TargetsConfig,
+        item_count: int,
+        *,
+        feature_size: int | None = None,
+    ) -> None:
+        count, self.top_n = len(sequences), min(settings.top_n, item_count)
+        self.temperatures = temperatures = settings.temperatures
+        np.save(folder / "sequences.npy", sequences)
+        np.save(folder / "windows.npy", windows)
+        self._items = _create(folder / "items.npy", np.int32, (count, self.top_n))
+        self._logits = _create(folder / "logits.npy", np.float16, (count, self.top_n))
+        self._rest = _create(folder / "rest.npy", np.float32, (count, len(temperatures)))
+        self._features = None if feature_size is None else _create(folder / "features.npy", np.float16, (count, feature_size))
+
+    def write(self, rows: NDArray[np.int64], scores: Tensor, features: Tensor | None = None) -> None:
+        """Opinions on M prefixes. int64 [M] and float32 [M, N]; scores are overwritten."""
+        best, order = scores.topk(self.top_n, dim=1)
+        self._items[rows] = order.cpu().numpy() + 1
+        # Only differences count; the best is put to 0, where float16 is finest.
+        self._logits[rows] = (best - best[:, :1]).cpu().numpy()
+        others = scores.sub_(best[:, :1]).scatter_(1, order, -torch.inf)
+        for column, temperature in enumerate(self.temperatures):
+            rest = (others / temperature).logsumexp(dim=1).clamp(min=_SMALLEST_REST)
+            self._rest[rows, column] = rest.cpu().numpy()
+        if self._features is not None:
+            assert features is not None
+            self._features[rows] = features.cpu().numpy()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for array in (self._items, self._logits, self._rest, self._features):
+            if array is not None:
+                array.flush()
+
+
+def load_targets(folder: Path) -> SoftTargets:
+    """What a stage ``targets`` wrote."""
+    return SoftTargets(folder, tuple(read_manifest(folder).settings["temperatures"]))
+
+
+def _create(path: Path, dtype: type[np.number[Any]], shape: tuple[int, ...]) -> np.memmap[Any, Any]:
+    array: np.memmap[Any, Any] = open_memmap(path, "w+", dtype, shape)  # type: ignore[no-untyped-call]
+    return array

@@ -1,0 +1,1 @@
+"""Everything that scores items: the item table, encoders, students and teachers."""

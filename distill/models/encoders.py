@@ -1,0 +1,126 @@
+"""What teachers and students have in common, and the recommender made of it."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from distill.data.sequences import Batch
+from distill.models.item_table import ItemTable, is_item
+from distilrec.core.specs import MASKED_SCORE, PADDING, RecommenderSpec, table_rows
+
+
+class Scorer(nn.Module, ABC):
+    """Anything that scores the whole catalogue: encoders, closed-form models, mixtures of them. All can teach."""
+
+    item_count: int
+
+    @abstractmethod
+    def score_prefixes(self, history: Tensor, valid: Tensor) -> Tensor:
+        """Logits of items 1..N at M positions. int64 [B, T], *right*-padded with 0; bool [B, T] -> float32 [M, N]."""
+
+    @abstractmethod
+    def score_last(self, history: Tensor) -> Tensor:
+        """Scores of all table rows after the whole history. int64 [B, L], *left*-padded with 0 -> float32 [B, rows]."""
+
+    def parameter_count(self) -> int:
+        """Numbers needed at inference, once the item table is folded."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+
+class Encoder(Scorer):
+    """Turns histories into user vectors; the score of an item is the product of the two vectors.
+
+    Args:
+        items: the item table, size d; where its first coordinate is popularity, an empty history is answered with that.
+    """
+
+    cold_start: Tensor
+
+    freezes_midway = False
+    """Whether ``start_epoch`` changes which parameters learn."""
+
+    def __init__(self, items: ItemTable) -> None:
+        super().__init__()
+        self.items = items
+        self.item_count = items.item_count
+        cold_start = torch.zeros(items.embedding_size)
+        cold_start[0] = 1.0  # scores are then the popularity coordinate
+        self.register_buffer("cold_start", cold_start, persistent=False)
+
+    @abstractmethod
+    def encode_all(self, history: Tensor) -> Tensor:
+        """User vectors at every position. int64 [B, T], *right*-padded with 0 -> float32 [B, T, d]. For training."""
+
+    @abstractmethod
+    def encode_last(self, history: Tensor) -> Tensor:
+        """User vectors after the whole history. int64 [B, L], *left*-padded with 0 -> float32 [B, d]. For serving.
+
+        ``cold_start`` for an empty history (``popular_if_empty``).
+        """
+
+    def popular_if_empty(self, user_vectors: Tensor, present: Tensor) -> Tensor:
+        """``cold_start`` in rows without an item, whatever stands there. float32 [B, d] and bool [B, L] -> float32 [B, d]."""
+        return torch.where(present.any(dim=1, keepdim=True), user_vectors, self.cold_start)
+
+    def encode_prefixes(self, history: Tensor, valid: Tensor) -> Tensor:
+        """User vectors at M positions. int64 [B, T], *right*-padded; bool [B, T] -> float32 [M, d]."""
+        return self.encode_all(history)[valid]
+
+    def training_examples(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """User vectors float32 [M, d], their targets int64 [M] (0: none) and prefixes int64 [M], to learn from."""
+        return self.encode_prefixes(batch.history, batch.valid), batch.targets, batch.prefixes
+
+    def start_epoch(self, epoch: int) -> None:
+        """Called before each epoch of a training; what is done may depend on ``epoch`` alone, so that a resume is exact."""
+
+    def pretrained_parameters(self) -> tuple[list[nn.Parameter], float]:
+        """Parameters with a learning rate of their own, and that rate."""
+        return [], 0.0
+
+    def score_prefixes(self, history: Tensor, valid: Tensor) -> Tensor:
+        """See ``Scorer``."""
+        return self.score_vectors(self.encode_prefixes(history, valid))
+
+    def score_vectors(self, vectors: Tensor) -> Tensor:
+        """Logits of items 1..N for user vectors. float32 [M, d] -> float32 [M, N]."""
+        return nn.functional.linear(vectors, self.items()[1 : self.item_count + 1])
+
+    def score_last(self, history: Tensor) -> Tensor:
+        """See ``Scorer``."""
+        return self.items.scores(self.encode_last(history))
+
+
+def starting_at_zero(linear: nn.Linear) -> nn.Linear:
+    """The same layer, giving zeros until it has learned: item vectors start small, and would drown in what is added to them."""
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return linear
+
+
+class Recommender(nn.Module):
+    """The serving contract as a graph: seen and excluded items are masked and the top K taken inside.
+
+    Indices outside 1..N count as padding, so that a bad request cannot fail the batch it is put in.
+    """
+
+    filler: Tensor
+
+    def __init__(self, scorer: Scorer, spec: RecommenderSpec) -> None:
+        super().__init__()
+        self.scorer = scorer
+        self.spec = spec
+        self.register_buffer("filler", torch.tensor([PADDING, *range(spec.item_count + 1, table_rows(spec.item_count))]))
+
+    def forward(self, history: Tensor, exclude: Tensor) -> tuple[Tensor, Tensor]:
+        """int32 [B, L] and [B, E] -> items int32 [B, K] (0 where none is left) and scores float32 [B, K], best first."""
+        item_count = self.spec.item_count
+        history = torch.where(is_item(history, item_count), history, PADDING).long()
+        exclude = torch.where(is_item(exclude, item_count), exclude, PADDING).long()
+        scores = self.scorer.score_last(history)  # (B, rows)
+        filler = self.filler.expand(history.shape[0], -1)
+        banned = torch.cat([filler, history, exclude], dim=1)
+        scores = scores.scatter(1, banned, MASKED_SCORE)
+        best, items = torch.topk(scores, self.spec.top_k, dim=1)
+        items = torch.where(best > MASKED_SCORE / 2, items, PADDING)
+        return items.to(torch.int32), best

@@ -1,0 +1,23 @@
+"""A PyTorch model behind the serving contract."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from distill.models.encoders import Recommender, Scorer
+from distilrec.core.runner import Answer
+from distilrec.core.specs import RecommenderSpec
+
+
+class TorchRunner:
+    """Runs a trained model eagerly, on the CPU."""
+
+    def __init__(self, scorer: Scorer, spec: RecommenderSpec) -> None:
+        self.spec = spec
+        self.recommender = Recommender(scorer, spec).eval()
+
+    @torch.inference_mode()
+    def recommend(self, history: NDArray[np.int32], exclude: NDArray[np.int32]) -> Answer:
+        """int32 [B, L] and int32 [B, E] -> items int32 [B, K] and scores float32 [B, K]."""
+        items, scores = self.recommender(torch.from_numpy(history), torch.from_numpy(exclude))
+        return items.numpy(), scores.numpy()

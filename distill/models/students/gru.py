@@ -1,0 +1,49 @@
+"""A student that reads the history item by item."""
+
+from torch import Tensor, nn
+
+from distill.models.item_table import ItemTable, is_item, right_aligned
+from distill.models.students.mlp import Student
+
+
+class GruStudent(Student):
+    """Gated recurrent layers over the history's item vectors, added to the last item's (as GRU4Rec, Hidasi 2016, arXiv:1511.06939).
+
+    The layers have no biases: so padding in front, read as zeros, leaves their states at zero.
+
+    Args:
+        items: the item table, size d.
+        hidden_size: of the layers' states.
+        depth: layers.
+        dropout: on each layer's inputs and on user vectors.
+    """
+
+    def __init__(self, items: ItemTable, hidden_size: int, depth: int, dropout: float) -> None:
+        super().__init__(items)
+        size = items.embedding_size
+        sizes = [size, *[hidden_size] * depth]
+        # Not one nn.GRU of many layers: the dropout inside of it cannot be found and turned off as a module can.
+        self.layers = nn.ModuleList(nn.GRU(width, hidden_size, bias=False, batch_first=True) for width in sizes[:-1])
+        self.write = nn.Linear(hidden_size, size)
+        self.norm = nn.LayerNorm(size)
+        self.dropout = nn.Dropout(dropout)
+
+    def encode_all(self, history: Tensor) -> Tensor:
+        """int64 [B, T], right-padded -> float32 [B, T, d]."""
+        return self._user_vectors(*self._states(history, is_item(history, self.items.item_count)))
+
+    def _encode_last(self, history: Tensor, mask: Tensor) -> Tensor:
+        history = right_aligned(history, mask)
+        vectors, states = self._states(history, is_item(history, self.items.item_count))
+        return self._user_vectors(vectors[:, -1], states[:, -1])
+
+    def _states(self, history: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Item vectors float32 [B, T, d] and states [B, T, hidden_size]."""
+        vectors = states = self.items.embed(history) * mask.unsqueeze(2)
+        for layer in self.layers:
+            states, _ = layer(self.dropout(states))
+        return vectors, states
+
+    def _user_vectors(self, vectors: Tensor, states: Tensor) -> Tensor:
+        user_vectors: Tensor = self.dropout(self.norm(vectors + self.write(states)))
+        return user_vectors

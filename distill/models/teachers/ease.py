@@ -1,0 +1,103 @@
+"""EASE: a linear item-item model in closed form (Steck 2019, arXiv:1905.03375)."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from distill.models.encoders import Scorer
+from distill.models.item_table import is_item
+from distill.models.weights import WEIGHTS
+from distilrec.core.errors import ConfigError
+from distilrec.core.specs import table_rows
+from distilrec.data.dataset import Dataset
+
+_LARGEST_CATALOGUE = 40_000
+
+
+class EaseTeacher(Scorer):
+    """The score of an item is the sum of the weights that the history's items have for it.
+
+    Args:
+        weights: float32 [N, N], zero diagonal; row i holds what item i + 1 says for each item.
+        decay: weight of an item of the history relative to the one after it.
+        scale: logits are scores times this.
+    """
+
+    weights: Tensor
+
+    def __init__(self, weights: Tensor, decay: float, scale: float) -> None:
+        super().__init__()
+        self.register_buffer("weights", weights)
+        self.item_count = len(weights)
+        self.decay = decay
+        self.scale = scale
+
+    def score_prefixes(self, history: Tensor, valid: Tensor) -> Tensor:
+        """See ``Scorer``."""
+        scores = torch.zeros(history.shape[0], self.item_count, device=history.device)
+        steps = []
+        for step in range(history.shape[1]):
+            scores = scores * self.decay + self._say(history[:, step])
+            steps.append(scores[valid[:, step]])
+        # Back from step by step to row by row, the order of ``valid``.
+        places = torch.cat([torch.nonzero(valid[:, step]).flatten() * history.shape[1] + step for step in range(history.shape[1])])
+        return self.scale * torch.cat(steps)[places.argsort()]
+
+    def score_last(self, history: Tensor) -> Tensor:
+        """See ``Scorer``; 0 for all items when the history is empty."""
+        scores = torch.zeros(history.shape[0], self.item_count, device=history.device)
+        for step in range(history.shape[1]):
+            scores = torch.where(is_item(history[:, step : step + 1], self.item_count), scores * self.decay, scores)
+            scores = scores + self._say(history[:, step])
+        rows = table_rows(self.item_count)
+        return torch.nn.functional.pad(self.scale * scores, (1, rows - self.item_count - 1))
+
+    def _say(self, items: Tensor) -> Tensor:
+        """What the items of one step say. int64 [B] -> float32 [B, N]; nothing for padding."""
+        present = is_item(items, self.item_count)
+        return self.weights[(items - 1).clamp(min=0)] * present[:, None]
+
+    def parameter_count(self) -> int:
+        """All weights: the matrix is dense."""
+        return self.weights.numel()
+
+
+def fit_ease(dataset: Dataset, l2: float) -> Tensor:
+    """The matrix B that minimises ||X - X B||^2 + l2 ||B||^2 with a zero diagonal, X the users' training items. float32 [N, N].
+
+    Raises:
+        ConfigError: the catalogue is too large for a dense N x N matrix.
+    """
+    count = dataset.item_count
+    if count > _LARGEST_CATALOGUE:
+        raise ConfigError(
+            f"found a teacher of kind 'ease' and {count:,} items, expected at most {_LARGEST_CATALOGUE:,}: it inverts a"
+            f" dense matrix of all pairs ({count**2 * 4 / 1e9:.0f} GB). Use kind 'sequence'."
+        )
+    users = np.repeat(np.arange(dataset.user_count), dataset.validation_start)
+    items = np.concatenate([dataset.sequence(user)[:end] for user, end in enumerate(dataset.validation_start)]) - 1
+    pairs = np.unique(np.stack([users, items]).astype(np.int64), axis=1)  # an item counts once a user
+    size = (dataset.user_count, count)
+    seen = torch.sparse_coo_tensor(torch.from_numpy(pairs), torch.ones(pairs.shape[1]), size, check_invariants=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+        gram = torch.sparse.mm(seen.t(), seen).to_dense()
+    gram.diagonal().add_(l2)
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
+    weights = -inverse / inverse.diagonal()
+    weights.fill_diagonal_(0)
+    return weights
+
+
+def save_ease(weights: Tensor, folder: Path) -> None:
+    """Write the matrix."""
+    save_file({"weights": weights.contiguous()}, folder / WEIGHTS)
+
+
+def load_ease(folder: Path, decay: float, scale: float) -> EaseTeacher:
+    """Read what ``save_ease`` wrote."""
+    return EaseTeacher(load_file(folder / WEIGHTS)["weights"], decay, scale).eval()

@@ -1,0 +1,1 @@
+"""The stages that train: text, teachers, soft targets, students."""

@@ -1,0 +1,78 @@
+"""Stage ``student-qad``: quantisation-aware distillation, the FP32 student teaching itself under INT8's rounding."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from torch import nn
+
+from distill.data.soft_targets import SoftTargets
+from distill.losses.distillation import Distillation
+from distill.models.encoders import Encoder
+from distill.models.quantization import FakeQuantizedEncoder
+from distill.models.weights import save_weights
+from distill.stages.card import Description, write_card
+from distill.stages.student import load_student
+from distill.training.fit import fit
+from distill.training.loggers import Logging
+from distill.training.teacher_inference import write_targets
+from distilrec.config import Config, DistillationConfig, TargetsConfig
+from distilrec.core.manifest import Manifest
+from distilrec.core.specs import RecommenderSpec
+from distilrec.core.stage import Inputs, run_stage
+from distilrec.data import stage as data_stage
+from distilrec.data.dataset import Dataset
+
+_SUMMARY = """The distilled student, trained on under INT8's rounding with its own answers as the only target (quantisation-aware
+distillation). These weights and figures are FP32; the export's report.json holds those of INT8."""
+
+
+def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
+    """Train on with the FP32 student's own answers as the only target. Inputs: data, student.
+
+    The first teacher or the true items would pull the student elsewhere; here it should stay what it is, on a coarser grid.
+    """
+    recorded = config.qad.model_dump(mode="json", exclude={"use"}) | {
+        "history_length": config.history_length,
+        "top_n": config.targets.top_n,
+    }
+
+    def work(folder: Path, scratch: Path) -> dict[str, Any]:
+        dataset, _ = data_stage.load(inputs["data"])
+        lightning.seed_everything(config.seed, verbose=False)
+        student = load_student(config, inputs["student"], dataset.item_count)
+        settings = DistillationConfig(hard=0.0, soft=1.0)
+        targets = _own_targets(config, student, dataset, scratch)
+        strata = torch.zeros(dataset.item_count, dtype=torch.long)
+        distillation = Distillation(settings, targets, strata, config.student.embedding_size)
+        for module in student.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0  # what it has learned is to be kept, not to be regularised again
+        quantized = FakeQuantizedEncoder(student).train()
+        spec = RecommenderSpec(dataset.item_count, config.history_length, config.export.exclude_length, min(10, dataset.item_count))
+        result = fit(
+            quantized,
+            dataset,
+            spec,
+            config.qad,
+            seed=config.seed,
+            scratch=scratch,
+            distillation=distillation,
+            log=Logging(config.logger, out_dir.parent / "logs", out_dir.name),
+        )
+        trained = quantized.release()
+        save_weights(trained, folder)
+        description = Description("DistilRec student-qad", _SUMMARY, recorded)
+        write_card(folder, trained, description, config=config, dataset=dataset, data=inputs["data"], epochs=result.epochs)
+        return {"validation_ndcg@10": result.validation_ndcg, "epochs": result.epochs}
+
+    return run_stage("student-qad", settings=recorded, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)
+
+
+def _own_targets(config: Config, student: Encoder, dataset: Dataset, scratch: Path) -> SoftTargets:
+    folder = scratch / "targets"
+    folder.mkdir(exist_ok=True)
+    settings = TargetsConfig(top_n=config.targets.top_n, temperatures=(1.0,), batch_size=config.targets.batch_size)
+    write_targets(student, dataset, folder, history_length=config.history_length, settings=settings, seed=config.seed)
+    return SoftTargets(folder, settings.temperatures)

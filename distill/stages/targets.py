@@ -1,0 +1,63 @@
+"""Stages ``targets-<name>``: ask a teacher about every training prefix; and mix what several said into one cache."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from distill.data.soft_targets import load_targets
+from distill.stages.teacher import load_teacher
+from distill.training.teacher_inference import mix_targets, write_targets
+from distilrec.config import Config, NeuralTeacherConfig
+from distilrec.core.manifest import Manifest
+from distilrec.core.stage import Inputs, run_stage
+from distilrec.data import stage as data_stage
+
+logger = logging.getLogger(__name__)
+
+
+def run(config: Config, inputs: Inputs, out_dir: Path, *, name: str) -> Manifest:
+    """Write the soft targets of the teacher of this name. Inputs: data, teacher."""
+    asked = config.teachers[name]
+    newest = asked.asked_prefixes_per_window if isinstance(asked, NeuralTeacherConfig) else None
+
+    def work(folder: Path, _scratch: Path) -> dict[str, Any]:
+        dataset, _ = data_stage.load(inputs["data"])
+        teacher = load_teacher(config, name, inputs["teacher"], dataset.item_count)
+        prefixes = write_targets(
+            teacher,
+            dataset,
+            folder,
+            history_length=config.history_length,
+            settings=config.targets,
+            seed=config.seed,
+            newest=newest,
+        )
+        return _size(folder, prefixes)
+
+    # How fully a slow teacher is asked is not in its own manifest.
+    settings = _recorded(config) | asked.model_dump(mode="json", include={"asked_prefixes_per_window"})
+    return run_stage("targets", settings=settings, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)
+
+
+def run_mix(config: Config, inputs: Inputs, out_dir: Path, *, weights: dict[str, float]) -> Manifest:
+    """Mix the soft targets of several teachers. Inputs: data, and each teacher's targets by its name."""
+
+    def work(folder: Path, _scratch: Path) -> dict[str, Any]:
+        dataset, _ = data_stage.load(inputs["data"])
+        caches = [load_targets(inputs[name]) for name in weights]
+        return _size(folder, mix_targets(caches, list(weights.values()), dataset.item_count, folder, config.targets))
+
+    settings = _recorded(config) | {"weights": weights}
+    return run_stage("targets", settings=settings, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)
+
+
+def _recorded(config: Config) -> dict[str, Any]:
+    excluded = {"batch_size", "weights"}
+    return config.targets.model_dump(mode="json", exclude=excluded) | {"history_length": config.history_length}
+
+
+def _size(folder: Path, prefixes: int) -> dict[str, Any]:
+    size_bytes = sum(path.stat().st_size for path in folder.glob("*.npy"))
+    gb_a_million = round(size_bytes / prefixes / 1e3, 3)
+    logger.info("targets: %s prefixes, %s GB a million on disk", f"{prefixes:,}", gb_a_million)
+    return {"prefixes": prefixes, "size_bytes": size_bytes, "gb_a_million_prefixes": gb_a_million}

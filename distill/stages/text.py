@@ -1,0 +1,37 @@
+"""Stage ``text``: embeddings of all item titles, made once for all models that take text in."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from distill.models.text import embed_titles, find_text_model
+from distilrec.config import Config
+from distilrec.core.manifest import Manifest, sha256_of_file
+from distilrec.core.stage import Inputs, run_stage
+from distilrec.data import stage as data_stage
+
+_FILE = "embeddings.npy"
+
+
+def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
+    """Write the embeddings, float32 [N, d_text]; none where the settings or the installation go without. Inputs: data."""
+    model = find_text_model(config.text)
+
+    def work(folder: Path, _scratch: Path) -> dict[str, Any]:
+        if model is None:
+            return {"text_embeddings": False}
+        _, vocabulary = data_stage.load(inputs["data"])
+        np.save(folder / _FILE, embed_titles(vocabulary.titles, model).numpy())
+        return {"text_embeddings": True}
+
+    settings = {"model_sha256": sha256_of_file(model / "model.safetensors") if model else None}
+    return run_stage("text", settings=settings, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)
+
+
+def load_embeddings(folder: Path) -> Tensor | None:
+    """float32 [N, d_text], or None where there are none."""
+    path = folder / _FILE
+    return torch.from_numpy(np.load(path)) if path.exists() else None

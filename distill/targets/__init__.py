@@ -1,1 +1,0 @@
-"""Soft targets: what teachers think, on disk."""

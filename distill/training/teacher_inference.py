@@ -1,0 +1,116 @@
+"""Asking teachers about every training prefix, and mixing what several of them said."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from distill.data.sequences import LengthBatchSampler, Window, Windows, perturbed_copy, training_windows
+from distill.data.soft_targets import SoftTargets, SoftTargetWriter
+from distill.models.encoders import Encoder, Scorer
+from distill.models.teachers.prefix_encoder import newest_positions
+from distilrec.config import TargetsConfig
+from distilrec.core.progress import progress
+from distilrec.core.specs import PADDING
+from distilrec.data.dataset import Dataset
+
+_SCORES_AT_ONCE = 1 << 24
+
+
+def sequences_to_ask_about(
+    dataset: Dataset, history_length: int, settings: TargetsConfig, seed: int
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """The training data and its perturbed copies: sequences int32 [P] and windows int64 [W, 3] (``soft_targets``)."""
+    parts, end = [dataset.items], len(dataset.items)
+    windows = [(*window, 0) for window in training_windows(dataset, history_length)]
+    for copy in range(1, settings.perturbed_copies + 1):
+        for sequence in perturbed_copy(dataset, history_length, settings.drop_fraction, seed + copy):
+            windows.append((end, end + len(sequence), copy))
+            parts.append(sequence)
+            end += len(sequence)
+    return np.concatenate(parts), np.array(windows, np.int64)
+
+
+@torch.inference_mode()
+def write_targets(
+    teacher: Scorer,
+    dataset: Dataset,
+    folder: Path,
+    *,
+    history_length: int,
+    settings: TargetsConfig,
+    seed: int,
+    newest: int | None = None,
+) -> int:
+    """Ask ``teacher`` about prefixes and write a folder of soft targets; returns how many it was asked about.
+
+    Args:
+        teacher: in evaluation mode.
+        dataset: whose training part it is asked about.
+        folder: exists.
+        history_length: L, longest window.
+        settings: what is kept.
+        seed: of the perturbed copies.
+        newest: ask only about so many prefixes of each window; items are 0 in the rows of the others. None for all.
+    """
+    sequences, windows = sequences_to_ask_about(dataset, history_length, settings, seed)
+    asked = Windows(sequences, np.full(len(sequences), PADDING, np.int32), [Window(*row[:2]) for row in windows.tolist()])
+    features = teacher.items.embedding_size if settings.features and isinstance(teacher, Encoder) else None
+    sampler = LengthBatchSampler(asked.lengths, settings.batch_size, None)
+    device = next((parameter.device for parameter in teacher.parameters()), torch.device("cpu"))
+    loader = DataLoader(asked, batch_sampler=sampler, collate_fn=asked.collate)
+    count = 0
+    with SoftTargetWriter(folder, sequences, windows, settings, teacher.item_count, feature_size=features) as writer:
+        for batch in progress(loader, desc="soft targets", unit="batch"):
+            about = batch.valid if newest is None else newest_positions(batch.valid, newest)
+            history, valid = batch.history.to(device), about.to(device)
+            if isinstance(teacher, Encoder):
+                vectors = teacher.encode_prefixes(history, valid)
+                scores = teacher.score_vectors(vectors)
+            else:
+                vectors, scores = None, teacher.score_prefixes(history, valid)
+            writer.write(batch.prefixes[about[batch.valid]].numpy(), scores, vectors)
+            count += len(scores)
+    return count
+
+
+@torch.inference_mode()
+def mix_targets(
+    caches: Sequence[SoftTargets], weights: Sequence[float], item_count: int, folder: Path, settings: TargetsConfig
+) -> int:
+    """Write the weighted mean of several teachers' log-probabilities; what is outside a teacher's top n shares its rest evenly.
+
+    All caches hold the same windows. Where some teachers were not asked the others decide. Weights need not sum to 1. Returns how
+    many prefixes the new folder has an opinion on.
+    """
+    first = caches[0]
+    rows = np.concatenate([np.arange(begin, end) for begin, end, _ in first.windows])
+    rows = rows[np.any([cache.items[rows, 0] != PADDING for cache in caches], axis=0)]
+    step = max(1, _SCORES_AT_ONCE // item_count)
+    with SoftTargetWriter(folder, first.sequences, first.windows, settings, item_count) as writer:
+        for start in progress(range(0, len(rows), step), desc="mixing soft targets", unit="batch"):
+            some = rows[start : start + step]
+            writer.write(some, mixed_log_probabilities(caches, weights, torch.from_numpy(some), item_count))
+    return len(rows)
+
+
+def mixed_log_probabilities(caches: Sequence[SoftTargets], weights: Sequence[float], prefixes: Tensor, item_count: int) -> Tensor:
+    """Weighted mean of the caches' log-probabilities over the catalogue. int64 [M] -> float32 [M, N].
+
+    Of each prefix at least one teacher was asked.
+    """
+    mixed, total = torch.zeros(len(prefixes), item_count), torch.zeros(len(prefixes), 1)
+    for cache, weight in zip(caches, weights, strict=True):
+        soft = cache.read(prefixes)
+        outcomes = torch.cat([soft.logits, soft.rest[:, None]], dim=1).log_softmax(dim=1)
+        others = max(item_count - soft.items.shape[1], 1)
+        outside = outcomes[:, -1:] - np.log(others)
+        share = weight * (soft.items[:, :1] != PADDING)  # (M, 1)
+        opinion = outside.repeat(1, item_count).scatter_(1, (soft.items - 1).clamp(min=0), outcomes[:, :-1])
+        mixed += share * opinion
+        total += share
+    return mixed / total

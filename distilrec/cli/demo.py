@@ -1,0 +1,64 @@
+"""The whole way in one command: logs to a live server, one user's recommendations by title, and the table."""
+
+import json
+import logging
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from distilrec.config import Config
+from distilrec.core.errors import ServerError
+from distilrec.pipeline.comparison import compare_hops, markdown_table
+from distilrec.pipeline.stages import run_all, run_dir
+from distilrec.serving.process.server import TritonServer, free_ports
+
+logger = logging.getLogger(__name__)
+
+_SHOWN_HISTORY = 10
+
+
+def run_demo(config: Config, say: Callable[[str], None]) -> None:
+    """Run all stages, start a real tritonserver on free ports, ask it, print, and stop it.
+
+    Raises:
+        DistilRecError: as the failing step says.
+    """
+    artefact = run_all(config)
+    with tempfile.TemporaryDirectory() as logs:
+        logger.info("tritonserver: starting on %s", config.export.repository)
+        with TritonServer(config.export.repository, free_ports(), Path(logs) / "tritonserver.log") as server:
+            say(example_user(config, server.url))
+            comparison = compare_hops(config, server.url)
+            status = server.stop()
+    if status:
+        raise ServerError(f"tritonserver ended with status {status}, expected 0")
+    users = comparison.users
+    say(f"\n{markdown_table(comparison.rows)}\n")
+    say(f"Full ranking of the whole catalogue for {len(users.users)} held-out users of {config.name}, seen items removed")
+    say(f"({users.unjudged_users} users have nothing to be judged by, {users.truncated_users} saw more than a request can name).")
+    say(f"Precision: {verdict(artefact)}.")
+    say("p50: one request in flight, one thread. tritonserver was stopped and ended cleanly.")
+
+
+def verdict(artefact: Path) -> str:
+    """Why the precision that is served is served."""
+    from export.artefact import REPORT_FILE
+
+    return str(json.loads((artefact / REPORT_FILE).read_text(encoding="utf-8"))["verdict"]["reason"])
+
+
+def example_user(config: Config, url: str) -> str:
+    """History and top 10 of the first user, by title, asked from the server by string ids."""
+    from clients import RecommenderClient
+    from distilrec.data.stage import load
+
+    dataset, vocabulary = load(run_dir(config) / "data")
+    history = vocabulary.decode(dataset.sequence(0)[: dataset.test_start[0]].tolist())
+    with RecommenderClient(url, vocabulary=vocabulary) as client:
+        answer = client.recommend(history, k=min(10, len(vocabulary)))
+    newest = history[-_SHOWN_HISTORY:]
+    lines = [f"\nA user's history, newest last ({len(newest)} of {len(history)} items):"]
+    lines += [f"    {vocabulary.title(item_id)}" for item_id in newest]
+    lines += [f"Top {len(answer)} from tritonserver at {url} (model version {answer.model_version}):"]
+    lines += [f"{rank:4d}  {score:7.3f}  {vocabulary.title(item_id)}" for rank, (item_id, score) in enumerate(answer, start=1)]
+    return "\n".join(lines)

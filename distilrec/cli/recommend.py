@@ -1,0 +1,100 @@
+"""The command that asks a running server; it is part of the one command line (``distilrec/cli/app.py``)."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from distilrec.cli.connection import Metadata, TlsCa, TlsCert, TlsKey, UseTls, given_connection, tls_of
+from distilrec.cli.options import DEFAULT_URL, Url
+from distilrec.cli.values import SeveralValues
+from distilrec.core.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from clients import Recommendations, RecommenderClient
+
+app = typer.Typer()
+
+
+@app.command(cls=SeveralValues)
+def recommend(  # noqa: PLR0917 - typer's parameters are options, not positions
+    history: Annotated[list[str] | None, typer.Option(help="Ids or titles, oldest first. None: the most popular items.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Ids or titles of items not to recommend.")] = None,
+    k: Annotated[int, typer.Option(help="How many items.")] = 10,
+    source: Annotated[Path | None, typer.Option("--input", help="Ask for all histories of this file, .parquet or .jsonl.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Where their answers go, .parquet or .jsonl.")] = None,
+    url: Url = DEFAULT_URL,
+    vocabulary: Annotated[Path | None, typer.Option(help="vocabulary.json; by default the server hands it over.")] = None,
+    timeout_s: Annotated[float, typer.Option(help="Seconds to wait for an answer.")] = 5.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    tls: UseTls = False,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    metadata: Metadata = None,
+) -> None:
+    """Ask a running server, for one history or for a whole file.
+
+    --history and --exclude take several values. A file has a column `history` (lists of item ids) and may have `user_id` and
+    `exclude`; interrupted, the same command goes on. Status 1 if a row of it failed: column `error` of the output says why.
+
+    Example: distilrec recommend --history "Toy Story" "GoldenEye" --k 5
+
+    Example: distilrec recommend --input users.parquet --output recs.parquet
+    """
+    from clients import InvalidRequest, RecommenderClient
+
+    if (source is None) != (output is None) or (source is not None and (history or exclude or as_json)):
+        raise InvalidRequest("--input and --output belong together, and go with neither --history, --exclude nor --json")
+    to = given_connection(url, tls_of(tls_ca, tls_cert, tls_key, wanted=tls), metadata)
+    with RecommenderClient(to.url, vocabulary=vocabulary, timeout_s=timeout_s, tls=to.tls, metadata=to.metadata) as client:
+        if source is not None and output is not None:
+            raise typer.Exit(_recommend_file(client, source, output, k))
+        _recommend(client, history or [], exclude or [], k, as_json=as_json)
+
+
+def _recommend(client: "RecommenderClient", history: list[str], exclude: list[str], k: int, *, as_json: bool) -> None:
+    from clients.lookup import resolve
+
+    if history or exclude:
+        known = client.vocabulary()
+        history, exclude = resolve(history, known), resolve(exclude, known)
+    answer = client.recommend(history, k=k, exclude=exclude)
+    if as_json:
+        print(json.dumps(_as_json(answer), ensure_ascii=False))
+        return
+    width = max((len(item_id) for item_id in answer.ids), default=0)
+    for rank, ((item_id, score), title) in enumerate(zip(answer, answer.titles, strict=True), start=1):
+        print(f"{rank:4d}  {score:8.3f}  {item_id:>{width}}  {title}")
+
+
+def _as_json(answer: "Recommendations") -> dict[str, object]:
+    rows = zip(answer, answer.titles, strict=True)
+    return {
+        "items": [{"item_id": item_id, "score": score, "title": title} for (item_id, score), title in rows],
+        "unknown_ids": list(answer.unknown_ids),
+        "model_version": answer.model_version,
+        "latency_ms": round(answer.latency_ms, 3),
+    }
+
+
+def _recommend_file(client: "RecommenderClient", source: Path, output: Path, k: int) -> int:
+    """Returns the exit status."""
+    try:
+        from distilrec.bulk.run import recommend_file
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(error.name or "polars", "bulk") from error
+    done = recommend_file(client, source, output, k, report=lambda text: print(text, file=sys.stderr))
+    for key, reason in done.first:
+        print(f"failed: {key}: {reason}", file=sys.stderr)
+    if done.failed > len(done.first):
+        print(f"failed: {done.failed - len(done.first)} more; column 'error' of {output} has all reasons", file=sys.stderr)
+    if len(done.model_versions) > 1:
+        versions = ", ".join(done.model_versions)
+        print(
+            f"warning: the model was exchanged meanwhile; versions {versions} answered, see column 'model_version'", file=sys.stderr
+        )
+    print(f"{output}: {done.rows} rows, {done.failed} of them failed")
+    return int(done.failed > 0)

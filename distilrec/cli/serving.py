@@ -1,0 +1,171 @@
+"""Commands around a running server; they are part of the one command line (``distilrec/cli/app.py``)."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from distilrec.cli.connection import TlsCa, TlsCert, TlsKey, tls_of
+from distilrec.cli.options import DEFAULT_PRESET, DEFAULT_REPOSITORY, DEFAULT_URL, Preset, Repository, Url
+from distilrec.core.errors import ServerError
+
+if TYPE_CHECKING:
+    from clients.connection import Tls
+    from distilrec.serving.rollout.live import Server
+
+app = typer.Typer()
+
+SecretFile = Annotated[
+    Path | None, typer.Option(help="File with the server's control secret; by default where the server left it.")
+]
+
+
+@app.command()
+def serve(  # noqa: PLR0917 - typer's parameters are options, not positions
+    repository: Repository = DEFAULT_REPOSITORY,
+    grpc_port: Annotated[int, typer.Option(help="Port of the gRPC endpoint.")] = 8001,
+    http_port: Annotated[int, typer.Option(help="Port of the HTTP endpoint, on loopback always.")] = 8000,
+    metrics_port: Annotated[int, typer.Option(help="Port of the metrics endpoint, on loopback always.")] = 8002,
+    grpc_address: Annotated[str, typer.Option(help="Where gRPC listens; 0.0.0.0 is everywhere.")] = "127.0.0.1",
+    tls_cert: Annotated[Path | None, typer.Option(help="The server's certificate, PEM: gRPC speaks TLS.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
+    tls_ca: Annotated[Path | None, typer.Option(help="Serve only clients with a certificate of this authority.")] = None,
+    control: Annotated[bool, typer.Option("--control/--no-control", help="Let promote and the watchdog load models.")] = True,
+    secret_file: Annotated[Path | None, typer.Option(help="Where the control secret lies, mode 0600.")] = None,
+    watchdog: Annotated[bool, typer.Option("--watchdog/--no-watchdog", help="Probe the model, and heal it.")] = True,
+    watchdog_port: Annotated[int | None, typer.Option(help="Port of the watchdog's metrics, on loopback.")] = None,
+) -> None:
+    """Start tritonserver on loopback, until Ctrl-C.
+
+    Uses the tritonserver on PATH, else the one of the wheel nvidia-pytriton (extra [server]). Status 0: stopped in order; 1: the
+    server failed; 130: interrupted before it was ready.
+
+    Example: distilrec serve --repository triton_repo
+    """
+    from distilrec.serving.process.environment import Ports
+    from distilrec.serving.process.security import TlsConfig
+    from distilrec.serving.serve import ServeSettings, run_server
+
+    if (tls_cert is None) != (tls_key is None) or (tls_ca is not None and tls_cert is None):
+        raise ServerError("--tls-cert and --tls-key belong together, and --tls-ca needs both")
+    settings = ServeSettings(
+        repository=repository,
+        ports=Ports(grpc_port, http_port, metrics_port),
+        grpc_address=grpc_address,
+        tls=TlsConfig(tls_cert, tls_key, tls_ca) if tls_cert and tls_key else None,
+        control=control,
+        secret_file=secret_file,
+        watchdog=watchdog,
+        watchdog_port=watchdog_port,
+    )
+    raise typer.Exit(run_server(settings, lambda text: print(text, flush=True)))
+
+
+@app.command()
+def promote(  # noqa: PLR0917
+    artefact: Annotated[Path, typer.Argument(help="Folder of an export, for example runs/ml-100k/export.")],
+    repository: Repository = DEFAULT_REPOSITORY,
+    url: Url = DEFAULT_URL,
+    preset: Preset = DEFAULT_PRESET,
+    secret_file: SecretFile = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    watch_s: Annotated[float, typer.Option(help="Seconds to watch the new version before it is pinned.")] = 10.0,
+    no_rehearsal: Annotated[
+        bool, typer.Option("--no-rehearsal", help="Load it without having tried it in a server of its own (saves its memory).")
+    ] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="No server runs: stage and pin only.")] = False,
+) -> None:
+    """Put a new version into a running server.
+
+    It is proved beside, rehearsed in a server of its own, loaded, asked its golden requests and watched; if anything is wrong the
+    former version serves on.
+
+    Example: distilrec promote runs/ml-100k/export
+    """
+    from distilrec.config import load_config
+    from distilrec.serving.rollout import promotion
+    from distilrec.serving.rollout.live import Limits
+
+    server = None if offline else _server(url, secret_file, tls_of(tls_ca, tls_cert, tls_key))
+    config = load_config(preset).export
+    limits, rehearsed = Limits(watch_s=watch_s), not no_rehearsal
+    done = promotion.promote(artefact, repository, config, server, limits=limits, rehearsed=rehearsed, report=_say)
+    print(f"version {done.version} serves (before: {done.former})")
+
+
+@app.command()
+def rollback(  # noqa: PLR0917
+    repository: Repository = DEFAULT_REPOSITORY,
+    url: Url = DEFAULT_URL,
+    secret_file: SecretFile = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    offline: Annotated[bool, typer.Option("--offline", help="No server runs: pin only.")] = False,
+) -> None:
+    """Go back to the last good version.
+
+    Example: distilrec rollback
+    """
+    from distilrec.serving.rollout import promotion
+
+    server = None if offline else _server(url, secret_file, tls_of(tls_ca, tls_cert, tls_key))
+    done = promotion.rollback(repository, server, report=_say)
+    print(f"version {done.version} serves (before: {done.former})")
+
+
+@app.command()
+def versions(repository: Repository = DEFAULT_REPOSITORY) -> None:
+    """List the versions a repository has had.
+
+    Example: distilrec versions --repository triton_repo
+    """
+    from distilrec.serving.rollout import promotion
+
+    for version in promotion.versions(repository):
+        line = f"{version.number:6d}  {version.state:8}  {version.time:%Y-%m-%d %H:%M}  vocabulary {version.vocabulary_sha256[:12]}"
+        print(line + (f"  {version.reason.splitlines()[0]}" if version.reason else ""))
+
+
+@app.command()
+def doctor(url: Url = DEFAULT_URL) -> None:
+    """Say what is installed and what is missing.
+
+    Status 1 if tritonserver cannot be started.
+
+    Example: distilrec doctor
+    """
+    from distilrec.serving.doctor import examine
+
+    findings = examine(url)
+    for finding in findings:
+        mark = {True: "ok  ", False: "FAIL", None: "    "}[finding.ok]
+        print(f"{mark} {finding.name:20} {finding.detail}")
+    raise typer.Exit(int(any(finding.ok is False for finding in findings)))
+
+
+@app.command("link-tritonserver")
+def link_tritonserver() -> None:
+    """Make the plain tritonserver command work here.
+
+    Leaves a command of that name in this environment; it starts the server of the wheel nvidia-pytriton.
+
+    Example: distilrec link-tritonserver && tritonserver --model-repository triton_repo
+    """
+    from distilrec.serving.process.wheel import write_launcher
+
+    print(f"wrote {write_launcher()}")
+
+
+def _server(url: str, secret_file: Path | None, tls: "Tls | bool") -> "Server":
+    from distilrec.serving.process.security import client_secret
+    from distilrec.serving.rollout.live import Server
+
+    port = int(url.rpartition(":")[2]) if url.rpartition(":")[2].isdigit() else 0
+    return Server(url, client_secret(port, secret_file), tls)
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)

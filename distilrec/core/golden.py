@@ -1,0 +1,53 @@
+"""Golden requests: requests with the answers a served model must give, which travel with it."""
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distilrec.core.errors import DataError
+from distilrec.core.runner import Answer
+
+FILE_NAME = "golden.npz"
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Requests and the exported model's own answers."""
+
+    history: NDArray[np.int32]
+    """int32 [G, L]."""
+    exclude: NDArray[np.int32]
+    """int32 [G, E]."""
+    items: NDArray[np.int32]
+    """int32 [G, K]."""
+    scores: NDArray[np.float32]
+    """float32 [G, K]."""
+
+    @property
+    def answer(self) -> Answer:
+        """Items and scores."""
+        return self.items, self.scores
+
+    def save(self, path: Path) -> None:
+        """Write an .npz file; the same requests give the same bytes."""
+        np.savez_compressed(path, **vars(self))
+
+
+def load_golden(path: Path) -> Golden:
+    """Read what ``Golden.save`` wrote.
+
+    Raises:
+        DataError: no such file, or not golden requests.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return Golden(**{name: arrays[name] for name in ("history", "exclude", "items", "scores")})
+    except FileNotFoundError:
+        raise DataError(
+            f"{path}: no such file, expected a served model's golden requests. Make them with: distilrec export"
+        ) from None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: not golden requests: {error!r}") from error

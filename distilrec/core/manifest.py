@@ -1,0 +1,120 @@
+"""What a finished stage folder says of itself, and how its word is checked."""
+
+import hashlib
+import json
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from distilrec import __version__
+from distilrec.core.errors import ManifestError
+from distilrec.core.files import write_text
+
+FILE_NAME = "manifest.json"
+_RECORDED_PACKAGES = ("numpy", "polars", "torch", "transformers", "lightning", "onnx", "onnxruntime")
+
+
+class FileRecord(BaseModel):
+    """Size and digest of one file of a stage folder."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sha256: str
+    size_bytes: int
+
+
+class Manifest(BaseModel):
+    """The content of ``manifest.json``: how a stage folder came to be, and the digests that prove it is whole."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: Literal[1] = 1
+    stage: str
+    fingerprint: str
+    """sha256 of what the result depends on: stage, settings, seed, digests of the inputs, version of DistilRec."""
+    settings: dict[str, Any]
+    seed: int
+    inputs: dict[str, str]
+    """Digest of each input's manifest at the time it was read."""
+    versions: dict[str, str]
+    files: dict[str, FileRecord]
+    metrics: dict[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """sha256 over what was made and from what; measurements and package versions do not count."""
+        return sha256_of_json({"fingerprint": self.fingerprint, "files": {name: r.sha256 for name, r in self.files.items()}})
+
+
+def sha256_of_json(value: Any) -> str:
+    """sha256 of a JSON value in canonical form."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def sha256_of_file(path: Path) -> str:
+    """sha256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def record_files(folder: Path) -> dict[str, FileRecord]:
+    """Records of all files below ``folder`` but the manifest itself, by relative path."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / FILE_NAME)
+    return {
+        path.relative_to(folder).as_posix(): FileRecord(sha256=sha256_of_file(path), size_bytes=path.stat().st_size)
+        for path in paths
+    }
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of what shapes a result: DistilRec, Python and the packages a stage may use."""
+    versions = {"distilrec": __version__, "python": platform.python_version()}
+    for package in _RECORDED_PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write ``manifest.json``; a folder that has one is finished."""
+    write_text(folder / FILE_NAME, manifest.model_dump_json(indent=2) + "\n")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read a stage folder's manifest without looking at its files.
+
+    Raises:
+        ManifestError: there is none, or it cannot be understood.
+    """
+    path = folder / FILE_NAME
+    try:
+        return Manifest.model_validate_json(path.read_text())
+    except FileNotFoundError:
+        raise ManifestError(f"{folder}: found no {FILE_NAME}, expected a finished stage. Run the stage that writes it.") from None
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{path}: expected a manifest of format version 1, found:\n{error}\nRun the stage again.") from error
+
+
+def verify_manifest(folder: Path) -> Manifest:
+    """Read a stage folder's manifest and check every file against its digest.
+
+    Raises:
+        ManifestError: a file is missing, was added or was changed.
+    """
+    manifest = read_manifest(folder)
+    found = record_files(folder)
+    faults = [f"{name}: missing" for name in manifest.files.keys() - found.keys()]
+    faults += [f"{name}: not in the manifest" for name in found.keys() - manifest.files.keys()]
+    faults += [
+        f"{name}: sha256 is {found[name].sha256[:12]}..., expected {record.sha256[:12]}..."
+        for name, record in manifest.files.items()
+        if name in found and found[name] != record
+    ]
+    if faults:
+        raise ManifestError(f"{folder} is not what its manifest says:\n  " + "\n  ".join(sorted(faults)) + "\nRun its stage again.")
+    return manifest

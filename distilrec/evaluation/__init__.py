@@ -1,0 +1,1 @@
+"""How well recommenders rank: metrics, intervals, slices, agreement of two models, and verdicts."""

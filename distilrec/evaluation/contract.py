@@ -1,0 +1,133 @@
+"""One contract for everything that recommends: PyTorch, ONNX in all precisions, engines, a live server.
+
+:func:`check_contract` raises where a promise is broken; :func:`agreement` measures what a lower precision did to the ranking.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distilrec.core.errors import ParityError
+from distilrec.core.runner import Answer, Runner
+from distilrec.core.specs import MASKED_SCORE, PADDING, Precision, RecommenderSpec
+from distilrec.data.dataset import HeldOut
+from distilrec.evaluation.metrics import overlap
+from distilrec.evaluation.parity import SCORE_TOLERANCE, compare
+from distilrec.evaluation.ranking import ranking_metrics
+
+BATCH_TOLERANCE = {Precision.FP32: SCORE_TOLERANCE, Precision.FP16: 0.02, Precision.INT8: 0.05}
+"""How far scores of one request may differ between batches: kernels for other batch sizes add in another order, and a sum near
+the middle of two steps may be rounded to either."""
+
+_INVARIANCE_ROWS = 8
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """A runner's answers against those of a reference, over the same held-out users."""
+
+    ndcg: float
+    """NDCG@10."""
+    ndcg_loss: float
+    """Share of the reference's NDCG@10 that is lost; negative where the runner is better."""
+    overlap_at_10: float
+    """Mean share of the first 10 items that both have, in any order."""
+    overlap_at_100: float
+    """The same for the first 100 (or K)."""
+    score_error: float
+    """Largest difference of the scores of an item both return."""
+
+
+def agreement(reference: Answer, candidate: Answer, users: HeldOut) -> Agreement:
+    """Compare two answers to the same users."""
+    items, scores = candidate
+    reference_items, reference_scores = reference
+    ndcg = ranking_metrics(items, users)["ndcg@10"]
+    reference_ndcg = ranking_metrics(reference_items, users)["ndcg@10"]
+    return Agreement(
+        ndcg=ndcg,
+        ndcg_loss=(reference_ndcg - ndcg) / reference_ndcg if reference_ndcg else 0.0,
+        overlap_at_10=float(overlap(reference_items, items, 10).mean()),
+        overlap_at_100=float(overlap(reference_items, items, 100).mean()),
+        score_error=_score_error(reference_items, reference_scores, items, scores),
+    )
+
+
+def check_contract(
+    runner: Runner, spec: RecommenderSpec, history: NDArray[np.int32], exclude: NDArray[np.int32], tolerance: float
+) -> None:
+    """Ask a runner and check every promise of the serving contract.
+
+    Tie policy: items whose scores lie within ``tolerance`` may stand in any order.
+
+    Args:
+        runner: what to check.
+        spec: its sizes.
+        history: int32 [B, L], requests; see also ``parity.edge_requests``.
+        exclude: int32 [B, E].
+        tolerance: on scores between batches (``BATCH_TOLERANCE``).
+
+    Raises:
+        ParityError: names the promise, with what was found and expected.
+    """
+    items, scores = runner.recommend(history, exclude)
+    for tensor, array in ((spec.items, items), (spec.scores, scores)):
+        if array.shape != (len(history), *tensor.shape) or array.dtype != tensor.dtype:
+            raise ParityError(
+                f"{tensor.name}: found {array.dtype} {list(array.shape)}, expected {tensor.dtype} [{len(history)}, {spec.top_k}]"
+            )
+    _check_items(items, spec, history, exclude)
+    _check_scores(items, scores)
+    rows = min(_INVARIANCE_ROWS, len(history))
+    for row in range(rows):
+        expected = (items[row : row + 1], scores[row : row + 1])
+        alone = runner.recommend(history[row : row + 1], exclude[row : row + 1])
+        twice = runner.recommend(*(np.concatenate([a[row : row + 1], a[: rows - 1], a[row : row + 1]]) for a in (history, exclude)))
+        _check_same(expected, alone, tolerance, f"request {row} in a batch of {len(history)} and alone")
+        first, last = ((twice[0][place, None], twice[1][place, None]) for place in (0, -1))
+        _check_same(first, last, tolerance, f"request {row} twice in a batch")
+        _check_same(expected, first, tolerance, f"request {row} in a batch of {len(history)} and of {rows + 1}")
+
+
+def _check_items(items: NDArray[np.int32], spec: RecommenderSpec, history: NDArray[np.int32], exclude: NDArray[np.int32]) -> None:
+    if items.min(initial=0) < PADDING or items.max(initial=0) > spec.item_count:
+        raise ParityError(
+            f"found items {items.min()}..{items.max()}, expected 1..{spec.item_count}: a table row without an item was returned"
+        )
+    for row, (ranked, banned) in enumerate(zip(items, np.concatenate([history, exclude], axis=1), strict=True)):
+        real = ranked[ranked != PADDING]
+        if len(np.unique(real)) != len(real):
+            raise ParityError(f"row {row}: found an item twice, expected each at most once")
+        if np.isin(real, banned).any():
+            raise ParityError(f"row {row}: found an item that was seen or excluded, expected it to be masked")
+
+
+def _check_scores(items: NDArray[np.int32], scores: NDArray[np.float32]) -> None:
+    if np.isnan(scores).any():
+        raise ParityError("found scores that are no numbers, expected finite ones; the weights are broken")
+    if (np.diff(scores, axis=1) > 0).any():
+        raise ParityError("found scores that rise along a list, expected best first")
+    if ((items == PADDING) != (scores <= MASKED_SCORE / 2)).any():
+        raise ParityError("found an empty rank with a score, or an item with the score of a masked one")
+
+
+def _check_same(expected: Answer, found: Answer, tolerance: float, where: str) -> None:
+    difference = compare(expected, found, tolerance)
+    if not difference.max_score_error <= tolerance or difference.misplaced:
+        raise ParityError(
+            f"{where}: found scores {difference.max_score_error:.2g} apart and {difference.misplaced} item(s) out of place,"
+            f" expected at most {tolerance} and none"
+        )
+
+
+def _score_error(
+    reference_items: NDArray[np.int32], reference_scores: NDArray[np.float32], items: NDArray[np.int32], scores: NDArray[np.float32]
+) -> float:
+    largest = 0.0
+    for reference_row, reference_score, row, score in zip(reference_items, reference_scores, items, scores, strict=True):
+        _, places, reference_places = np.intersect1d(
+            row[row != PADDING], reference_row[reference_row != PADDING], return_indices=True
+        )
+        largest = max(largest, float(np.abs(score[places] - reference_score[reference_places]).max(initial=0.0)))
+    return largest

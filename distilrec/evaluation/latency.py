@@ -1,0 +1,37 @@
+"""How long one request takes."""
+
+import time
+from collections.abc import Mapping
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distilrec.core.runner import Runner
+
+_Key = TypeVar("_Key", bound=str)
+_REQUESTS = 300
+_WARM_UP = 30
+
+
+def p50_ms(
+    runners: Mapping[_Key, Runner], history: NDArray[np.int32], exclude: NDArray[np.int32], requests: int = _REQUESTS
+) -> dict[_Key, float]:
+    """Median milliseconds of a request of one user, one after another.
+
+    The runners are asked in turn, so that all of them meet the same moments of the machine.
+
+    Args:
+        runners: what to time, by name.
+        history: int32 [U, L], users that are asked about in turn.
+        exclude: int32 [U, E].
+        requests: timed requests for each runner, after some that are not.
+    """
+    seconds: dict[_Key, list[float]] = {name: [] for name in runners}
+    for request in range(_WARM_UP + requests):
+        row = slice(request % len(history), request % len(history) + 1)
+        for name, runner in runners.items():
+            started = time.perf_counter()
+            runner.recommend(history[row], exclude[row])
+            seconds[name].append(time.perf_counter() - started)
+    return {name: float(np.median(times[_WARM_UP:]) * 1000) for name, times in seconds.items()}

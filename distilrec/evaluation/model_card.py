@@ -1,0 +1,156 @@
+"""The model card of a trained model, in Hugging Face's format: README.md with YAML front matter.
+
+Figures are of the validation split: the test split is not touched by training.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from distilrec import __version__
+from distilrec.core.manifest import Manifest
+from distilrec.evaluation.bootstrap import Estimate
+from distilrec.evaluation.ranking import Evaluation
+from distilrec.evaluation.report import label, meanings, table, with_interval
+from distilrec.evaluation.slices import MIN_USERS
+
+FILE_NAME = "README.md"
+
+_OWN = "own-interactions"
+
+_SOURCES: dict[str, tuple[str, str | None]] = {
+    "ml-100k": ("MovieLens-100K", "https://files.grouplens.org/datasets/movielens/ml-100k-README.txt"),
+    _OWN: ("Own interactions", None),
+}
+"""Data sets by name: title, and where their terms stand."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a card says."""
+
+    title: str
+    summary: str
+    """What the model is, in a sentence or two."""
+    settings: Mapping[str, Any]
+    """JSON-ready; the same as in manifest.json."""
+    seed: int
+    epochs: int | None
+    """None for a model that was solved, not trained."""
+    history_length: int
+    parameters: int
+    data: Manifest
+    """Of the data stage."""
+    evaluation: Evaluation
+    """By validation users, with one hop."""
+    truth_popularity: float
+    """Mean training count of the right answers."""
+
+
+def render_card(card: Card) -> str:
+    """The card as Markdown with front matter; ends with a newline."""
+    parts = [f"---\n{_front_matter(card)}\n---", f"# {card.title}", card.summary]
+    parts += [_data(card), _settings(card), _metrics(card), _slices(card), _limits(card)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _front_matter(card: Card) -> str:
+    """YAML, made and checked by Hugging Face's own classes; imported here because only trainings have them."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    source = card.data.settings["source"] or _OWN
+    name, terms = _SOURCES[source]
+    results = [
+        EvalResult(
+            task_type="sequential-recommendation",
+            dataset_type=source,
+            dataset_name=name,
+            dataset_split="validation",
+            metric_type=metric,
+            metric_name=label(metric),
+            metric_value=round(estimate.mean, 4),
+        )
+        for metric, estimate in _estimates(card).items()
+        if not metric.startswith("popularity")
+    ]
+    data = ModelCardData(
+        library_name="distilrec",
+        # Weights follow the terms of what they were learned from, which only its owner knows.
+        license="other",
+        license_name="terms-of-the-training-data",
+        license_link=terms,
+        tags=["recommender-system", "sequential-recommendation", "knowledge-distillation"],
+        model_name=card.title,
+        eval_results=results,
+    )
+    return data.to_yaml()
+
+
+def _estimates(card: Card) -> dict[str, Estimate]:
+    (estimates,) = card.evaluation.everybody.estimates.values()
+    return estimates
+
+
+def _data(card: Card) -> str:
+    metrics, settings = card.data.metrics, card.data.settings
+    name, _ = _SOURCES[settings["source"] or _OWN]
+    left = ", ".join(f"{key} = {settings[key]}" for key in ("k_core", "events", "min_rating", "max_users") if settings.get(key))
+    return (
+        f"## Data\n\n{name}: {metrics['interactions']:,} interactions of {metrics['users']:,} users with {metrics['items']:,} items"
+        f" ({left}), of which {metrics['training_interactions']:,} are for training. Split: {settings['split']}, always a cut in a"
+        f" user's order of time.\n\nThe item indices are those of the vocabulary with sha256 `{metrics['vocabulary_sha256']}`; the"
+        f" interactions have sha256 `{settings['interactions_sha256']}`."
+    )
+
+
+def _settings(card: Card) -> str:
+    rows = [[f"`{name}`", f"`{json.dumps(value)}`"] for name, value in sorted(card.settings.items())]
+    rows += [["`seed`", f"`{card.seed}`"]]
+    made = "solved" if card.epochs is None else f"trained for {card.epochs} epochs, of which the best one's weights are kept,"
+    return (
+        f"## Settings\n\n{card.parameters:,} parameters at inference, {made} by DistilRec {__version__}. What the"
+        f" settings mean stands in `distilrec/config.py`; versions and digests in `manifest.json`.\n\n"
+        f"{table(['setting', 'value'], rows)}"
+    )
+
+
+def _metrics(card: Card) -> str:
+    users = card.evaluation.everybody.users
+    rows = [[label(m), with_interval(e)] for m, e in _estimates(card).items() if not m.startswith("popularity")]
+    (coverage,) = card.evaluation.coverage.values()
+    rows += [[label(cut), f"{share:.4f}"] for cut, share in coverage.items()]
+    return (
+        f"## Metrics\n\nFull ranking of the whole catalogue for {users:,} validation users, seen items removed; in brackets 95 %"
+        f" intervals of a bootstrap over users. Coverage is the share of the catalogue that is among the first k of at least one"
+        f" user.\n\n{table(['', 'validation'], rows)}"
+    )
+
+
+def _slices(card: Card) -> str:
+    main = card.evaluation.primary
+    rows = []
+    for name, group in card.evaluation.slices.items():
+        (estimates,) = group.estimates.values()
+        rows.append([name, f"{group.users:,}", with_interval(estimates[main])])
+    if not rows:
+        return f"## Slices\n\nNo slice has {MIN_USERS} users."
+    return f"## Slices\n\n{table(['slice', 'users', label(main)], rows)}\n\n{meanings(card.evaluation)}"
+
+
+def _limits(card: Card) -> str:
+    cut = card.evaluation.primary.partition("@")[2]
+    popularity = _estimates(card)[f"popularity@{cut}"].mean
+    items = card.data.metrics["items"]
+    limits = [
+        "The figures are those that epochs and settings are chosen by, and optimistic for that reason; `distilrec evaluate` judges"
+        " by the test split.",
+        "Offline figures say which item users went on to by themselves, not what they would have made of a recommendation.",
+        f"Knows {items:,} items; one that is newer is never recommended until the model is trained again.",
+        f"Reads the newest {card.history_length} items of a history.",
+        f"Recommended items have {popularity:.1f} training interactions on average, right answers {card.truth_popularity:.1f}."
+        " Where the first number is larger, what is popular is recommended more often than it is wanted.",
+        f"Slices of fewer than {MIN_USERS} users are not judged. Attributes of users are no input of the model.",
+        "Learned from people's behaviour: whether the weights may be shared is a question of the data's terms and of those people.",
+    ]
+    return "## Limits\n\n" + "\n".join(f"- {limit}" for limit in limits)

@@ -1,0 +1,1 @@
+"""The graph of stages, and the models of a finished run."""

@@ -1,0 +1,90 @@
+"""The table of the demo: every hop from teacher to live server, judged by the same held-out users in one run."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from distilrec.config import Config
+from distilrec.core.manifest import read_manifest
+from distilrec.core.runner import Runner
+from distilrec.core.specs import Precision
+from distilrec.data.dataset import HeldOut, held_out
+from distilrec.evaluation.ranking import ranking_metrics, recommend_all
+from distilrec.pipeline.models import load_hops, served_spec
+from distilrec.pipeline.stages import run_dir, served_artefact
+
+_BATCH_SIZE = 64
+_HEADINGS = ("", "NDCG@10", "HR@10", "parameters", "bytes on disk", "p50 ms, one request")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One hop."""
+
+    name: str
+    ndcg: float
+    hit_rate: float
+    parameters: int
+    size_bytes: int
+    p50_ms: float
+    """Median time of a request of one user, one after another, one thread."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All hops, judged by the same users."""
+
+    rows: list[Row]
+    users: HeldOut
+
+
+def compare_hops(config: Config, url: str) -> Comparison:
+    """Measure all hops of a finished run; ``url`` is the gRPC endpoint of a server that serves its export."""
+    from clients.grpc_model import GrpcModel
+    from distilrec.data.stage import load
+    from export.artefact import model_size_bytes
+
+    dataset, vocabulary = load(run_dir(config) / "data")
+    spec = served_spec(config, len(vocabulary))
+    users = held_out(dataset, "test", spec)
+    rows = []
+    with _one_thread():
+        for hop in load_hops(config, spec):
+            rows.append(_measure(hop.name, hop.runner, users, hop.parameters, hop.size_bytes))
+        artefact = served_artefact(config)
+        precision = Precision(read_manifest(artefact).metrics["precision"])
+        with GrpcModel(url) as served:
+            name, size = f"distilled, through Triton (gRPC, {precision.value.upper()})", model_size_bytes(artefact, precision)
+            rows.append(_measure(name, served, users, rows[-1].parameters, size))
+    return Comparison(rows, users)
+
+
+def markdown_table(rows: list[Row]) -> str:
+    """The rows as a Markdown table."""
+    lines = ["| " + " | ".join(_HEADINGS) + " |", "|---|" + "---:|" * (len(_HEADINGS) - 1)]
+    lines += [
+        f"| {r.name} | {r.ndcg:.4f} | {r.hit_rate:.4f} | {r.parameters:,} | {r.size_bytes:,} | {r.p50_ms:.2f} |" for r in rows
+    ]
+    return "\n".join(lines)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """PyTorch on one thread, as ONNX Runtime and the server are."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _measure(name: str, runner: Runner, users: HeldOut, parameters: int, size_bytes: int) -> Row:
+    from distilrec.evaluation.latency import p50_ms
+
+    items, _ = recommend_all(runner, users, _BATCH_SIZE, name)
+    metrics = ranking_metrics(items, users)
+    time = p50_ms({name: runner}, users.history, users.exclude)[name]
+    return Row(name, metrics["ndcg@10"], metrics["hr@10"], parameters, size_bytes, time)

@@ -1,0 +1,143 @@
+"""All stages in their order, each in its folder below the run's, and what of it is served."""
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from distilrec.config import AssistantTeacherConfig, Config
+from distilrec.core.errors import MissingExtraError
+from distilrec.core.manifest import Manifest, read_manifest
+from distilrec.core.specs import Precision
+
+StageFunction = Callable[..., Manifest]
+"""``run(config, inputs, out_dir, **options)``."""
+
+
+class _Stage(NamedTuple):
+    module: str
+    """Module of the function."""
+    extra: str
+    """Installs what it needs."""
+    inputs: Mapping[str, str]
+    """Folder of each thing it reads."""
+    options: Mapping[str, Any] = {}
+    """What else the function is told."""
+    function: str = "run"
+
+
+_QAD_STAGES = ("student-qad", "export-qad")
+
+
+def stages(config: Config) -> dict[str, _Stage]:
+    """All stages of a run by their folders, in order."""
+    data = {"data": "data"}
+    trained = data | {"text": "text"}
+    graph = {"data": _Stage("distilrec.data.stage", "train", {}), "text": _Stage("distill.stages.text", "train", data)}
+    for name, teacher in config.teachers.items():
+        taught_by = dict.fromkeys(teacher.taught_by, 1.0) if isinstance(teacher, AssistantTeacherConfig) else {}
+        learned = _add_mixture(graph, taught_by)
+        graph[f"teacher-{name}"] = _Stage("distill.stages.teacher", "train", trained | learned, {"name": name})
+        asked = data | {"teacher": f"teacher-{name}"}
+        graph[f"targets-{name}"] = _Stage("distill.stages.targets", "train", asked, {"name": name})
+    learned = _add_mixture(graph, config.student_teachers)
+    graph["student-undistilled"] = _Stage("distill.stages.student", "train", trained)
+    graph["student"] = _Stage("distill.stages.student", "train", trained | learned)
+    graph["export"] = _Stage("export.stage", "export", data | {"student": "student"})
+    # Only when INT8 needs it (see QadConfig):
+    graph["student-qad"] = _Stage("distill.stages.qad", "train", data | {"student": "student"})
+    graph["export-qad"] = _Stage("export.stage", "export", data | {"student": "student-qad", "reference": "export"})
+    return graph
+
+
+def _add_mixture(graph: dict[str, _Stage], weights: Mapping[str, float]) -> dict[str, str]:
+    """Add the stage that mixes these teachers' soft targets where they are several; returns what a learner reads."""
+    if not weights:
+        return {}
+    folder = f"targets-{next(iter(weights))}"
+    if len(weights) > 1:
+        # Two learners may have the same teachers, mixed otherwise.
+        folder = "targets-" + "+".join(name if weight == 1 else f"{weight:g}x{name}" for name, weight in weights.items())
+        inputs = {"data": "data"} | {name: f"targets-{name}" for name in weights}
+        graph[folder] = _Stage("distill.stages.targets", "train", inputs, {"weights": dict(weights)}, "run_mix")
+    return {"targets": folder}
+
+
+def run_dir(config: Config) -> Path:
+    """Folder of a run's stages."""
+    return Path("runs") / config.name
+
+
+def teacher_folders(config: Config) -> dict[str, Path]:
+    """Folder of each teacher by its name."""
+    return {name: run_dir(config) / f"teacher-{name}" for name in config.teachers}
+
+
+def run_stage(config: Config, stage: str) -> Manifest:
+    """Run one stage on what the stages before it have left.
+
+    Raises:
+        DistilRecError: as the stage says; ManifestError when an earlier stage has not been run.
+    """
+    found, folder = stages(config)[stage], run_dir(config)
+    try:
+        function: StageFunction = getattr(import_module(found.module), found.function)
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(f"The package {error.name!r}", found.extra) from error
+    return function(config, {role: folder / name for role, name in found.inputs.items()}, folder / stage, **found.options)
+
+
+def run_all(config: Config, *, serve: bool = True) -> Path:
+    """Run all stages, those that are unchanged are skipped; returns the artefact to serve, which goes into the repository.
+
+    Args:
+        config: of the run.
+        serve: False leaves the repository as it is.
+    """
+    for stage in stages(config):
+        if stage not in _QAD_STAGES:
+            manifest = run_stage(config, stage)
+    if config.qad.use == "on" or (config.qad.use == "auto" and manifest.metrics["int8_within_budget"] is False):
+        for stage in _QAD_STAGES:
+            run_stage(config, stage)
+    return fill_repository(config) if serve else served_artefact(config)
+
+
+def served_artefact(config: Config) -> Path:
+    """The export to serve: the one trained for INT8 where that is what let INT8 ship, else the plain one.
+
+    Raises:
+        ManifestError: nothing has been exported.
+    """
+    plain, qad = (run_dir(config) / name for name in ("export", "export-qad"))
+    exported = read_manifest(plain)
+    if config.qad.use == "off" or not qad.exists() or (_serves_int8(exported) and exported.metrics["int8_within_budget"]):
+        return plain
+    trained_for_int8 = read_manifest(qad)
+    fresh = trained_for_int8.inputs["reference"] == exported.digest
+    return qad if fresh and _serves_int8(trained_for_int8) else plain
+
+
+def _serves_int8(manifest: Manifest) -> bool:
+    return bool(manifest.metrics["precision"] == Precision.INT8.value)
+
+
+def fill_repository(config: Config, *, with_benchmarks: bool = False) -> Path:
+    """Put the artefact to serve into the Triton repository; returns the artefact.
+
+    Args:
+        config: of the run.
+        with_benchmarks: also the teacher, and a model that does no work, to compare with.
+    """
+    from export.repository import fill as repository
+
+    artefact = served_artefact(config)
+    repository.fill_repository(artefact, config.export)
+    if with_benchmarks:
+        from distill.stages.teacher import load_ensemble
+        from export.repository.benchmark_models import fill_benchmark_models
+
+        item_count = read_manifest(artefact).metrics["item_count"]
+        teacher = load_ensemble(config, teacher_folders(config), item_count)
+        fill_benchmark_models(teacher, artefact, config.export)
+    return artefact

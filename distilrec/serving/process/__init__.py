@@ -1,0 +1,1 @@
+"""One tritonserver: finding, starting, securing and stopping it."""

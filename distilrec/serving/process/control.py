@@ -1,0 +1,124 @@
+"""Model control of a running server, for those who know its secret."""
+
+import json
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from tritonclient.grpc import service_pb2
+
+from clients.connection import Connection, Tls
+from clients.steps import Call, CallFailed
+from clients.transport import Transport
+from distilrec.core.errors import ServerError
+from distilrec.serving.process.loopback import call
+from distilrec.serving.process.security import SECRET_VARIABLE, ControlSecret
+
+
+class ModelState(NamedTuple):
+    """One version of a model, as the server sees it."""
+
+    name: str
+    version: str
+    state: str
+    """READY, LOADING, UNLOADING, UNAVAILABLE, or empty for a model that was never loaded."""
+    reason: str
+
+
+class ControlTimeout(ServerError):
+    """Model control that did not answer: it may be stuck for ever, while the server answers requests as before."""
+
+
+@dataclass(frozen=True)
+class ModelControl:
+    """Loads, unloads and lists the models of a server."""
+
+    url: str
+    """host:port of the gRPC endpoint; or http://host:port, which on the same machine works under mutual TLS, too."""
+    secret: ControlSecret
+    """What the server was started with."""
+    tls: Tls | bool = False
+    """For gRPC."""
+
+    def load(self, name: str, timeout_s: float = 60.0, config: str | None = None) -> None:
+        """Load a model, or take over its changed files: the old version serves until the new one is ready.
+
+        Args:
+            name: the model.
+            timeout_s: seconds until the server counts as hung, which an incomplete version folder can do to it.
+            config: its configuration as JSON, instead of the one in the repository.
+
+        Raises:
+            ServerError: refused, failed, or no server; ControlTimeout: not done in time.
+        """
+        what = f"load model {name!r}"
+        if self._over_http:
+            self._post(f"models/{quote(name, safe='')}/load", {"parameters": {"config": config}} if config else {}, what, timeout_s)
+            return
+        request = service_pb2.RepositoryModelLoadRequest(model_name=name)
+        if config:
+            request.parameters["config"].string_param = config
+        self._call(Call("RepositoryModelLoad", request, timeout_s), what)
+
+    def unload(self, name: str, timeout_s: float = 30.0) -> None:
+        """Unload a model. Arguments and errors as ``load``."""
+        what = f"unload model {name!r}"
+        if self._over_http:
+            self._post(f"models/{quote(name, safe='')}/unload", {}, what, timeout_s)
+            return
+        self._call(Call("RepositoryModelUnload", service_pb2.RepositoryModelUnloadRequest(model_name=name), timeout_s), what)
+
+    def index(self, timeout_s: float = 5.0) -> list[ModelState]:
+        """All models of the repository, loaded or not. Errors as ``load``."""
+        what = "list the models"
+        if self._over_http:
+            entries = json.loads(self._post("index", {}, what, timeout_s))
+            return [ModelState(*(entry.get(name, "") for name in ModelState._fields)) for entry in entries]
+        reply = self._call(Call("RepositoryIndex", service_pb2.RepositoryIndexRequest(), timeout_s), what)
+        return [ModelState(*(getattr(entry, name) for name in ModelState._fields)) for entry in reply.models]
+
+    @property
+    def _over_http(self) -> bool:
+        return self.url.startswith("http://")
+
+    def _post(self, path: str, content: dict[str, Any], what: str, timeout_s: float) -> bytes:
+        body = json.dumps(content).encode()
+        try:
+            reply = call(
+                self.url, "POST", f"/v2/repository/{path}", timeout_s=timeout_s, body=body, headers=self.secret.http_headers
+            )
+        except TimeoutError as error:
+            raise ControlTimeout(_late(self.url, what, timeout_s)) from error
+        except OSError as error:
+            raise ServerError(f"{self.url}: cannot {what}: no server answers ({error}). Start one with: distilrec serve") from error
+        if reply.status != HTTPStatus.OK:
+            raise ServerError(_refusal(self.url, what, reply.body.decode(errors="replace")))
+        return reply.body
+
+    def _call(self, request: Call, what: str) -> Any:
+        transport = Transport(Connection(self.url, self.tls, self.secret.grpc_headers))
+        try:
+            return transport.carry_out(request)
+        except CallFailed as failure:
+            if failure.code == "DEADLINE_EXCEEDED":
+                raise ControlTimeout(_late(self.url, what, request.timeout_s)) from failure
+            raise ServerError(_refusal(self.url, what, failure.details)) from failure
+        finally:
+            transport.close()
+
+
+def _late(url: str, what: str, timeout_s: float) -> str:
+    return (
+        f"{url}: did not {what} within {timeout_s:g} s. A version folder without its files hangs the server: look into the model"
+        " repository, then restart the server"
+    )
+
+
+def _refusal(url: str, what: str, message: str) -> str:
+    hint = ""
+    if "is restricted" in message:
+        hint = f" This needs the secret that the server runs with: --secret-file or {SECRET_VARIABLE}"
+    elif "not allowed" in message:
+        hint = " Start the server without --no-control"
+    return f"{url}: cannot {what}: {message.strip()}.{hint}"

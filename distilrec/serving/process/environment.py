@@ -1,0 +1,98 @@
+"""What a server finds before it starts: its ports, and what dead servers of ours left behind in shared memory."""
+
+import contextlib
+import logging
+import os
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from distilrec.core.errors import ServerError
+
+logger = logging.getLogger(__name__)
+
+LOOPBACK = "127.0.0.1"
+ANYWHERE = "0.0.0.0"  # noqa: S104 - compared with, not bound to
+
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Linux keeps it
+# A server that is starting has made its region, but may not have mapped it yet.
+_YOUNG_S = 60
+
+
+@dataclass(frozen=True)
+class Ports:
+    """TCP ports on loopback."""
+
+    grpc: int = 8001
+    http: int = 8000
+    metrics: int = 8002
+
+
+def free_ports() -> Ports:
+    """Three ports that nobody listens on now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(3)]
+        for entry in sockets:
+            entry.bind((LOOPBACK, 0))
+        return Ports(*(entry.getsockname()[1] for entry in sockets))
+
+
+def check_ports(ports: Ports, grpc_address: str = LOOPBACK) -> None:
+    """Raise ServerError when somebody listens on one of ``ports`` already; gRPC's is looked at on its own address."""
+    for name, port in vars(ports).items():
+        address = grpc_address if name == "grpc" else LOOPBACK
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((address, port))
+            except OSError as error:
+                raise ServerError(
+                    f"port {port} ({name}) on {address} is taken ({error.strerror});"
+                    f" end what listens there, or choose another with --{name}-port"
+                ) from error
+
+
+def region_prefix() -> str:
+    """How the shared memory of our servers is called, beside that of other people's.
+
+    It names our process namespace: containers may share /dev/shm, and the processes of another one cannot be seen from here.
+    """
+    return f"distilrec_{os.stat('/proc/self/ns/pid').st_ino}_"  # noqa: PTH116 - a link that Path would resolve
+
+
+def remove_leftovers() -> list[str]:
+    """Remove shared memory of dead tritonservers of ours, about 1 MB for each killed process; says so in one log line.
+
+    Removed is what has our prefix, belongs to this account, is a minute old and is mapped by no living process.
+
+    Returns:
+        The names of what was removed.
+    """
+    prefix = region_prefix()
+    try:
+        regions = {path.name: path.stat() for path in _SHARED_MEMORY.glob(f"{prefix}*")}
+    except OSError:  # a server is stopping right now; there will be another start
+        return []
+    oldest = time.time() - _YOUNG_S
+    dead = {name for name, found in regions.items() if found.st_uid == os.getuid() and found.st_mtime < oldest}
+    if dead:
+        dead -= _mapped(prefix)
+    for name in dead:
+        (_SHARED_MEMORY / name).unlink(missing_ok=True)
+    if dead:
+        size_bytes = sum(regions[name].st_size for name in dead)
+        logger.info("removed %d shared memory region(s) of dead servers, %.1f MB", len(dead), size_bytes / 1e6)
+    return sorted(dead)
+
+
+def _mapped(prefix: str) -> set[str]:
+    """Names of our regions that a living process has mapped."""
+    found = set()
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        try:
+            lines = maps.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:  # ended meanwhile, or another account's, which cannot use our regions
+            continue
+        found |= {Path(line.split(maxsplit=5)[5]).name for line in lines if f"{_SHARED_MEMORY}/{prefix}" in line}
+    return found

@@ -1,0 +1,247 @@
+"""A tritonserver process: started on checked ports, waited for, stopped by its pid."""
+
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import threading
+import time
+from http import HTTPStatus
+from pathlib import Path
+from typing import IO, Self
+
+from distilrec.core.errors import ServerError
+from distilrec.core.specs import MODEL_FILE, MODEL_NAME, PLAN_FILE
+from distilrec.serving.process import wheel
+from distilrec.serving.process.environment import (
+    ANYWHERE,
+    LOOPBACK,
+    Ports,
+    check_ports,
+    free_ports,
+    region_prefix,
+    remove_leftovers,
+)
+from distilrec.serving.process.loopback import call
+from distilrec.serving.process.processes import living
+from distilrec.serving.process.security import ControlSecret, TlsConfig, hide_from_process_list
+from export.repository.versions import version_folder
+
+logger = logging.getLogger(__name__)
+
+__all__ = ["LOOPBACK", "Ports", "TritonServer", "check_ports", "check_repository", "free_ports"]
+
+_STOP_TIMEOUT_S = 30
+_RESTART_DRAIN_S = 5
+_POLL_S = 0.1
+_STDERR = 2
+
+
+class TritonServer:
+    """A running tritonserver; a context manager that stops it.
+
+    HTTP and metrics listen on loopback always: large bodies can crash this server. Our own probes ask over that loopback HTTP, so
+    they need no client certificate under mutual TLS. Nobody may load models, register shared memory or change tracing and logging
+    without the secret.
+
+    Args:
+        repository: the model repository.
+        ports: where to listen.
+        log: file for the server's output; None lets it go to stderr.
+        secret: lets those who know it load and unload models (``distilrec.serving.process.security``); None lets nobody.
+        tls: certificates of the gRPC endpoint; None speaks plain text.
+        grpc_address: where gRPC listens; 0.0.0.0 is everywhere.
+        start_timeout_s: seconds until it must be ready, all models loaded.
+
+    Raises:
+        ServerError: a port is taken, the repository has no model, a TLS file cannot be used, or the server does not get ready.
+    """
+
+    def __init__(
+        self,
+        repository: Path,
+        ports: Ports,
+        log: Path | None = None,
+        *,
+        secret: ControlSecret | None = None,
+        tls: TlsConfig | None = None,
+        grpc_address: str = LOOPBACK,
+        start_timeout_s: float = 60.0,
+    ) -> None:
+        if tls is not None:
+            tls.check()
+        check_repository(repository)
+        check_ports(ports, grpc_address)
+        remove_leftovers()
+        self.repository, self.ports, self.log, self.secret, self.tls = repository, ports, log, secret, tls
+        self.url = f"{LOOPBACK if grpc_address == ANYWHERE else grpc_address}:{ports.grpc}"
+        self.http_url = f"http://{LOOPBACK}:{ports.http}"
+        # Without a client certificate there is no gRPC under mutual TLS; the secret opens HTTP as well.
+        self.control_url = self.http_url if tls else self.url
+        self._restricted = secret or ControlSecret()
+        self._start_timeout_s = start_timeout_s
+        self._command = wheel.find_tritonserver() + self._options(grpc_address)
+        self._lock = threading.RLock()
+        self._stopping = False
+        self._abandoned: set[int] = set()
+        self._cut_short = False
+        self._ended: subprocess.Popen[bytes] | None = None
+        self._output: IO[bytes] | None = log.open("wb") if log else None
+        self._process = self._spawn()
+        try:
+            self._wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """Process id of the server."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the server's process runs."""
+        return self._process.poll() is None
+
+    def wait(self) -> int:
+        """Wait until the server ends by itself; returns its exit status. A restart is not an end."""
+        while True:
+            process = self._process
+            status = process.wait()
+            with self._lock:  # a restart under way holds it
+                if process is self._process:
+                    return 0 if self._cut_short else status
+
+    def restart(self) -> None:
+        """End the server's process and start another with the same options; calls meanwhile fail.
+
+        Raises:
+            ServerError: it does not get ready; then there is no server any more, and ``wait`` returns.
+        """
+        with self._lock:
+            if self._stopping:
+                return
+            self._end(_RESTART_DRAIN_S)
+            self._abandoned, self._cut_short = set(), False
+            self._process = self._spawn()
+            try:
+                self._wait_until_ready()
+            except ServerError:
+                self._end(0)
+                raise
+
+    def stop(self) -> int:
+        """End the server: requests in flight are answered first. Returns its exit status; 0 means cleanly."""
+        self._stopping = True  # ends a restart that waits
+        with self._lock:
+            self._end(_STOP_TIMEOUT_S + 5)
+            if self._output:
+                self._output.close()
+            return 0 if self._cut_short else self._process.returncode
+
+    def abandon(self, pids: set[int]) -> None:
+        """Do not wait for these processes at the end: Triton waits for a request that died with one, all of its exit timeout."""
+        self._abandoned |= pids
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _options(self, grpc_address: str) -> list[str]:
+        options = {
+            "--model-repository": str(self.repository),
+            "--grpc-address": grpc_address,
+            "--grpc-port": str(self.ports.grpc),
+            "--http-address": LOOPBACK,
+            "--http-port": str(self.ports.http),
+            "--metrics-address": LOOPBACK,
+            "--metrics-port": str(self.ports.metrics),
+            "--exit-timeout-secs": str(_STOP_TIMEOUT_S),
+            "--metrics-config": "summary_latencies=true",  # p99 for dashboard and alarms
+            "--log-info": "false",
+            "--log-format": "ISO8601",
+            "--backend-config": f"python,shm-region-prefix-name={region_prefix()}",
+            **self._restricted.options(),
+        }
+        if self.secret:
+            options |= {"--model-control-mode": "explicit", "--load-model": "*"}
+        if self.tls:
+            options |= self.tls.options()
+        return [*(f"{name}={value}" for name, value in options.items()), "--disable-auto-complete-config"]
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        # A session of its own: Ctrl-C in the terminal reaches us alone, and we end the server in order.
+        output = self._output or _STDERR
+        return subprocess.Popen(self._command, stdout=output, stderr=output, start_new_session=True)
+
+    def _end(self, timeout_s: float) -> None:
+        """Let the server answer what it has, at most ``timeout_s`` seconds, then kill it; no model process outlives it."""
+        if self._ended is self._process:
+            return
+        if self._process.poll() is None:
+            self._drain(timeout_s)
+        self._ended = self._process
+        # Those that were starting when the server ended would stay for ever; they are in its session.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def _drain(self, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        self._process.send_signal(signal.SIGTERM)
+        while time.monotonic() < deadline:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_POLL_S)
+                return
+            # A model process ends when its last request is answered.
+            if self._abandoned and not living(self.pid) - self._abandoned:
+                self._cut_short = True
+                break
+        self._process.kill()
+        self._process.wait()
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + self._start_timeout_s
+        while time.monotonic() < deadline and not self._stopping:
+            if self._process.poll() is not None:
+                status = self._process.returncode
+                raise ServerError(f"tritonserver ended with status {status} before it was ready.{self._last_words()}")
+            # HTTP starts after gRPC, so this tells for both; and ready means that every model is.
+            with contextlib.suppress(OSError):
+                if call(self.http_url, "GET", "/v2/health/ready", timeout_s=1).status == HTTPStatus.OK:
+                    if not hide_from_process_list(self.pid, self._restricted):
+                        logger.warning("the control secret stays visible in the process list; mount /proc with hidepid=2")
+                    return
+            time.sleep(_POLL_S)
+        raise ServerError(f"tritonserver was not ready within {self._start_timeout_s:g} s.{self._last_words()}")
+
+    def _last_words(self) -> str:
+        if self.log is None:
+            return " Its messages stand above."
+        return f" The end of {self.log}:\n" + "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
+
+
+def check_repository(repository: Path) -> None:
+    """Refuse a repository whose models could not load: an incomplete version folder can hang the server.
+
+    Raises:
+        ServerError: config.pbtxt of the student, or a file that a pinned version needs, is missing.
+        RepositoryError: a config.pbtxt cannot be read or pins no version.
+    """
+    folder = repository / MODEL_NAME
+    if not (folder / "config.pbtxt").is_file():
+        raise ServerError(
+            f"{repository}: found no {folder / 'config.pbtxt'}. Fill the repository first: distilrec run --preset ml-100k"
+        )
+    version = version_folder(repository)
+    model_file = PLAN_FILE if (version / PLAN_FILE).is_file() else MODEL_FILE
+    required = [version / name for name in ("model.py", model_file)]
+    for config in sorted(repository.glob("*/config.pbtxt")):
+        # Which other files it needs, a model of the Python backend says by itself; without this one the server hangs.
+        if 'backend: "python"' in config.read_text(encoding="utf-8", errors="replace"):
+            required.append(version_folder(repository, config.parent.name) / "model.py")
+    if missing := [str(path) for path in dict.fromkeys(required) if not path.is_file()]:
+        raise ServerError(f"{repository}: found no {', '.join(missing)}. Fill the repository first: distilrec run --preset ml-100k")

@@ -1,0 +1,1 @@
+"""Bringing a new version of the served models to a running server."""

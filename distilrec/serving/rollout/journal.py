@@ -1,0 +1,205 @@
+"""Which versions a repository has had, which one serves, and which one to go back to.
+
+The pin in each config.pbtxt is the truth, as Triton reads nothing else; the journal follows it. It is a file in the repository's
+root, where Triton looks at folders only, and no file below a model changes with it.
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from google.protobuf import text_format
+from pydantic import BaseModel, ConfigDict, ValidationError
+from tritonclient.grpc import model_config_pb2
+
+from distilrec.core.errors import RepositoryError
+from distilrec.core.files import write_text
+from export.repository import versions
+from export.repository.versions import JOURNAL, config_path, served_version
+
+LOCK_NAME = "versions.lock"
+
+WARMUP = "warmup"
+"""Where Triton looks for a model's first requests, below its folder."""
+
+State = Literal["staged", "serving", "good", "retired", "failed"]
+"""Only ``serving`` and ``good`` versions have folders; ``retired`` ones were rolled back from or are too old to go back to."""
+
+
+class VersionInfo(BaseModel):
+    """What is known of a version."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    number: int
+    state: State
+    artefact: str = ""
+    """Digest of the artefact's manifest; empty when the version was not promoted but filled in."""
+    vocabulary_sha256: str
+    time: datetime
+    """When it got to this state, UTC."""
+    reason: str = ""
+    """Why it failed."""
+
+
+class Journal(BaseModel):
+    """The content of ``versions.json``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: Literal[1] = 1
+    moving_to: int | None = None
+    """The version to which the pins of all models are being moved: it is proven, so an interrupted move is finished."""
+    versions: tuple[VersionInfo, ...] = ()
+
+    def find(self, number: int) -> VersionInfo | None:
+        """The version with this number."""
+        return next((entry for entry in self.versions if entry.number == number), None)
+
+    def numbers(self, state: State) -> list[int]:
+        """Numbers of the versions in a state, rising."""
+        return [entry.number for entry in self.versions if entry.state == state]
+
+    def put(self, entry: VersionInfo) -> "Journal":
+        """With ``entry`` added, or in the place of the one with its number."""
+        others = [other for other in self.versions if other.number != entry.number]
+        return self.model_copy(update={"versions": tuple(sorted([*others, entry], key=lambda e: e.number))})
+
+    def mark(self, number: int, state: State, reason: str = "") -> "Journal":
+        """With one version in another state since now."""
+        entry = self.find(number)
+        assert entry is not None
+        return self.put(entry.model_copy(update={"state": state, "time": datetime.now(UTC), "reason": reason}))
+
+
+def parse_config(text: str) -> model_config_pb2.ModelConfig:
+    """The configuration that a config.pbtxt holds."""
+    return text_format.Parse(text, model_config_pb2.ModelConfig())
+
+
+@contextlib.contextmanager
+def locked(repository: Path) -> Iterator[None]:
+    """Keep a second promotion out, whichever process it is in; a killed one holds nothing.
+
+    Raises:
+        RepositoryError: another promotion is at work, or the repository cannot be written.
+    """
+    try:
+        with (repository / LOCK_NAME).open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RepositoryError(
+                    f"{repository}: found another promotion or rollback at work, expected none; wait until it is done"
+                ) from None
+            yield
+    except OSError as error:
+        raise RepositoryError(f"{repository}: cannot be written: {error}") from error
+
+
+def read_journal(repository: Path, models: Sequence[str]) -> Journal:
+    """The journal as the pins have it; changes nothing.
+
+    Raises:
+        RepositoryError: the journal or a config.pbtxt cannot be read, or models pin different versions for no known reason.
+    """
+    path = repository / JOURNAL
+    try:
+        journal = Journal.model_validate_json(path.read_text(encoding="utf-8")) if path.exists() else Journal()
+    except (OSError, ValidationError, UnicodeDecodeError) as error:
+        raise RepositoryError(
+            f"{path}: expected a journal of format version 1, found:\n{error}\nMove it away to begin a new one."
+        ) from error
+    pins = {model: served_version(repository, model) for model in models}
+    pinned = set(pins.values())
+    if journal.moving_to in pinned:
+        pinned = {journal.moving_to}
+    if len(pinned) != 1:
+        raise RepositoryError(f"{repository}: found versions {pins} pinned, expected one and the same. Fill it: distilrec export")
+    config = parse_config((repository / models[0] / "config.pbtxt").read_text(encoding="utf-8"))
+    return reconcile(journal, pinned.pop(), config.parameters["vocabulary_sha256"].string_value)
+
+
+def reconcile(journal: Journal, pinned: int, vocabulary_sha256: str) -> Journal:
+    """The journal made to say what the pin says: after an interruption, or an export that filled the repository anew."""
+    rolled_back = journal.moving_to == pinned
+    for entry in journal.versions:
+        if entry.state == "staged" and entry.number != pinned:
+            journal = journal.mark(entry.number, "failed", "interrupted")
+        elif entry.state == "serving" and entry.number != pinned:
+            journal = journal.mark(entry.number, "retired" if rolled_back and entry.number > pinned else "good")
+    known = journal.find(pinned)
+    if known is None or known.vocabulary_sha256 != vocabulary_sha256:
+        filled = VersionInfo(number=pinned, state="serving", vocabulary_sha256=vocabulary_sha256, time=datetime.now(UTC))
+        journal = journal.put(filled)
+    elif known.state != "serving":
+        journal = journal.mark(pinned, "serving")
+    return journal
+
+
+def write_journal(repository: Path, journal: Journal) -> None:
+    """Write beside, then rename."""
+    write_text(repository / JOURNAL, journal.model_dump_json(indent=2) + "\n")
+
+
+def recover(repository: Path, models: Sequence[str]) -> Journal:
+    """Finish or undo what an interrupted promotion left, and return the journal. Call it with the lock held.
+
+    Raises:
+        RepositoryError: as ``read_journal``.
+    """
+    journal = read_journal(repository, models)
+    (serving,) = journal.numbers("serving")
+    if journal.moving_to == serving:
+        pin(repository, models, serving)
+    for model in models:
+        for leftover in (repository / model).glob("*.partial"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        for number in (*journal.numbers("failed"), *journal.numbers("retired")):
+            remove_version(repository, model, number)
+    journal = journal.model_copy(update={"moving_to": None})
+    write_journal(repository, journal)
+    return journal
+
+
+def pin(repository: Path, models: Sequence[str], version: int) -> None:
+    """Let every model's config.pbtxt be that of ``version``; the former one's is kept to go back to."""
+    for model in models:
+        if served_version(repository, model) != version:
+            versions.pin(repository, model, version, config_path(repository, model, version).read_text(encoding="utf-8"))
+
+
+def next_number(repository: Path) -> int:
+    """One more than the largest number ever used: a response cache may still hold answers of any earlier version."""
+    return 1 + max(versions.used_numbers(repository))
+
+
+def remove_version(repository: Path, model: str, version: int) -> None:
+    """Remove a version that is not pinned; its folder vanishes as one, under a name that Triton does not read."""
+    folder = repository / model / str(version)
+    if folder.exists():
+        gone = folder.with_name(f"{version}.partial")
+        shutil.rmtree(gone, ignore_errors=True)
+        folder.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
+    config_path(repository, model, version).unlink(missing_ok=True)
+    # What the server asked it before anybody else.
+    for request in (repository / model / WARMUP).glob(f"{version}.*"):
+        request.unlink()
+    with contextlib.suppress(OSError):  # those of other versions are in there, or there never were any
+        (repository / model / WARMUP).rmdir()
+
+
+def flush(folder: Path) -> None:
+    """Have the disk hold what was written, so that a version which is pinned survives a power failure, too."""
+    for path in (*(path for path in folder.rglob("*") if path.is_file()), folder, folder.parent):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,74 @@
+"""A version's first requests: recorded ones, asked by the server itself before anybody else is let in."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from google.protobuf import text_format
+from numpy.typing import NDArray
+from tritonclient.grpc import model_config_pb2
+from tritonclient.utils import serialize_byte_tensor
+
+from distilrec.core import golden
+from distilrec.core.specs import FRONT_DOOR_NAME, MODEL_NAME
+from distilrec.data import vocabulary as vocabularies
+from distilrec.data.vocabulary import Vocabulary, load_vocabulary
+from distilrec.serving.rollout.journal import WARMUP
+from export.artefact import CALIBRATION_FILE
+
+REQUESTS = 8
+
+
+def write(artefact: Path, model: Path, version: int, text: str) -> str:
+    """Write the recorded requests of a version beside it, and return what its config.pbtxt says of them.
+
+    Alone, and one as a full batch. It is a gate too: a version that fails one is refused before anybody has asked it.
+
+    Args:
+        artefact: whose calibration requests are taken (recorded traffic where there was any, else drawn from the training data),
+            or its golden ones where it has none.
+        model: the model's folder in the repository.
+        version: its number.
+        text: its config.pbtxt so far.
+    """
+    config, addition = text_format.Parse(text, model_config_pb2.ModelConfig()), model_config_pb2.ModelConfig()
+    requests = list(_requests(artefact, config.name))
+    for row, tensors in enumerate(requests):
+        for size in (1, config.max_batch_size) if row == len(requests) - 1 else (1,):
+            sample = addition.model_warmup.add(name=f"recorded request {row}, {size} at once", batch_size=size, count=1)
+            for tensor, (values, datatype) in tensors.items():
+                entry = sample.inputs[tensor]
+                entry.data_type, entry.input_data_file = datatype, f"{version}.{row}.{tensor}"
+                entry.dims.extend(values.shape)
+                path = model / WARMUP / entry.input_data_file
+                path.parent.mkdir(exist_ok=True)
+                raw = serialize_byte_tensor(values).item() if values.dtype == np.object_ else values.tobytes()
+                path.write_bytes(raw)
+    return str(text_format.MessageToString(addition))
+
+
+def _requests(artefact: Path, model: str) -> Iterable[dict[str, tuple[NDArray[np.generic], int]]]:
+    """Tensors of each request, by name, with their data type; the longest history last."""
+    if model not in {MODEL_NAME, FRONT_DOOR_NAME}:
+        return
+    recorded_file = artefact / CALIBRATION_FILE
+    with np.load(recorded_file if recorded_file.exists() else artefact / golden.FILE_NAME, allow_pickle=False) as recorded:
+        history, exclude = recorded["history"], recorded["exclude"]
+    lengths = np.count_nonzero(history, axis=1)
+    # Spread over all lengths there are.
+    rows = np.argsort(lengths, kind="stable")[np.linspace(0, len(lengths) - 1, min(REQUESTS, len(lengths))).astype(int)]
+    vocabulary = load_vocabulary(artefact / vocabularies.FILE_NAME)
+    for row in rows:
+        if model == FRONT_DOOR_NAME:
+            yield {"history": (_ids(history[row], vocabulary), model_config_pb2.TYPE_STRING)}
+        else:
+            yield {
+                "history": (history[row], model_config_pb2.TYPE_INT32),
+                "exclude": (exclude[row], model_config_pb2.TYPE_INT32),
+            }
+
+
+def _ids(history: NDArray[np.int32], vocabulary: Vocabulary) -> NDArray[np.object_]:
+    """As strings; the empty one where there is none, which means the same."""
+    known = vocabulary.decode(history[(history > 0) & (history <= len(vocabulary))].tolist())
+    return np.array([item_id.encode() for item_id in known] or [b""], np.object_)

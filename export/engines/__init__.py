@@ -1,0 +1,1 @@
+"""TensorRT engines; the only importer of TensorRT."""

@@ -1,0 +1,129 @@
+"""Proof of an engine's precision from its builder's own log, without a GPU.
+
+What TensorRT was asked for is no proof: tools are known to warn and write an FP32 engine. With detailed profiling verbosity
+the builder logs each layer it made, one a line, with the types of what the layer really reads; this is the same text as the
+engine inspector's, which needs a GPU.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import onnx
+
+from distilrec.core.errors import PrecisionError
+from distilrec.core.specs import Precision
+from export.engines.backends import Message
+
+_MULTIPLYING = ("gemm", "matmul", "matrixmultiply", "fusion")
+_DTYPES = {Precision.FP32: "Float", Precision.FP16: "Half", Precision.INT8: "Int8"}
+_LINE = re.compile(r"^Name: (?P<name>.*?), LayerType: (?P<type>[^,]*), Inputs: \[", re.MULTILINE)
+# TensorRT for RTX writes "Datatype: Half", TensorRT 10 "Format/Datatype: Half" or "Format/Datatype: Row major linear FP16".
+_TENSOR = re.compile(r"\{ Name: [^{}]*?Dimensions: \[(?P<dims>[^\]]*)\][^{}]*?Datatype: (?P<dtype>[^,}]*)")
+_WORDS = {"float": "Float", "fp32": "Float", "half": "Half", "fp16": "Half", "int8": "Int8"}
+_ORIGIN = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
+
+
+@dataclass(frozen=True)
+class BuiltTensor:
+    """An operand of a built layer."""
+
+    shape: tuple[int, ...]
+    """-1 for the batch."""
+    dtype: str
+    """In TensorRT's words: Float, Half, Int8, Int32, ..."""
+
+
+@dataclass(frozen=True)
+class BuiltLayer:
+    """A layer of a finished engine."""
+
+    name: str
+    layer_type: str
+    inputs: tuple[BuiltTensor, ...]
+    """Activations, the main one first."""
+    constants: tuple[BuiltTensor, ...]
+    """Weights; some versions list them among the inputs, some not at all."""
+    origins: frozenset[str]
+    """Names of the ONNX nodes it was made from."""
+
+
+def built_layers(log: Iterable[Message]) -> list[BuiltLayer]:
+    """Layers that a build with ``ProfilingVerbosity.DETAILED`` has logged; none when the build was less verbose."""
+    return [_layer(line) for message in log for line in message.text.splitlines() if _LINE.match(line)]
+
+
+def _layer(line: str) -> BuiltLayer:
+    head = _LINE.match(line)
+    assert head is not None
+    body, _, metadata = line[head.end() :].partition(", TacticName: ")
+    operands, _, _ = body.partition("], Outputs: [")
+    inputs, _, constants = operands.partition("], Constants: [")
+    return BuiltLayer(head["name"], head["type"], _tensors(inputs), _tensors(constants), frozenset(_ORIGIN.findall(metadata)))
+
+
+def _tensors(text: str) -> tuple[BuiltTensor, ...]:
+    return tuple(BuiltTensor(_shape(found["dims"]), _dtype(found["dtype"].strip())) for found in _TENSOR.finditer(text))
+
+
+def _shape(dims: str) -> tuple[int, ...]:
+    return tuple(int(size) for size in dims.split(",") if size)
+
+
+def _dtype(text: str) -> str:
+    return next((_WORDS[word] for word in text.lower().split() if word in _WORDS), text)
+
+
+def constant_products(model: onnx.ModelProto) -> dict[str, tuple[int, int]]:
+    """Shapes (rows, columns) of the constant matrices that are multiplied with, by name of the product's node.
+
+    The matrix may be behind a ``DequantizeLinear`` or a ``Cast``. External weights need not be loaded.
+    """
+    matrices = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer if len(tensor.dims) == 2}
+    for node in model.graph.node:
+        if node.op_type in ("DequantizeLinear", "Cast") and node.input[0] in matrices:
+            matrices[node.output[0]] = matrices[node.input[0]]
+    products = [node for node in model.graph.node if node.op_type in ("MatMul", "Gemm") and node.input[1] in matrices]
+    return {node.name: (matrices[node.input[1]][0], matrices[node.input[1]][1]) for node in products}
+
+
+def prove_precision(layers: Iterable[BuiltLayer], products: Mapping[str, tuple[int, int]], precision: Precision) -> dict[str, str]:
+    """Check that every product with a constant matrix was built in ``precision``.
+
+    Args:
+        layers: of the engine (``built_layers``).
+        products: of the model it was built from (``constant_products``).
+        precision: what it claims to be.
+
+    Returns:
+        The type that each product's operands have, by name of its ONNX node.
+
+    Raises:
+        PrecisionError: a product reads other types, is not among the layers, or there is none.
+    """
+    listed = list(layers)
+    if not products:
+        raise PrecisionError("found no product with a constant matrix in the model, expected at least the item table's")
+    found = {name: _operand_types(listed, name, shape) for name, shape in products.items()}
+    expected = _DTYPES[precision]
+    wrong = {name: types for name, types in found.items() if types != {expected}}
+    if wrong:
+        listing = "\n".join(f"  {name}: {', '.join(sorted(types)) or 'no such layer'}" for name, types in wrong.items())
+        raise PrecisionError(
+            f"found products in the built engine that are not {precision.value}, expected operands of type {expected}:\n{listing}\n"
+            f"The engine is not kept; build it from the {precision.value} export"
+        )
+    return dict.fromkeys(found, expected)
+
+
+def _operand_types(layers: Iterable[BuiltLayer], product: str, shape: tuple[int, int]) -> set[str]:
+    """Types of activation and matrix, all that occur, in the layers that were made from the product and multiply."""
+    types = set()
+    for layer in layers:
+        if product not in layer.origins:
+            continue
+        # The rescaling after an INT8 product carries the product's name, too: it has no matrix.
+        matrices = [t for t in (*layer.inputs, *layer.constants) if sorted(t.shape) == sorted(shape)]
+        if matrices or any(word in layer.layer_type.lower() for word in _MULTIPLYING):
+            types |= {tensor.dtype for tensor in (*layer.inputs[:1], *matrices)}
+    return types

@@ -1,0 +1,130 @@
+"""A TensorRT plan behind the serving contract, run on the current CUDA GPU."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from distilrec.core.errors import EngineError
+from distilrec.core.runner import Answer
+from distilrec.core.specs import RecommenderSpec
+from export.engines.backends import Backend, collected_log, errors_of, find_backend, logger
+from export.engines.plan import PlanManifest, check_plan, read_plan_manifest, this_device
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """An execution context with the GPU memory it reads and writes; their addresses never change."""
+
+    context: Any
+    buffers: dict[str, torch.Tensor]
+    """Tensors of the contract by name: [rows, ...]."""
+    graph: torch.cuda.CUDAGraph | None = None
+
+
+class EngineRunner:
+    """Runs a plan; one request at a time, as execution contexts are not thread-safe. Larger batches than the plan's are split.
+
+    Args:
+        plan_path: the plan; its manifest lies beside it.
+        spec: sizes it must have.
+        vocabulary_sha256: of the items it must answer with.
+        cuda_graph_batches: batch sizes that are replayed as a CUDA graph, which spares the launch of each kernel. Each takes
+            the memory of a context of its own.
+
+    Raises:
+        EngineError: the plan must not be run here (``check_plan``), there is no CUDA GPU, or TensorRT cannot load it.
+        MissingExtraError: the plan's TensorRT package is not installed.
+    """
+
+    def __init__(
+        self, plan_path: Path, spec: RecommenderSpec, vocabulary_sha256: str, *, cuda_graph_batches: tuple[int, ...] = ()
+    ) -> None:
+        backend = find_backend(read_plan_manifest(plan_path).backend)
+        self.manifest = check_plan(plan_path, spec, vocabulary_sha256, this_device(backend))
+        self.spec = spec
+        self.max_batch_size = max(profile.max_batch_size for profile in self.manifest.profiles)
+        beyond = [rows for rows in cuda_graph_batches if not 1 <= rows <= self.max_batch_size]
+        if beyond:
+            raise EngineError(f"found CUDA graphs for batches of {beyond}, expected sizes of 1..{self.max_batch_size}")
+        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        with collected_log(backend) as log:
+            self._runtime, self._engine = _load(plan_path, self.manifest, backend)
+            if self._engine is None:
+                raise EngineError(f"{plan_path}: {backend.label} {backend.version} cannot load it:\n{errors_of(log)}")
+            self._eager = self._slot(self.max_batch_size, self._engine.create_execution_context())
+            self._graphs = {rows: self._graph_slot(rows, backend) for rows in cuda_graph_batches}
+
+    @property
+    def device_memory_bytes(self) -> int:
+        """GPU memory of one execution context, beside the weights."""
+        return int(self._engine.device_memory_size_v2)
+
+    def recommend(self, history: NDArray[np.int32], exclude: NDArray[np.int32]) -> Answer:
+        """int32 [B, L] and int32 [B, E] -> items int32 [B, K] and scores float32 [B, K].
+
+        Raises:
+            EngineError: TensorRT refused to run.
+        """
+        step = self.max_batch_size
+        answers = [self._run(history[i : i + step], exclude[i : i + step]) for i in range(0, len(history), step)]
+        if not answers:
+            return np.zeros((0, self.spec.top_k), np.int32), np.zeros((0, self.spec.top_k), np.float32)
+        return np.concatenate([items for items, _ in answers]), np.concatenate([scores for _, scores in answers])
+
+    def _run(self, history: NDArray[np.int32], exclude: NDArray[np.int32]) -> Answer:
+        rows = len(history)
+        slot = self._graphs.get(rows, self._eager)
+        with torch.cuda.stream(self._stream):
+            for tensor, values in zip(self.spec.inputs, (history, exclude), strict=True):
+                slot.buffers[tensor.name][:rows].copy_(torch.from_numpy(np.ascontiguousarray(values)))
+            if slot.graph is None:
+                self._enqueue(slot, rows)
+            else:
+                slot.graph.replay()
+            items, scores = (slot.buffers[tensor.name][:rows].cpu().numpy() for tensor in self.spec.outputs)  # waits
+        return items, scores
+
+    def _enqueue(self, slot: _Slot, rows: int) -> None:
+        """Launch the engine on the current stream."""
+        for tensor in self.spec.inputs:
+            if not slot.context.set_input_shape(tensor.name, (rows, *tensor.shape)):
+                raise EngineError(f"found a batch of {rows}, expected one of 1..{self.max_batch_size}")
+        if not slot.context.execute_async_v3(torch.cuda.current_stream().cuda_stream):
+            raise EngineError(f"TensorRT refused to run a batch of {rows}; the reason stands in the log above")
+
+    def _slot(self, rows: int, context: Any) -> _Slot:
+        if context is None:
+            raise EngineError(f"found no room on the GPU for an execution context, expected {self.device_memory_bytes >> 20} MiB")
+        tensors = (*self.spec.inputs, *self.spec.outputs)
+        buffers = {t.name: torch.zeros(rows, *t.shape, dtype=getattr(torch, t.dtype), device="cuda") for t in tensors}
+        for name, buffer in buffers.items():
+            context.set_tensor_address(name, buffer.data_ptr())
+        torch.cuda.synchronize()  # requests run on another stream than the one that filled the buffers
+        return _Slot(context, buffers)
+
+    def _graph_slot(self, rows: int, backend: Backend) -> _Slot:
+        if backend.capabilities.own_cuda_graphs:
+            # Kernels are compiled while requests run: only TensorRT itself knows when a capture is worth keeping.
+            config = self._engine.create_runtime_config()
+            config.cuda_graph_strategy = backend.module.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+            return self._slot(rows, self._engine.create_execution_context(config))
+        slot = self._slot(rows, self._engine.create_execution_context())
+        with torch.cuda.stream(self._stream):
+            self._enqueue(slot, rows)  # work that is done once per shape must not be captured
+        self._stream.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=self._stream):
+            self._enqueue(slot, rows)
+        return _Slot(slot.context, slot.buffers, graph)
+
+
+def _load(plan_path: Path, manifest: PlanManifest, backend: Backend) -> tuple[Any, Any]:
+    """The runtime, which must outlive the engine, and the engine; None if it cannot be loaded."""
+    runtime = backend.module.Runtime(logger(backend))
+    if manifest.version_compatible:
+        runtime.engine_host_code_allowed = True  # such a plan brings a runtime along; its sha256 was checked
+    return runtime, runtime.deserialize_cuda_engine(plan_path.read_bytes())

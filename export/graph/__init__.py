@@ -1,0 +1,1 @@
+"""ONNX graphs in FP32, FP16 and INT8."""

@@ -1,0 +1,76 @@
+"""PyTorch -> ONNX, with mask and top-K in the graph."""
+
+import logging
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+
+from distill.models.encoders import Recommender
+
+OPSET = 20
+"""Up to 22 works: from 23 on, attention becomes one node that TensorRT for RTX refuses in FP32."""
+
+_EXAMPLE_BATCH = 2
+
+
+def export_onnx(recommender: Recommender, path: Path, metadata: dict[str, str]) -> None:
+    """Write ``recommender`` as an ONNX file with a dynamic batch dimension.
+
+    Args:
+        recommender: in evaluation mode.
+        path: file to write.
+        metadata: written into the model's ``metadata_props``.
+    """
+    spec = recommender.spec
+    example = tuple(torch.zeros(_EXAMPLE_BATCH, *tensor.shape, dtype=torch.int32) for tensor in spec.inputs)
+    batch = torch.export.Dim("batch")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's deprecation notices are about itself
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        program = torch.onnx.export(
+            recommender,
+            example,
+            input_names=[tensor.name for tensor in spec.inputs],
+            output_names=[tensor.name for tensor in spec.outputs],
+            dynamic_shapes=tuple({0: batch} for _ in example),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    _strip_node_metadata(model)
+    _name_matrices(model.graph, recommender)
+    onnx.helper.set_model_props(model, metadata)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)
+
+
+def _strip_node_metadata(model: onnx.ModelProto) -> None:
+    """Drop what the exporter notes on each node and value: stack traces with local paths."""
+    graph = model.graph
+    for entry in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        entry.ClearField("metadata_props")
+        entry.ClearField("doc_string")
+
+
+def _name_matrices(graph: onnx.GraphProto, recommender: Recommender) -> None:
+    """Call folded matrices by their parameter again, so that messages about layers can be understood."""
+    parameters = {name: value.detach().numpy() for name, value in recommender.named_parameters() if value.ndim == 2}
+    taken = {tensor.name for tensor in graph.initializer}
+    renamed: dict[str, str] = {}
+    for tensor in graph.initializer:
+        if tensor.name not in parameters and len(tensor.dims) == 2:
+            values = numpy_helper.to_array(tensor)
+            equal = [name for name, parameter in parameters.items() if np.array_equal(values, parameter.T) and name not in taken]
+            if equal:
+                renamed[tensor.name] = equal[0]
+                taken.add(equal[0])  # matrices that have not learned yet may be equal
+    for tensor in graph.initializer:
+        tensor.name = renamed.get(tensor.name, tensor.name)
+    for node in graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]

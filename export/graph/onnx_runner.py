@@ -1,0 +1,49 @@
+"""An ONNX model behind the serving contract, run by ONNX Runtime on the CPU."""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from distilrec.core.errors import ParityError
+from distilrec.core.runner import Answer
+from distilrec.core.specs import RecommenderSpec
+
+_ONNX_DTYPES = {"int32": "tensor(int32)", "float32": "tensor(float)"}
+
+
+class OnnxRunner:
+    """Runs ``model.onnx``.
+
+    Args:
+        path: the model.
+        spec: what its tensors must be.
+        threads: of ONNX Runtime.
+        optimize: let ONNX Runtime rewrite the graph; without, every node runs as it is written.
+
+    Raises:
+        ParityError: the model cannot be loaded, or its tensors are not those of ``spec``.
+    """
+
+    def __init__(self, path: Path, spec: RecommenderSpec, threads: int = 1, *, optimize: bool = True) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        if not optimize:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        try:
+            self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime has a class of its own for every status
+            raise ParityError(f"{path}: ONNX Runtime cannot load it: {error}. Run the export again.") from error
+        self.spec = spec
+        found = [(t.name, t.type, tuple(t.shape[1:])) for t in (*self.session.get_inputs(), *self.session.get_outputs())]
+        expected = [(t.name, _ONNX_DTYPES[t.dtype], t.shape) for t in (*spec.inputs, *spec.outputs)]
+        if found != expected:
+            raise ParityError(f"{path}: found tensors {found}, expected {expected}")
+
+    def recommend(self, history: NDArray[np.int32], exclude: NDArray[np.int32]) -> Answer:
+        """int32 [B, L] and int32 [B, E] -> items int32 [B, K] and scores float32 [B, K]."""
+        inputs = {self.spec.history.name: history, self.spec.exclude.name: exclude}
+        items, scores = self.session.run([tensor.name for tensor in self.spec.outputs], inputs)
+        return items, scores

@@ -1,0 +1,79 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from distilrec.cli import evaluation, load, recommend, report, serving, training
+from distilrec.cli.app import app
+
+COMMANDS = [
+    "run",
+    "demo",
+    "data",
+    "text",
+    "teacher",
+    "targets",
+    "student",
+    "tune",
+    "qad",
+    "export",
+    "serve",
+    "load",
+    "evaluate",
+    "report",
+    "recommend",
+    "doctor",
+    "link-tritonserver",
+    "promote",
+    "rollback",
+    "versions",
+]
+
+
+def distilrec(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "distilrec", *arguments], capture_output=True, text=True, check=False, cwd=cwd)
+
+
+def test_commands_are_those_tested_here():
+    parts = (app, *(module.app for module in (recommend, evaluation, load, report, serving, training)))
+    commands = [command for part in parts for command in part.registered_commands]
+    assert sorted(command.name or command.callback.__name__ for command in commands) == sorted(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_an_example(command):
+    result = CliRunner().invoke(app, [command, "--help"])
+    assert result.exit_code == 0
+    assert f"Example: distilrec {command}" in result.output
+
+
+def test_errors_are_one_message_and_status_1(tmp_path):
+    result = distilrec("run", "--preset", "nothing", cwd=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr.startswith("distilrec: found no preset or file 'nothing'")
+    assert "Traceback" not in result.stderr
+
+
+def test_warnings_about_data_are_shown_in_one_line(tmp_path):
+    (tmp_path / "logs.csv").write_text("user_id,item_id,timestamp\n" + "".join(f"u,i{t},{t}\n" for t in range(6)) + "u,i0,0\n")
+    (tmp_path / "shop.toml").write_text('name = "shop"\n[data]\ninteractions = "logs.csv"\nk_core = 1\n')
+    result = distilrec("data", "--preset", "shop.toml", cwd=tmp_path)
+    assert result.returncode == 0
+    assert "data: runs/shop/data" in result.stdout
+    assert "warning: logs.csv: column 'user_id', 'item_id', 'timestamp': 1 repeated interaction(s)" in result.stderr
+
+
+def test_a_stage_without_its_input_says_what_to_run(tmp_path):
+    result = distilrec("export", "--preset", "smoke", cwd=tmp_path)
+    assert result.returncode == 1
+    assert "runs/smoke/data: found no manifest.json, expected a finished stage" in result.stderr
+
+
+def test_doctor_reports_and_passes_here(tmp_path):
+    result = distilrec("doctor", "--url", "127.0.0.1:9", cwd=tmp_path)
+    assert result.returncode == 0, result.stdout
+    assert "ok   tritonserver" in result.stdout
+    assert "none at 127.0.0.1:9" in result.stdout
+    assert "torch" in result.stdout

@@ -1,0 +1,135 @@
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from distilrec.config import load_config, parse_config, preset_names, with_seed
+from distilrec.core.errors import ConfigError
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_loads_and_names_itself(name):
+    assert load_config(name).name == name
+
+
+def test_all_faults_are_listed_at_once():
+    text = """
+    name = "shop"
+    [data]
+    source = "ml-100k"
+    k_core = 0
+    [teachers.big]
+    kind = "sequence"
+    embedding_size = 30
+    heads = 4
+    [student]
+    dropuot = 0.1
+    """
+    with pytest.raises(ConfigError) as error:
+        parse_config(text, where="shop.toml", folder=Path())
+    message = str(error.value)
+    assert message.startswith("shop.toml: 3 fault(s)")
+    assert "data.k_core" in message
+    assert "(found 0)" in message
+    assert "teachers.big.sequence: embedding_size (30) must be a multiple of heads (4)" in message
+    assert "student.dropuot: no such setting" in message
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("", "either 'source'"),
+        ('source = "ml-100k"\ninteractions = "x.csv"', "either 'source'"),
+        ('interactions = "x.csv"\nevents = ["buy"]', "columns.event, which is not set"),
+        ('interactions = "x.csv"\nusers = "u.csv"', "belong together"),
+        ('interactions = "x.csv"\nattributes = ["age"]', "belong together"),
+        ('source = "ml-100k"\nusers = "u.csv"', "a named source brings its own"),
+        ('interactions = "x.csv"\nusers = "u.csv"\nattributes = ["a", "a"]', "must be different columns"),
+        ('source = "ml-100k"\nvalidation_fraction = 0.6\ntest_fraction = 0.5', "leave nothing to train on"),
+    ],
+)
+def test_data_that_cannot_be(data, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_config(f'name = "x"\n[data]\n{data}', where="x", folder=Path())
+
+
+def test_data_paths_are_relative_to_the_file(tmp_path):
+    path = tmp_path / "shop.toml"
+    path.write_text('name = "shop"\n[data]\ninteractions = "logs.csv"\nitems = "items.csv"\nusers = "u.csv"\nattributes = ["a"]\n')
+    config = load_config(str(path))
+    assert config.data.interactions == tmp_path / "logs.csv"
+    assert config.data.items == tmp_path / "items.csv"
+    assert config.data.users == tmp_path / "u.csv"
+    assert config.data.split_kind == "temporal"
+
+
+def test_unknown_preset_lists_what_there_is():
+    with pytest.raises(ConfigError, match=r"'ml-10k', expected one of amazon-beauty, ml-100k, smoke"):
+        load_config("ml-10k")
+
+
+def test_broken_toml():
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        parse_config("name = ", where="x", folder=Path())
+
+
+def test_readme_example_of_own_data_is_valid():
+    readme = (Path(__file__).parents[3] / "README.md").read_text()
+    example = readme.split("```toml\n")[1].split("```")[0]
+    assert "interactions" in tomllib.loads(example)["data"]
+    parse_config(example, where="README.md", folder=Path())
+
+
+def test_engine_batch_sizes_must_fit():
+    text = 'name = "x"\n[data]\nsource = "ml-100k"\n[export.engine]\noptimal_batch_size = 65\n'
+    with pytest.raises(ConfigError, match=r"export\.engine: optimal_batch_size \(65\) exceeds max_batch_size \(64\)"):
+        parse_config(text, where="x.toml", folder=Path())
+
+
+def test_recorded_requests_are_looked_for_beside_the_settings():
+    text = 'name = "x"\n[data]\nsource = "ml-100k"\n[export.calibration]\nrequests = "traffic.npz"\n'
+    assert parse_config(text, where="x.toml", folder=Path("shop")).export.calibration.requests == Path("shop/traffic.npz")
+
+
+def test_undistilled_student_may_differ_in_training_only():
+    text = 'name = "x"\n[data]\nsource = "ml-100k"\n[undistilled]\ndropout = 0.5\n'
+    assert parse_config(text, where="x", folder=Path()).undistilled.dropout == 0.5
+    with pytest.raises(ConfigError, match=r"undistilled.hidden_size: no such setting"):
+        parse_config(text + "hidden_size = 256\n", where="x", folder=Path())
+
+
+def test_another_seed_has_a_folder_of_its_own():
+    config = load_config("smoke")
+    assert with_seed(config, config.seed) == config
+    assert (with_seed(config, 7).seed, with_seed(config, 7).name) == (7, "smoke-seed7")
+
+
+@pytest.mark.parametrize(
+    ("student", "message"),
+    [
+        ("depth = 2", r"depth \(2\) is not read by kind 'mlp'"),
+        ('kind = "residual"\nheads = 4', r"heads \(4\) is not read by kind 'residual'"),
+        ('kind = "gru"\ndecays = [0.5]', r"decays \(\(0\.5,\)\) is not read by kind 'gru'"),
+        ('kind = "transformer"\nheads = 3', r"embedding_size \(64\) must be a multiple of heads \(3\)"),
+        ("rank = 8", r"rank \(8\) is not read by a full table"),
+        ('table = "low_rank"', r"needs a rank below embedding_size \(64\), found None"),
+        ('table = "low_rank"\nrank = 64', r"needs a rank below embedding_size \(64\), found 64"),
+        ('kind = "lstm"', "student.kind: Input should be 'mlp', 'residual', 'gru' or 'transformer'"),
+    ],
+)
+def test_students_that_cannot_be(student, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_config(f'name = "x"\n[data]\nsource = "ml-100k"\n[student]\n{student}\n', where="x", folder=Path())
+
+
+@pytest.mark.parametrize(
+    "student",
+    [
+        'kind = "residual"\ndepth = 3\ndecays = [1.0, 0.5]',
+        'kind = "gru"\ndepth = 2\nheads = 2',  # its default: nothing is lost
+        'kind = "transformer"\ndepth = 2\nheads = 4',
+        'table = "low_rank"\nrank = 16',
+    ],
+)
+def test_students_that_can_be(student):
+    parse_config(f'name = "x"\n[data]\nsource = "ml-100k"\n[student]\n{student}\n', where="x", folder=Path())

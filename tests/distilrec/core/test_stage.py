@@ -1,0 +1,109 @@
+from pathlib import Path
+
+import pytest
+
+from distilrec.core.errors import ManifestError
+from distilrec.core.manifest import read_manifest, verify_manifest
+from distilrec.core.stage import run_stage
+
+
+def run(out_dir: Path, calls: list[str], inputs: dict[str, Path] | None = None, size: int = 1, seed: int = 0, work=None):
+    def write(folder: Path, _scratch: Path) -> dict[str, object]:
+        calls.append(out_dir.name)
+        (folder / "result.txt").write_text(str(size))
+        return {"size": size}
+
+    return run_stage(out_dir.name, settings={"size": size}, seed=seed, inputs=inputs or {}, out_dir=out_dir, work=work or write)
+
+
+def test_unchanged_stage_is_skipped(tmp_path):
+    calls: list[str] = []
+    first = run(tmp_path / "a", calls)
+    assert run(tmp_path / "a", calls) == first
+    assert calls == ["a"]
+    assert verify_manifest(tmp_path / "a").metrics["size"] == 1
+
+
+@pytest.mark.parametrize("change", [{"size": 2}, {"seed": 1}])
+def test_changed_setting_or_seed_runs_again(tmp_path, change):
+    calls: list[str] = []
+    first = run(tmp_path / "a", calls)
+    assert run(tmp_path / "a", calls, **change).fingerprint != first.fingerprint
+    assert calls == ["a", "a"]
+
+
+def test_changed_input_runs_again(tmp_path):
+    calls: list[str] = []
+    run(tmp_path / "a", calls)
+    run(tmp_path / "b", calls, {"a": tmp_path / "a"})
+    run(tmp_path / "a", calls, size=2)
+    run(tmp_path / "b", calls, {"a": tmp_path / "a"})
+    assert calls == ["a", "b", "a", "b"]
+
+
+@pytest.mark.parametrize("damage", ["change", "remove", "add"])
+def test_damaged_input_is_refused(tmp_path, damage):
+    calls: list[str] = []
+    run(tmp_path / "a", calls)
+    path = tmp_path / "a" / "result.txt"
+    if damage == "change":
+        path.write_text("2")
+    elif damage == "remove":
+        path.unlink()
+    else:
+        (tmp_path / "a" / "more.txt").touch()
+    with pytest.raises(ManifestError, match=r"is not what its manifest says:\n  (result|more)\.txt"):
+        run(tmp_path / "b", calls, {"a": tmp_path / "a"})
+    assert not (tmp_path / "b").exists()
+    run(tmp_path / "a", calls)  # the stage itself is made anew
+    verify_manifest(tmp_path / "a")
+
+
+def test_missing_input_says_what_to_do(tmp_path):
+    with pytest.raises(ManifestError, match=r"found no manifest\.json.*Run the stage"):
+        run(tmp_path / "b", [], {"a": tmp_path / "a"})
+
+
+def test_failed_stage_keeps_the_former_result(tmp_path):
+    run(tmp_path / "a", [])
+
+    def fail(folder: Path, _scratch: Path) -> dict[str, object]:
+        (folder / "result.txt").write_text("half")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        run(tmp_path / "a", [], size=2, work=fail)
+    assert verify_manifest(tmp_path / "a").settings == {"size": 1}
+    assert (tmp_path / "a" / "result.txt").read_text() == "1"
+
+
+def test_interrupted_stage_finds_its_scratch_again_unless_settings_changed(tmp_path):
+    found = []
+
+    def interrupted(folder: Path, scratch: Path) -> dict[str, object]:
+        found.append((scratch / "checkpoint").exists())
+        assert not (folder / "half").exists()
+        (folder / "half").touch()
+        (scratch / "checkpoint").touch()
+        raise KeyboardInterrupt
+
+    for size in (1, 1, 2):
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "a", [], size=size, work=interrupted)
+    assert found == [False, True, False]
+    run(tmp_path / "a", [], size=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a"]
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["manifest.json", "result.txt"]
+
+
+def test_unreadable_manifest(tmp_path):
+    run(tmp_path / "a", [])
+    (tmp_path / "a" / "manifest.json").write_text('{"format_version": 99}')
+    with pytest.raises(ManifestError, match="expected a manifest of format version 1"):
+        read_manifest(tmp_path / "a")
+
+
+def test_digest_ignores_measurements(tmp_path):
+    manifest = run(tmp_path / "a", [])
+    assert manifest.model_copy(update={"metrics": {"seconds": 9}, "versions": {}}).digest == manifest.digest
+    assert manifest.model_copy(update={"files": {}}).digest != manifest.digest

@@ -1,0 +1,54 @@
+import numpy as np
+
+from distilrec.core.specs import RecommenderSpec
+from distilrec.data.dataset import Dataset, held_out, load_dataset
+from distilrec.data.filtering import k_core
+
+
+def dataset() -> Dataset:
+    items = np.array([1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 2], np.int32)
+    return Dataset(items, np.array([0, 6, 8, 11]), np.array([4, 2, 1]), np.array([5, 2, 2]), item_count=8)
+
+
+def test_history_is_the_newest_and_older_items_are_excluded():
+    users = held_out(dataset(), "test", RecommenderSpec(8, history_length=3, exclude_length=4, top_k=5))
+    assert users.history[0].tolist() == [3, 4, 5]
+    assert users.exclude[0].tolist() == [1, 2, 0, 0]
+    assert users.truth[0].tolist() == [6]
+
+
+def test_users_without_anything_new_are_left_out_and_counted():
+    users = held_out(dataset(), "test", RecommenderSpec(8, 3, 4, 5))
+    assert users.users.tolist() == [0]  # user 1 has no test item; user 2's was seen before
+    assert users.unjudged_users == 2
+
+
+def test_validation_sees_no_test_item():
+    users = held_out(dataset(), "validation", RecommenderSpec(8, 10, 4, 5))
+    assert users.users.tolist() == [0, 2]
+    assert users.history[0].tolist() == [0] * 6 + [1, 2, 3, 4]
+    assert users.truth.tolist() == [[5], [2]]
+
+
+def test_seen_items_that_do_not_fit_are_counted():
+    assert held_out(dataset(), "test", RecommenderSpec(8, 2, 2, 5)).truncated_users == 1
+
+
+def test_training_counts_use_the_training_part_alone():
+    assert dataset().training_counts().tolist() == [0, 2, 1, 1, 1, 0, 0, 1, 1]
+
+
+def test_saved_and_loaded(tmp_path):
+    dataset().save(tmp_path)
+    loaded = load_dataset(tmp_path, 8)
+    assert loaded.sequence(1).tolist() == [7, 8]
+    assert loaded.item_count == 8
+
+
+def test_k_core_repeats_until_stable():
+    import polars as pl
+
+    # y has one user; without it, b has one item; without b, x keeps a and c only.
+    rows = [("a", "x"), ("a", "z"), ("b", "x"), ("b", "y"), ("c", "x"), ("c", "z")]
+    frame = pl.DataFrame(rows, schema=["user_id", "item_id"], orient="row")
+    assert k_core(frame, 2).rows() == [("a", "x"), ("a", "z"), ("c", "x"), ("c", "z")]

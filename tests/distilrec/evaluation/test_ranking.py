@@ -1,0 +1,109 @@
+import numpy as np
+import pytest
+
+from distilrec.data.dataset import HeldOut
+from distilrec.evaluation.bootstrap import paired_bootstrap
+from distilrec.evaluation.metrics import coverage, ndcg, popularity
+from distilrec.evaluation.ranking import compare, cuts, evaluate_runners, harm, join_seeds, judge, primary, ranking_metrics
+from distilrec.evaluation.slices import Slice
+
+USERS, ITEMS = 60, 30
+RANDOM = np.random.default_rng(1)
+COUNTS = np.concatenate([[0], np.arange(ITEMS, 0, -1)])
+FIRST = np.arange(USERS) < 25
+
+
+def held_out_users() -> HeldOut:
+    truth = RANDOM.integers(1, ITEMS + 1, (USERS, 1)).astype(np.int32)
+    empty = np.zeros((USERS, 4), np.int32)
+    return HeldOut(np.arange(USERS), np.arange(USERS, dtype=np.int32)[:, None] + empty, empty, truth, 0, 0)
+
+
+class Ranks:
+    """Answers user u with row u of a table; the first entry of a history says who asks."""
+
+    def __init__(self, items):
+        self.items = items
+
+    def recommend(self, history, exclude):  # noqa: ARG002
+        items = self.items[history[:, 0]]
+        return items, np.zeros(items.shape, np.float32)
+
+
+def rankings(users: HeldOut, right: float) -> np.ndarray:
+    """Random lists of 20; a share of the users find their right answer first."""
+    items = np.stack([RANDOM.permutation(ITEMS)[:20] + 1 for _ in range(USERS)]).astype(np.int32)
+    items[:, 0] = np.where(RANDOM.random(USERS) < right, users.truth[:, 0], items[:, 0])
+    return items
+
+
+@pytest.fixture(scope="module")
+def users():
+    return held_out_users()
+
+
+@pytest.fixture(scope="module")
+def answers(users):
+    return {"strong": rankings(users, 0.9), "weak": rankings(users, 0.2)}
+
+
+SLICES = [Slice("first", "the first 25", FIRST), Slice("last", "the others", ~FIRST)]
+
+
+def test_means_are_those_of_the_metrics(users, answers):
+    evaluation = evaluate_runners({name: Ranks(items) for name, items in answers.items()}, users, COUNTS, SLICES)
+    for hop, items in answers.items():
+        found = {name: estimate.mean for name, estimate in evaluation.everybody.estimates[hop].items()}
+        for name, mean in ranking_metrics(items, users, (5, 10, 20)).items():
+            assert found[name] == pytest.approx(mean)
+        assert found["popularity@5"] == pytest.approx(popularity(items, COUNTS, 5).mean())
+        assert evaluation.coverage[hop]["coverage@5"] == coverage(items, ITEMS, 5)
+        first = evaluation.slices["first"].estimates[hop]["ndcg@10"]
+        assert first.mean == pytest.approx(ndcg(items, users.truth, 10)[FIRST].mean())
+        assert first.low < first.mean < first.high
+    assert evaluation.everybody.differences == {}
+    assert (evaluation.slices["first"].users, evaluation.slices["last"].users) == (25, 35)
+
+
+def test_differences_are_those_of_the_paired_bootstrap(users, answers):
+    judged = {name: judge(items, users, COUNTS) for name, items in answers.items()}
+    evaluation = compare(judged, SLICES, references=("weak",))
+    found = evaluation.slices["last"].differences["weak"]["strong"]["ndcg@10"]
+    a, b = (ndcg(answers[name], users.truth, 10)[~FIRST] for name in ("strong", "weak"))
+    expected = paired_bootstrap(a, b)
+    assert [found.mean, found.low, found.high, found.relative_low] == pytest.approx(
+        [expected.mean, expected.low, expected.high, expected.relative_low]
+    )
+    assert "weak" not in evaluation.everybody.differences["weak"]
+
+
+def test_seeds_are_averaged(users, answers):
+    seeds = [judge(answers[name], users, COUNTS) for name in ("strong", "weak")]
+    evaluation = compare({"both": join_seeds(seeds)}, SLICES)
+    estimate = evaluation.everybody.estimates["both"]["hr@5"]
+    means = tuple(ranking_metrics(answers[name], users, (5,))["hr@5"] for name in ("strong", "weak"))
+    assert estimate.seeds == pytest.approx(means)
+    assert estimate.mean == pytest.approx(np.mean(means))
+    shown = [coverage(answers[name], ITEMS, 10) for name in ("strong", "weak")]
+    assert evaluation.coverage["both"]["coverage@10"] == pytest.approx(np.mean(shown))
+
+
+def test_harm_is_found_where_it_is_and_told_from_chance(users, answers):
+    mixed = np.where(FIRST[:, None], answers["weak"], answers["strong"])  # loses for the first 25 only
+    judged = {name: judge(items, users, COUNTS) for name, items in {**answers, "mixed": mixed}.items()}
+    evaluation = compare(judged, SLICES, references=("strong", "weak"))
+    (lost,) = harm(evaluation, "mixed", "strong")
+    assert (lost.slice, lost.users, lost.clear) == ("first", 25, True)
+    assert lost.difference.high < 0
+    assert harm(evaluation, "strong", "weak") == []
+    one_worse = answers["strong"].copy()
+    one_worse[np.flatnonzero(FIRST & (one_worse[:, 0] == users.truth[:, 0]))[0], 0] = 0
+    judged["one worse"] = judge(one_worse, users, COUNTS)
+    (lost,) = harm(compare(judged, SLICES, references=("strong",)), "one worse", "strong")
+    assert lost.difference.mean < 0
+    assert not lost.clear
+
+
+def test_lists_are_not_cut_beyond_their_length():
+    assert (cuts(100), cuts(12), cuts(3)) == ((5, 10, 20), (5, 10), (3,))
+    assert (primary((5, 10, 20)), primary((5,)), primary((3,))) == ("ndcg@10", "ndcg@5", "ndcg@3")

@@ -1,0 +1,79 @@
+"""Engines as a part of the export: built where a TensorRT is installed, refused or left out in words."""
+
+import importlib.util
+import json
+import logging
+
+import pytest
+
+from distilrec.config import ExportConfig
+from distilrec.core.errors import EngineError, MissingExtraError, PrecisionError
+from distilrec.core.manifest import read_manifest, verify_manifest
+from distilrec.core.specs import Precision
+from export.artefact import plan_path
+from export.engines import verdict as engines
+from export.engines.plan import read_plan_manifest
+from export.engines.verdict import find_engine_backend
+
+
+def test_export_has_an_engine_of_every_precision_with_its_proof(shop_run):
+    report = json.loads((shop_run / "export" / "report.json").read_text())["engines"]
+    assert report["built"].keys() == {"fp32", "fp16", "int8"}
+    assert report["refused"] == {}
+    types = {name: set(built["product_types"].values()) for name, built in report["built"].items()}
+    assert types == {"fp32": {"Float"}, "fp16": {"Half"}, "int8": {"Int8"}}
+    for precision in Precision:
+        manifest = read_plan_manifest(plan_path(shop_run / "export", "tensorrt_rtx", precision))
+        assert manifest.vocabulary_sha256 == read_manifest(shop_run / "export").metrics["vocabulary_sha256"]
+        assert (manifest.calibration is not None) == (precision is Precision.INT8)
+    verify_manifest(shop_run / "export")
+
+
+@pytest.fixture
+def _no_tensorrt(monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name.startswith("tensorrt") else find(name, *rest))
+
+
+@pytest.mark.usefixtures("_no_tensorrt")
+def test_missing_tensorrt_is_said_with_the_command_and_the_export_goes_on(caplog):
+    with caplog.at_level(logging.INFO):
+        assert find_engine_backend(ExportConfig()) is None
+    assert "without TensorRT engines" in caplog.text
+    assert "pip install 'distilrec[tensorrt]'" in caplog.text
+
+
+@pytest.mark.usefixtures("_no_tensorrt")
+@pytest.mark.parametrize(("asked", "extra"), [("tensorrt", "tensorrt"), ("tensorrt_rtx", "tensorrt-rtx")])
+def test_missing_tensorrt_is_an_error_when_it_was_asked_for(asked, extra):
+    with pytest.raises(MissingExtraError, match=rf"pip install 'distilrec\[{extra}\]'"):
+        find_engine_backend(ExportConfig(engines=asked))
+
+
+def test_engines_can_be_left_out():
+    assert find_engine_backend(ExportConfig(engines="off")) is None
+
+
+@pytest.mark.parametrize("error", [EngineError("out of luck"), PrecisionError("it is FP32")])
+def test_engine_that_fails_is_reported_and_the_export_goes_on(shop_run, monkeypatch, tmp_path, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(engines, "build_engine", fail)
+    (tmp_path / "calibration.npz").write_bytes((shop_run / "export" / "calibration.npz").read_bytes())
+    backend = find_engine_backend(ExportConfig(engines="tensorrt_rtx"))
+    assert backend is not None
+
+    def make(asked):
+        config = ExportConfig(engines=asked)
+        return engines.make_engines(tmp_path, _Judge, [Precision.INT8], vocabulary_sha256="v", config=config, backend=backend)
+
+    report = make("auto").report()
+    assert report["refused"] == {"int8": str(error)}
+    assert report["verdict"].startswith("not measured")
+    with pytest.raises(type(error), match=str(error)):
+        make("tensorrt_rtx")
+
+
+class _Judge:
+    spec = None

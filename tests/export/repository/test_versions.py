@@ -1,0 +1,57 @@
+import pytest
+
+from distilrec.core.errors import DataError, RepositoryError
+from distilrec.core.golden import load_golden
+from export.graph.onnx_runner import OnnxRunner
+from export.repository.fill import artefact_spec
+from export.repository.versions import served_version, version_folder
+
+
+def write_config(folder, text):
+    (folder / "student").mkdir()
+    (folder / "student" / "config.pbtxt").write_text(text)
+
+
+def test_served_version_is_the_pinned_one(tmp_path):
+    write_config(tmp_path, 'name: "student"\nversion_policy { specific { versions: 7 } }\n')
+    assert served_version(tmp_path) == 7
+    assert version_folder(tmp_path) == tmp_path / "student" / "7"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('name: "student"\n', r"found versions \[\] pinned, expected one"),
+        ("version_policy { specific { versions: 1 versions: 2 } }", r"found versions \[1, 2\] pinned"),
+        ("version_policy {", "not a model configuration"),
+        ("no_such_field: 3", "not a model configuration"),
+    ],
+)
+def test_configuration_that_pins_no_version_is_refused(tmp_path, text, message):
+    write_config(tmp_path, text)
+    with pytest.raises(RepositoryError, match=message):
+        served_version(tmp_path)
+
+
+def test_missing_configuration_is_refused(tmp_path):
+    with pytest.raises(RepositoryError, match="cannot be read"):
+        served_version(tmp_path)
+
+
+def test_artefact_carries_requests_with_the_answers_it_must_give(shop_run):
+    from distilrec.core.manifest import read_manifest
+
+    golden = load_golden(shop_run / "export" / "golden.npz")
+    spec = artefact_spec(read_manifest(shop_run / "export"))
+    items, scores = OnnxRunner(shop_run / "export" / "fp32" / "model.onnx", spec).recommend(golden.history, golden.exclude)
+    assert len(golden.history) == 64
+    assert (items == golden.items).all()
+    assert (scores == golden.scores).all()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no zip"])
+def test_file_that_holds_no_golden_requests_is_refused(tmp_path, content):
+    if content is not None:
+        (tmp_path / "golden.npz").write_bytes(content)
+    with pytest.raises(DataError, match=r"golden\.npz: (no such file|not golden requests)"):
+        load_golden(tmp_path / "golden.npz")
