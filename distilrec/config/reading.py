@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from distilrec.config.export import ExportConfig
+from distilrec.config.faults import describe_faults
 from distilrec.config.run import Config
 from distilrec.core.errors import ConfigError
 
@@ -44,7 +45,7 @@ def with_export_settings(config: Config, settings: dict[str, Any]) -> Config:
     try:
         return config.model_copy(update={"export": ExportConfig.model_validate(config.export.model_dump() | given)})
     except ValidationError as error:
-        raise ConfigError("options: " + "; ".join(_fault(e).strip() for e in error.errors())) from None
+        raise ConfigError("options: " + "; ".join(describe_faults(error))) from None
 
 
 def with_seed(config: Config, seed: int) -> Config:
@@ -75,12 +76,5 @@ def parse_config(text: str, *, where: str, folder: Path) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{where}: {error.error_count()} fault(s):\n" + "\n".join(_fault(e) for e in error.errors())) from None
-
-
-def _fault(error: Any) -> str:
-    place = ".".join(str(part) for part in error["loc"]) or "settings"
-    unsaid = error["type"] in ("missing", "extra_forbidden") or isinstance(error["input"], dict)
-    found = "" if unsaid else f" (found {error['input']!r})"
-    message = "no such setting" if error["type"] == "extra_forbidden" else error["msg"].removeprefix("Value error, ")
-    return f"  {place}: {message}{found}"
+        faults = describe_faults(error)
+        raise ConfigError(f"{where}: {len(faults)} fault(s):\n" + "\n".join(f"  {fault}" for fault in faults)) from None

@@ -8,6 +8,7 @@ import optuna
 from pydantic import ValidationError
 
 from distilrec.config import Config
+from distilrec.config.faults import describe_faults
 from distilrec.config.student import UNREAD
 from distilrec.core.errors import ConfigError
 
@@ -60,8 +61,7 @@ def with_drawn(config: Config, drawn: Drawn) -> Config:
     try:
         return Config.model_validate(config.model_dump() | {"student": student})
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors())
-        raise ConfigError(f"tune: cannot be searched: {faults}") from None
+        raise ConfigError(f"tune: cannot be searched: {'; '.join(describe_faults(error))}") from None
 
 
 def check_space(config: Config) -> None:
