@@ -9,7 +9,7 @@ import typer
 
 from distilrec import __version__
 from distilrec.cli import evaluation, load, recommend, report, serving, training
-from distilrec.cli.options import DEFAULT_PRESET, Preset
+from distilrec.cli.options import DEFAULT_PRESET, Force, Preset
 from distilrec.config import Config, load_config, with_export_settings, with_seed
 from distilrec.core.errors import DataWarning, DistilRecError
 from distilrec.pipeline.stages import fill_repository, run_all, run_dir, run_stage, stages
@@ -52,6 +52,7 @@ def root(
 def run(
     preset: Preset = DEFAULT_PRESET,
     seed: Annotated[int | None, typer.Option(help="Another seed than the preset's: a run of its own, not served.")] = None,
+    force: Force = False,
 ) -> None:
     """Run all stages.
 
@@ -61,7 +62,7 @@ def run(
     """
     config = load_config(preset)
     another = config if seed is None else with_seed(config, seed)
-    print(f"export: {run_all(another, serve=another == config)}")
+    print(f"export: {run_all(another, serve=another == config, force=force)}")
 
 
 @app.command()
@@ -78,57 +79,58 @@ def demo(preset: Preset = DEFAULT_PRESET) -> None:
 
 
 @app.command()
-def data(preset: Preset = DEFAULT_PRESET) -> None:
+def data(preset: Preset = DEFAULT_PRESET, force: Force = False) -> None:
     """Read, filter, index and split the interactions.
 
     Example: distilrec data --preset shop.toml
     """
-    _run_one(preset, "data")
+    _run_one(preset, "data", force=force)
 
 
 @app.command()
-def text(preset: Preset = DEFAULT_PRESET) -> None:
+def text(preset: Preset = DEFAULT_PRESET, force: Force = False) -> None:
     """Embed all item titles, for the models that take text in.
 
     Nothing to embed with (extra [text] not installed, or section text says off) is fine, too: they go without.
 
     Example: distilrec text --preset ml-100k
     """
-    _run_one(preset, "text")
+    _run_one(preset, "text", force=force)
 
 
 @app.command()
-def teacher(preset: Preset = DEFAULT_PRESET) -> None:
+def teacher(preset: Preset = DEFAULT_PRESET, force: Force = False) -> None:
     """Train all teachers.
 
     One that learns from others (an assistant) comes after them, and after their soft targets.
 
     Example: distilrec teacher --preset ml-100k
     """
-    _run_some(preset, "teacher-")
+    _run_some(preset, "teacher-", force=force)
 
 
 @app.command()
-def targets(preset: Preset = DEFAULT_PRESET) -> None:
+def targets(preset: Preset = DEFAULT_PRESET, force: Force = False) -> None:
     """Write all teachers' soft targets, and their mixture.
 
     Top items and logits for every training prefix.
 
     Example: distilrec targets --preset ml-100k
     """
-    _run_some(preset, "targets-")
+    _run_some(preset, "targets-", force=force)
 
 
 @app.command()
 def student(
     preset: Preset = DEFAULT_PRESET,
     undistilled: Annotated[bool, typer.Option("--undistilled", help="Train without the teacher, for comparison.")] = False,
+    force: Force = False,
 ) -> None:
     """Train the student on the soft targets.
 
     Example: distilrec student --preset ml-100k --undistilled
     """
-    _run_one(preset, "student-undistilled" if undistilled else "student")
+    _run_one(preset, "student-undistilled" if undistilled else "student", force=force)
 
 
 @app.command()
@@ -137,6 +139,7 @@ def export(
     target: Annotated[str | None, typer.Option(help="What serves the student: python, onnxruntime or tensorrt.")] = None,
     instances: Annotated[int | None, typer.Option(help="Instances of each model on a CPU.")] = None,
     with_benchmarks: Annotated[bool, typer.Option("--with-benchmarks", help="Also serve the teacher and an idle model.")] = False,
+    force: Force = False,
 ) -> None:
     """Export to ONNX in FP32, FP16 and INT8, choose one, and fill the Triton repository.
 
@@ -146,38 +149,38 @@ def export(
     Example: distilrec export --preset ml-100k --target python
     """
     config = with_export_settings(load_config(preset), {"target": target, "instances": instances})
-    run_stage(config, "export")
+    run_stage(config, "export", force=force)
     _say_where(config, "export")
     fill_repository(config, with_benchmarks=with_benchmarks)
     print(f"serve it: distilrec serve --repository {config.export.repository}")
 
 
 @app.command()
-def qad(preset: Preset = DEFAULT_PRESET) -> None:
+def qad(preset: Preset = DEFAULT_PRESET, force: Force = False) -> None:
     """Train the student on under INT8's rounding, and export that.
 
     Quantisation-aware distillation; `run` does it by itself when INT8 misses the ranking budget.
 
     Example: distilrec qad --preset ml-100k
     """
-    _run_one(preset, "student-qad")
-    fill_repository(_run_one(preset, "export-qad"))
+    _run_one(preset, "student-qad", force=force)
+    fill_repository(_run_one(preset, "export-qad", force=force))
 
 
-def _run_some(preset: str, prefix: str) -> None:
+def _run_some(preset: str, prefix: str, *, force: bool) -> None:
     """Run the stages whose folders begin so; where an assistant learns from others, their soft targets come in between."""
     config = load_config(preset)
     assistants = any(teacher.kind == "assistant" and teacher.taught_by for teacher in config.teachers.values())
     wanted = ("teacher-", "targets-") if assistants else (prefix,)
     for stage in stages(config):
         if stage.startswith(wanted):
-            run_stage(config, stage)
+            run_stage(config, stage, force=force)
             _say_where(config, stage)
 
 
-def _run_one(preset: str, stage: str) -> Config:
+def _run_one(preset: str, stage: str, *, force: bool) -> Config:
     config = load_config(preset)
-    run_stage(config, stage)
+    run_stage(config, stage, force=force)
     _say_where(config, stage)
     return config
 

@@ -14,3 +14,4 @@ DEFAULT_REPOSITORY = Path("triton_repo")
 Preset = Annotated[str, typer.Option(help=f"Preset ({', '.join(preset_names())}) or path of a TOML file.")]
 Repository = Annotated[Path, typer.Option(help="Triton model repository.")]
 Url = Annotated[str, typer.Option(help="Host and port of Triton's gRPC endpoint.")]
+Force = Annotated[bool, typer.Option("--force", help="Run again, from the start, what has not changed.")]

@@ -1,4 +1,4 @@
-"""What a finished stage folder says of itself, and how its word is checked."""
+"""The manifest of a finished stage folder, and the check of the folder against it."""
 
 import hashlib
 import json
@@ -34,7 +34,7 @@ class Manifest(BaseModel):
     format_version: Literal[1] = 1
     stage: str
     fingerprint: str
-    """sha256 of what the result depends on: stage, settings, seed, digests of the inputs, version of DistilRec."""
+    """sha256 of what the result depends on: stage, settings, seed, code, digests of the inputs."""
     settings: dict[str, Any]
     seed: int
     inputs: dict[str, str]
@@ -45,8 +45,13 @@ class Manifest(BaseModel):
 
     @property
     def digest(self) -> str:
-        """sha256 over what was made and from what; measurements and package versions do not count."""
-        return sha256_of_json({"fingerprint": self.fingerprint, "files": {name: r.sha256 for name, r in self.files.items()}})
+        """sha256 of what a stage that reads this folder depends on: stage, settings, seed and files.
+
+        Code, inputs, metrics and package versions do not count: where they change and the files do not, later stages need not
+        run again.
+        """
+        files = {name: record.sha256 for name, record in self.files.items()}
+        return sha256_of_json({"stage": self.stage, "settings": self.settings, "seed": self.seed, "files": files})
 
 
 def sha256_of_json(value: Any) -> str:

@@ -7,12 +7,12 @@ started again with the same settings; only a finished folder is renamed to ``out
 import logging
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from distilrec import __version__
 from distilrec.core import manifest as manifests
+from distilrec.core.code import code_digest
 from distilrec.core.errors import ManifestError
 from distilrec.core.files import replace_folder, write_text
 from distilrec.core.manifest import Manifest
@@ -23,6 +23,9 @@ Inputs = Mapping[str, Path]
 """Finished stage folders by stage name."""
 
 _SCRATCH = ".scratch"
+_PARTIAL = ".partial"
+_FORGOTTEN = "forgotten"
+"""Fingerprint of a finished folder that is to be made again."""
 
 
 def run_stage(
@@ -33,38 +36,38 @@ def run_stage(
     inputs: Inputs,
     out_dir: Path,
     work: Callable[[Path, Path], dict[str, Any]],
+    declarations: Iterable[type] = (),
 ) -> Manifest:
     """Run ``work(folder, scratch) -> metrics`` unless ``out_dir`` already holds its result.
 
+    The result depends on the settings, the seed, the inputs and the code: that of the module that defines ``work``, of
+    ``declarations``, and of all that these import of DistilRec.
+
     Args:
-        stage: name written into the manifest.
-        settings: JSON-ready values the result depends on.
-        seed: random seed the result depends on.
-        inputs: finished folders ``work`` reads; each is verified first.
-        out_dir: folder that appears when the stage has finished.
-        work: writes its files into ``folder``; what it keeps for a resume (checkpoints) goes to ``scratch``.
+        stage: Name written into the manifest.
+        settings: JSON-ready values that the result depends on.
+        seed: Random seed that the result depends on.
+        inputs: Finished folders that ``work`` reads; each is verified first.
+        out_dir: Folder that appears when the stage has finished.
+        work: Writes its files into ``folder``; what it keeps for a resume (checkpoints) goes to ``scratch``.
+        declarations: Kinds that the settings choose, whose modules the stage's own module does not import.
 
     Raises:
-        ManifestError: an input is not what its manifest says.
+        ManifestError: An input is not what its manifest says.
     """
     input_digests = {name: manifests.verify_manifest(path).digest for name, path in inputs.items()}
-    # The version stands for the code: another one may read and write the same files differently.
-    depends_on = {"stage": stage, "settings": settings, "seed": seed, "inputs": input_digests, "distilrec": __version__}
-    fingerprint = manifests.sha256_of_json(depends_on)
+    code = code_digest([work.__module__, *(declaration.__module__ for declaration in declarations)])
+    fingerprint = manifests.sha256_of_json(
+        {"stage": stage, "settings": settings, "seed": seed, "inputs": input_digests, "code": code}
+    )
     finished = _finished(out_dir, fingerprint)
     if finished is not None:
         logger.info("%s: unchanged, nothing to do (%s)", stage, out_dir)
         return finished
 
     logger.info("%s: running (%s)", stage, out_dir)
-    partial = out_dir.with_name(out_dir.name + ".partial")
-    _open_partial(partial, fingerprint)
-    scratch = partial / _SCRATCH
-    started = time.monotonic()
-    metrics = work(partial, scratch)
-    metrics = {**metrics, "seconds": round(time.monotonic() - started, 2)}
-
-    shutil.rmtree(scratch)
+    partial = out_dir.with_name(out_dir.name + _PARTIAL)
+    metrics = _work(partial, fingerprint, work)
     manifest = Manifest(
         stage=stage,
         fingerprint=fingerprint,
@@ -80,14 +83,32 @@ def run_stage(
     return manifest
 
 
+def forget_stage(out_dir: Path) -> None:
+    """Let the next ``run_stage`` run from its start. The finished folder stays readable until then."""
+    shutil.rmtree(out_dir.with_name(out_dir.name + _PARTIAL), ignore_errors=True)
+    if (out_dir / manifests.FILE_NAME).exists():
+        manifest = manifests.read_manifest(out_dir)
+        manifests.write_manifest(out_dir, manifest.model_copy(update={"fingerprint": _FORGOTTEN}))
+
+
+def _work(partial: Path, fingerprint: str, work: Callable[[Path, Path], dict[str, Any]]) -> dict[str, Any]:
+    """Do the work in ``partial``, which is left without its scratch; returns the metrics."""
+    _open_partial(partial, fingerprint)
+    scratch = partial / _SCRATCH
+    started = time.monotonic()
+    metrics = work(partial, scratch)
+    shutil.rmtree(scratch)
+    return {**metrics, "seconds": round(time.monotonic() - started, 2)}
+
+
 def _finished(out_dir: Path, fingerprint: str) -> Manifest | None:
-    """The manifest of ``out_dir`` when it holds the result for ``fingerprint``, whole."""
+    """The manifest of ``out_dir`` if the folder is undamaged and holds the result for ``fingerprint``."""
     if not (out_dir / manifests.FILE_NAME).exists():
         return None
     try:
         manifest = manifests.verify_manifest(out_dir)
     except ManifestError as error:
-        logger.warning("%s\nIt is made anew.", error)
+        logger.warning("%s\nThe stage runs again.", error)
         return None
     return manifest if manifest.fingerprint == fingerprint else None
 

@@ -9,6 +9,7 @@ from distilrec.config import AssistantTeacherConfig, Config
 from distilrec.core.errors import MissingExtraError
 from distilrec.core.manifest import Manifest, read_manifest
 from distilrec.core.specs import Precision
+from distilrec.core.stage import forget_stage
 
 StageFunction = Callable[..., Manifest]
 """``run(config, inputs, out_dir, **options)``."""
@@ -73,8 +74,13 @@ def teacher_folders(config: Config) -> dict[str, Path]:
     return {name: run_dir(config) / f"teacher-{name}" for name in config.teachers}
 
 
-def run_stage(config: Config, stage: str) -> Manifest:
+def run_stage(config: Config, stage: str, *, force: bool = False) -> Manifest:
     """Run one stage on what the stages before it have left.
+
+    Args:
+        config: Settings of the run.
+        stage: Name of its folder.
+        force: Whether it runs again, from its start, where nothing has changed.
 
     Raises:
         DistilRecError: as the stage says; ManifestError when an earlier stage has not been run.
@@ -84,22 +90,25 @@ def run_stage(config: Config, stage: str) -> Manifest:
         function: StageFunction = getattr(import_module(found.module), found.function)
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"The package {error.name!r}", found.extra) from error
+    if force:
+        forget_stage(folder / stage)
     return function(config, {role: folder / name for role, name in found.inputs.items()}, folder / stage, **found.options)
 
 
-def run_all(config: Config, *, serve: bool = True) -> Path:
+def run_all(config: Config, *, serve: bool = True, force: bool = False) -> Path:
     """Run all stages, those that are unchanged are skipped; returns the artefact to serve, which goes into the repository.
 
     Args:
-        config: of the run.
-        serve: False leaves the repository as it is.
+        config: Settings of the run.
+        serve: Whether the Triton repository gets the artefact.
+        force: Whether all stages run again, from their start, where nothing has changed.
     """
     for stage in stages(config):
         if stage not in _QAD_STAGES:
-            manifest = run_stage(config, stage)
+            manifest = run_stage(config, stage, force=force)
     if config.qad.use == "on" or (config.qad.use == "auto" and manifest.metrics["int8_within_budget"] is False):
         for stage in _QAD_STAGES:
-            run_stage(config, stage)
+            run_stage(config, stage, force=force)
     return fill_repository(config) if serve else served_artefact(config)
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from distilrec.core.errors import ManifestError
 from distilrec.core.manifest import read_manifest, verify_manifest
-from distilrec.core.stage import run_stage
+from distilrec.core.stage import forget_stage, run_stage
 
 
 def run(out_dir: Path, calls: list[str], inputs: dict[str, Path] | None = None, size: int = 1, seed: int = 0, work=None):
@@ -30,6 +30,27 @@ def test_changed_setting_or_seed_runs_again(tmp_path, change):
     first = run(tmp_path / "a", calls)
     assert run(tmp_path / "a", calls, **change).fingerprint != first.fingerprint
     assert calls == ["a", "a"]
+
+
+def test_changed_code_runs_again_and_later_stages_do_not_where_files_are_the_same(tmp_path, monkeypatch):
+    calls: list[str] = []
+    for code in ("one", "two"):
+        monkeypatch.setattr("distilrec.core.stage.code_digest", lambda _, code=code: code)
+        run(tmp_path / "a", calls)
+        monkeypatch.undo()
+        run(tmp_path / "b", calls, {"a": tmp_path / "a"})
+    assert calls == ["a", "b", "a"]
+
+
+def test_a_forgotten_stage_runs_again_and_stays_readable_until_then(tmp_path):
+    calls: list[str] = []
+    first = run(tmp_path / "a", calls)
+    run(tmp_path / "b", calls, {"a": tmp_path / "a"})
+    forget_stage(tmp_path / "a")
+    verify_manifest(tmp_path / "a")
+    assert run(tmp_path / "a", calls).digest == first.digest
+    run(tmp_path / "b", calls, {"a": tmp_path / "a"})
+    assert calls == ["a", "b", "a"]
 
 
 def test_changed_input_runs_again(tmp_path):
