@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 Inputs = Mapping[str, Path]
 """Finished stage folders by stage name."""
 
+Work = Callable[[Path, Path], dict[str, Any]]
+"""``work(folder, scratch) -> metrics`` writes its files into ``folder``; what it keeps for a resume goes to ``scratch``."""
+
 _SCRATCH = ".scratch"
 _PARTIAL = ".partial"
 _FORGOTTEN = "forgotten"
@@ -35,13 +38,10 @@ def run_stage(
     seed: int,
     inputs: Inputs,
     out_dir: Path,
-    work: Callable[[Path, Path], dict[str, Any]],
+    work: Work,
     declarations: Iterable[type] = (),
 ) -> Manifest:
-    """Run ``work(folder, scratch) -> metrics`` unless ``out_dir`` already holds its result.
-
-    The result depends on the settings, the seed, the inputs and the code: that of the module that defines ``work``, of
-    ``declarations``, and of all that these import of DistilRec.
+    """Run ``work`` unless ``out_dir`` already holds its result for these settings, seed, inputs and code.
 
     Args:
         stage: Name written into the manifest.
@@ -49,35 +49,25 @@ def run_stage(
         seed: Random seed that the result depends on.
         inputs: Finished folders that ``work`` reads; each is verified first.
         out_dir: Folder that appears when the stage has finished.
-        work: Writes its files into ``folder``; what it keeps for a resume (checkpoints) goes to ``scratch``.
-        declarations: Kinds that the settings choose, whose modules the stage's own module does not import.
+        work: Makes the result. Its module's code counts, and that of all that it imports of DistilRec.
+        declarations: Kinds that the settings choose and that this module does not import; their code counts, too.
 
     Raises:
         ManifestError: An input is not what its manifest says.
     """
-    input_digests = {name: manifests.verify_manifest(path).digest for name, path in inputs.items()}
+    digests = {name: manifests.verify_manifest(path).digest for name, path in inputs.items()}
     code = code_digest([work.__module__, *(declaration.__module__ for declaration in declarations)])
-    fingerprint = manifests.sha256_of_json(
-        {"stage": stage, "settings": settings, "seed": seed, "inputs": input_digests, "code": code}
-    )
+    origin: dict[str, Any] = {"stage": stage, "settings": settings, "seed": seed, "inputs": digests}
+    fingerprint = manifests.sha256_of_json(origin | {"code": code})
     finished = _finished(out_dir, fingerprint)
     if finished is not None:
         logger.info("%s: unchanged, nothing to do (%s)", stage, out_dir)
         return finished
-
     logger.info("%s: running (%s)", stage, out_dir)
     partial = out_dir.with_name(out_dir.name + _PARTIAL)
-    metrics = _work(partial, fingerprint, work)
-    manifest = Manifest(
-        stage=stage,
-        fingerprint=fingerprint,
-        settings=settings,
-        seed=seed,
-        inputs=input_digests,
-        versions=manifests.installed_versions(),
-        files=manifests.record_files(partial),
-        metrics=metrics,
-    )
+    metrics = _run_work(partial, fingerprint, work)
+    versions, files = manifests.installed_versions(), manifests.record_files(partial)
+    manifest = Manifest(**origin, fingerprint=fingerprint, versions=versions, files=files, metrics=metrics)
     manifests.write_manifest(partial, manifest)
     replace_folder(partial, out_dir)
     return manifest
@@ -91,7 +81,7 @@ def forget_stage(out_dir: Path) -> None:
         manifests.write_manifest(out_dir, manifest.model_copy(update={"fingerprint": _FORGOTTEN}))
 
 
-def _work(partial: Path, fingerprint: str, work: Callable[[Path, Path], dict[str, Any]]) -> dict[str, Any]:
+def _run_work(partial: Path, fingerprint: str, work: Work) -> dict[str, Any]:
     """Do the work in ``partial``, which is left without its scratch; returns the metrics."""
     _open_partial(partial, fingerprint)
     scratch = partial / _SCRATCH
