@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from distilrec.core.histories import cut_history, request_tensors
 from distilrec.core.specs import PADDING, RecommenderSpec
 
 Split = Literal["validation", "test"]
@@ -63,7 +64,7 @@ class HeldOut:
     history: NDArray[np.int32]
     """int32 [U, L], left-padded with 0: the newest items before the cut."""
     exclude: NDArray[np.int32]
-    """int32 [U, E], padded with 0: older items before the cut, so that nothing seen is recommended."""
+    """int32 [U, E], padded with 0: the newest of the older items before the cut, so that they are not recommended."""
     truth: NDArray[np.int32]
     """int32 [U, T], padded with 0: items after the cut that were not seen before it."""
     unjudged_users: int
@@ -93,15 +94,15 @@ def held_out(dataset: Dataset, split: Split, spec: RecommenderSpec, max_users: i
 
 
 def requests(seen: Sequence[NDArray[np.int32]], spec: RecommenderSpec) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Requests of users who had ``seen``, oldest first: the newest L as history, as many of the older ones as fit to exclude.
+    """Requests of users with long or short histories, cut as the client cuts them (``core.histories``).
+
+    Args:
+        seen: For each of U users, the item indices of the whole history, int32 [n], oldest first.
+        spec: Sizes of the requests.
 
     Returns:
         history int32 [U, L], left-padded with 0, and exclude int32 [U, E], padded with 0.
     """
-    history = np.full((len(seen), spec.history_length), PADDING, np.int32)
-    exclude = np.full((len(seen), spec.exclude_length), PADDING, np.int32)
-    for row, items in enumerate(seen):
-        newest, older = items[-spec.history_length :], np.unique(items[: -spec.history_length])[: spec.exclude_length]
-        history[row, spec.history_length - len(newest) :] = newest
-        exclude[row, : len(older)] = older
-    return history, exclude
+    cut = [cut_history(items.tolist(), (), spec.history_length, spec.exclude_length) for items in seen]
+    histories, excludes = [row.newest for row in cut], [row.exclude for row in cut]
+    return request_tensors(histories, excludes, spec.history_length, spec.exclude_length)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from distilrec.config import ExportConfig
-from distilrec.core import golden
+from distilrec.core import golden, histories
 from distilrec.core.errors import RepositoryError
 from distilrec.core.files import replace_folder, write_text
 from distilrec.core.manifest import Manifest, verify_manifest
@@ -53,7 +53,9 @@ def write_front_door(artefact: Path, manifest: Manifest, config: ExportConfig, f
     """Write all files of a version of the front door into ``folder``, which is made anew."""
     served = served_files(artefact, Precision(manifest.metrics["precision"])) if config.target == "python" else []
     source = model_source(FRONT_DOOR_NAME)
-    make_version(folder, {path.name: path for path in (*served, artefact / vocabularies.FILE_NAME)})
+    # model.py runs where DistilRec is not installed.
+    files = (*served, artefact / vocabularies.FILE_NAME, Path(histories.__file__))
+    make_version(folder, {path.name: path for path in files})
     write_text(folder / "model.py", source)
 
 
