@@ -10,7 +10,7 @@ import numpy as np
 from distill.models.encoders import Encoder, Recommender
 from distill.models.runner import TorchRunner
 from distill.stages.student import load_student
-from distilrec.config import Config
+from distilrec.config import Config, spec_of_run
 from distilrec.core import golden
 from distilrec.core.errors import CalibrationError, PrecisionError
 from distilrec.core.machine import processor
@@ -45,11 +45,6 @@ _PARITY_USERS = 200
 _GOLDEN_USERS = 59
 
 
-def recommender_spec(config: Config, item_count: int) -> RecommenderSpec:
-    """Sizes of the served model."""
-    return RecommenderSpec(item_count, config.history_length, config.export.exclude_length, min(config.export.top_k, item_count))
-
-
 def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
     """Export the student. Inputs: data, student; reference (an earlier export) when the student was trained anew for INT8.
 
@@ -63,7 +58,7 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
 
     def work(folder: Path, scratch: Path) -> dict[str, Any]:
         dataset, vocabulary = data_stage.load(inputs["data"])
-        spec = recommender_spec(config, len(vocabulary))
+        spec = spec_of_run(config, len(vocabulary))
         quantization = Quantization(_calibration_set(config, dataset, spec, vocabulary.sha256), config.export.calibration)
         quantization.data.save(folder / CALIBRATION_FILE)
         vocabulary.save(folder / vocabularies.FILE_NAME)

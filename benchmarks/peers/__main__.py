@@ -24,7 +24,7 @@ from benchmarks.peers.environment import make_environment
 from benchmarks.peers.table import markdown_table
 from distill.models.encoders import Recommender
 from distill.stages.student import load_student
-from distilrec.config import Config, load_config
+from distilrec.config import Config, load_config, spec_of_run
 from distilrec.core.errors import DistilRecError
 from distilrec.core.files import write_text
 from distilrec.core.machine import processor
@@ -35,7 +35,6 @@ from distilrec.data.stage import load
 from distilrec.pipeline.stages import run_dir
 from distilrec.serving.process.server import TritonServer, free_ports
 from export.artefact import model_path
-from export.stage import recommender_spec
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +60,7 @@ def compare(config: Config, *, rounds: int, requests: int) -> dict[str, Any]:
     manifest = read_manifest(artefact)
     environment = make_environment((run_dir(config) / "peers-venv").absolute())
     dataset, vocabulary = load(run_dir(config) / "data")
-    spec = recommender_spec(config, len(vocabulary))
+    spec = spec_of_run(config, len(vocabulary))
     with tempfile.TemporaryDirectory() as temporary, _server(artefact, config, Path(temporary)) as (url, fault):
         folder = Path(temporary)
         users = _write_inputs(config, dataset, spec, folder)

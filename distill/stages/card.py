@@ -7,10 +7,9 @@ from typing import Any
 
 from distill.models.encoders import Scorer
 from distill.models.runner import TorchRunner
-from distilrec.config import Config
+from distilrec.config import Config, spec_of_run
 from distilrec.core.files import write_text
 from distilrec.core.manifest import read_manifest
-from distilrec.core.specs import RecommenderSpec
 from distilrec.data import attributes
 from distilrec.data.dataset import Dataset, held_out
 from distilrec.evaluation.metrics import popularity
@@ -50,8 +49,7 @@ def write_card(
         data: the data stage's folder.
         epochs: how long it was trained; None for a model that was solved.
     """
-    top_k = min(KS[-1], dataset.item_count)
-    spec = RecommenderSpec(dataset.item_count, config.history_length, config.export.exclude_length, top_k)
+    spec = spec_of_run(config, dataset.item_count, KS[-1])
     users = held_out(dataset, "validation", spec)
     counts = dataset.training_counts()
     slices = user_slices(dataset, users, "validation", attributes.load(data))
@@ -65,7 +63,7 @@ def write_card(
         history_length=config.history_length,
         parameters=scorer.parameter_count(),
         data=read_manifest(data),
-        evaluation=evaluate_runners(runners, users, counts, slices, ks=cuts(top_k)),
+        evaluation=evaluate_runners(runners, users, counts, slices, ks=cuts(spec.top_k)),
         truth_popularity=float(popularity(users.truth, counts, users.truth.shape[1]).mean()),
     )
     write_text(folder / FILE_NAME, render_card(card))

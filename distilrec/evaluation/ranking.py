@@ -16,6 +16,9 @@ from distilrec.evaluation.slices import Slice
 KS = (5, 10, 20)
 """Where lists are cut."""
 
+PRIMARY_K = 10
+"""Cut of the metric that models are chosen and compared by: NDCG@10, as in most papers on sequential recommendation."""
+
 EVERYBODY = "all users"
 
 _BATCH_SIZE = 64
@@ -30,7 +33,7 @@ def recommend_all(runner: Runner, users: HeldOut, batch_size: int, title: str) -
     return np.concatenate([items for items, _ in answers]), np.concatenate([scores for _, scores in answers])
 
 
-def ranking_metrics(items: NDArray[np.int32], users: HeldOut, ks: tuple[int, ...] = (10,)) -> dict[str, float]:
+def ranking_metrics(items: NDArray[np.int32], users: HeldOut, ks: tuple[int, ...] = (PRIMARY_K,)) -> dict[str, float]:
     """Means over users of all metrics, for example {"ndcg@10": 0.12, "hr@10": 0.22, "mrr@10": 0.09}."""
     return {f"{name}@{k}": float(metric(items, users.truth, k).mean()) for k in ks for name, metric in METRICS.items()}
 
@@ -42,7 +45,7 @@ def cuts(top_k: int) -> tuple[int, ...]:
 
 def primary(ks: Sequence[int]) -> str:
     """The metric that slices and hops are compared by: NDCG@10 where lists are that long."""
-    return f"ndcg@{10 if 10 in ks else ks[-1]}"
+    return f"ndcg@{PRIMARY_K if PRIMARY_K in ks else ks[-1]}"
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from distilrec.config import Config
+from distilrec.config import Config, spec_of_run
 from distilrec.core.manifest import read_manifest
 from distilrec.core.runner import Runner
 from distilrec.core.specs import Precision
 from distilrec.data.dataset import HeldOut, held_out
 from distilrec.evaluation.ranking import ranking_metrics, recommend_all
-from distilrec.pipeline.models import load_hops, served_spec
+from distilrec.pipeline.models import load_hops
 from distilrec.pipeline.stages import run_dir, served_artefact
 
 _BATCH_SIZE = 64
@@ -45,7 +45,7 @@ def compare_hops(config: Config, url: str) -> Comparison:
     from export.artefact import model_size_bytes
 
     dataset, vocabulary = load(run_dir(config) / "data")
-    spec = served_spec(config, len(vocabulary))
+    spec = spec_of_run(config, len(vocabulary))
     users = held_out(dataset, "test", spec)
     rows = []
     with _one_thread():

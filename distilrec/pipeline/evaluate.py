@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from distilrec.config import Config, with_seed
+from distilrec.config import Config, spec_of_run, with_seed
 from distilrec.core.errors import DataError, ManifestError
 from distilrec.core.files import write_text
 from distilrec.core.manifest import read_manifest
@@ -18,7 +18,7 @@ from distilrec.evaluation import bootstrap, slices
 from distilrec.evaluation.metrics import popularity
 from distilrec.evaluation.ranking import KS, Judgement, compare, cuts, join_seeds, judge, recommend_all
 from distilrec.evaluation.report import JSON_FILE, MARKDOWN_FILE, Report, Roles, render_json, render_markdown
-from distilrec.pipeline.models import Hop, hop_folders, load_hops, served_spec
+from distilrec.pipeline.models import Hop, hop_folders, load_hops
 from distilrec.pipeline.stages import run_dir
 
 logger = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ def judge_runs(runs: Sequence[Config], split: Split) -> Report:
     config = runs[0]
     folder = run_dir(config) / "data"
     dataset = load_dataset(folder, len(load_vocabulary(folder / VOCABULARY)))
-    spec = served_spec(config, dataset.item_count)
+    spec = spec_of_run(config, dataset.item_count)
     ks = cuts(spec.top_k)
     users = held_out(dataset, split, spec)
     if not len(users.users):

@@ -39,18 +39,6 @@ def hop_folders(config: Config) -> list[Path]:
     return [*(teachers[name] for name in config.student_teachers), *students, served_artefact(config)]
 
 
-def served_spec(config: Config, item_count: int) -> RecommenderSpec:
-    """Sizes of the served model, by which all hops are judged.
-
-    Raises:
-        MissingExtraError: what runs the hops is not installed.
-    """
-    with _extra_needed():
-        from export.stage import recommender_spec
-
-    return recommender_spec(config, item_count)
-
-
 def load_hops(config: Config, spec: RecommenderSpec) -> Iterator[Hop]:
     """Load one hop after another, in their order.
 

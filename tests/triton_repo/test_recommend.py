@@ -16,6 +16,7 @@ from tritonclient import grpc
 from tritonclient.utils import InferenceServerException
 
 from clients import RecommenderClient
+from distilrec.config import spec_of_run
 from distilrec.core.errors import ServerError
 from distilrec.core.manifest import read_manifest
 from distilrec.data import stage as data_stage
@@ -23,7 +24,6 @@ from distilrec.data.dataset import requests
 from distilrec.serving.process.server import TritonServer, free_ports
 from export.repository.config import render_front_door
 from export.repository.fill import artefact_facts, fill_repository
-from export.stage import recommender_spec
 
 pytestmark = pytest.mark.server
 
@@ -86,7 +86,7 @@ def test_answers_are_those_of_the_client(triton, client, history, exclude):
 def test_long_history_is_cut_as_evaluation_cuts_it(triton, vocabulary, shop_config):
     """More items than both tensors hold: the front door rules out the same ones as held-out users do when models are judged."""
     history = [f"item-{place * 7 % 90}" for place in range(50)]
-    spec = recommender_spec(shop_config, len(vocabulary))
+    spec = spec_of_run(shop_config, len(vocabulary))
     tensors = []
     for tensor, rows in zip(spec.inputs, requests([np.array(vocabulary.encode(history), np.int32)], spec), strict=True):
         tensors.append(grpc.InferInput(tensor.name, rows.shape, "INT32"))

@@ -9,14 +9,14 @@ from huggingface_hub import ModelCard
 from typer.testing import CliRunner
 
 from distilrec.cli.app import app
-from distilrec.config import with_seed
+from distilrec.config import spec_of_run, with_seed
 from distilrec.core.errors import ManifestError
 from distilrec.core.manifest import read_manifest, verify_manifest
 from distilrec.data.dataset import held_out
 from distilrec.data.stage import load
 from distilrec.evaluation.ranking import ranking_metrics, recommend_all
 from distilrec.pipeline.evaluate import evaluate
-from distilrec.pipeline.models import load_hops, served_spec
+from distilrec.pipeline.models import load_hops
 from distilrec.tuning.preset import write_preset
 
 HOPS = [
@@ -45,7 +45,7 @@ def report(_in_work_dir, shop_config):
 def test_figures_are_those_of_the_hops(report, shop_run, shop_config):
     found, _ = report
     dataset, vocabulary = load(shop_run / "data")
-    spec = served_spec(shop_config, len(vocabulary))
+    spec = spec_of_run(shop_config, len(vocabulary))
     users = held_out(dataset, "test", spec)
     estimates = found["evaluation"]["everybody"]["estimates"]
     assert list(estimates) == HOPS
