@@ -46,21 +46,6 @@ class Difference:
     relative_high: float | None
 
 
-def paired_bootstrap(a: Floats, b: Floats, *, samples: int = SAMPLES, seed: int = SEED) -> Difference:
-    """Difference of the means of ``a`` and ``b`` with its interval.
-
-    Args:
-        a: float64 [U], one value a user; or [S, U] for S seeds, which are averaged for each user.
-        b: the same of the other system, users in the same order.
-        samples: how often the users are drawn, with replacement.
-        seed: of the draws.
-    """
-    other = _over_seeds(b)
-    difference = _over_seeds(a) - other
-    drawn = resampled_means(np.stack([difference, other], axis=1), samples=samples, seed=seed)
-    return difference_of(float(difference.mean()), float(other.mean()), drawn[:, 0], drawn[:, 1])
-
-
 def resampled_means(values: Floats, *, samples: int = SAMPLES, seed: int = SEED) -> Floats:
     """Means of all columns over users drawn with replacement, all columns over the same users.
 
@@ -101,7 +86,3 @@ def interval(drawn: Floats) -> tuple[float, float]:
     """The range that holds the middle ``LEVEL`` of the values, float64 [samples]."""
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
-
-
-def _over_seeds(values: Floats) -> Floats:
-    return values.mean(axis=0) if values.ndim == 2 else values

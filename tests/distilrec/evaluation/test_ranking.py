@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from distilrec.data.dataset import HeldOut
-from distilrec.evaluation.bootstrap import paired_bootstrap
+from distilrec.evaluation import bootstrap
 from distilrec.evaluation.metrics import coverage, ndcg, popularity
 from distilrec.evaluation.ranking import compare, cuts, evaluate_runners, harm, join_seeds, judge, primary, ranking_metrics
 from distilrec.evaluation.slices import Slice
@@ -65,16 +65,25 @@ def test_means_are_those_of_the_metrics(users, answers):
     assert (evaluation.slices["first"].users, evaluation.slices["last"].users) == (25, 35)
 
 
-def test_differences_are_those_of_the_paired_bootstrap(users, answers):
+def test_differences_are_those_of_a_naive_paired_bootstrap(users, answers):
     judged = {name: judge(items, users, COUNTS) for name, items in answers.items()}
     evaluation = compare(judged, SLICES, references=("weak",))
     found = evaluation.slices["last"].differences["weak"]["strong"]["ndcg@10"]
     a, b = (ndcg(answers[name], users.truth, 10)[~FIRST] for name in ("strong", "weak"))
-    expected = paired_bootstrap(a, b)
-    assert [found.mean, found.low, found.high, found.relative_low] == pytest.approx(
-        [expected.mean, expected.low, expected.high, expected.relative_low]
-    )
+    random = np.random.default_rng(bootstrap.SEED)
+    drawn = [random.integers(0, len(a), len(a)) for _ in range(bootstrap.SAMPLES)]
+    absolute = [a[some].mean() - b[some].mean() for some in drawn]
+    relative = [a[some].mean() / b[some].mean() - 1 for some in drawn]
+    assert found.mean == pytest.approx(a.mean() - b.mean())
+    assert [found.low, found.high] == pytest.approx(np.percentile(absolute, [2.5, 97.5]))
+    assert [found.relative_low, found.relative_high] == pytest.approx(np.percentile(relative, [2.5, 97.5]))
     assert "weak" not in evaluation.everybody.differences["weak"]
+
+
+def test_identical_models_differ_by_exactly_nothing(users, answers):
+    judged = {name: judge(answers["strong"], users, COUNTS) for name in ("one", "other")}
+    difference = compare(judged, SLICES, references=("one",)).everybody.differences["one"]["other"]["ndcg@10"]
+    assert set(vars(difference).values()) == {0}
 
 
 def test_seeds_are_averaged(users, answers):
