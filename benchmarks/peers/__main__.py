@@ -21,7 +21,7 @@ import torch
 from benchmarks.peers import served
 from benchmarks.peers.contenders import Setting
 from benchmarks.peers.environment import make_environment
-from benchmarks.peers.table import markdown_table
+from benchmarks.peers.table import peers_table
 from distill.models.encoders import Recommender
 from distill.stages.student import load_student
 from distilrec.config import Config, load_config, spec_of_run
@@ -146,7 +146,7 @@ def main() -> None:
         result = compare(load_config(given.preset), rounds=given.rounds, requests=given.requests)
     except DistilRecError as error:
         sys.exit(f"benchmarks.peers: {error}")
-    print(markdown_table(result))
+    print(peers_table(result))
     if given.output:
         given.output.parent.mkdir(parents=True, exist_ok=True)
         write_text(given.output, json.dumps(result, indent=1, ensure_ascii=False) + "\n")

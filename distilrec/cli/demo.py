@@ -8,7 +8,7 @@ from pathlib import Path
 
 from distilrec.config import Config
 from distilrec.core.errors import ServerError
-from distilrec.pipeline.comparison import compare_hops, markdown_table
+from distilrec.pipeline.comparison import compare_hops, comparison_table
 from distilrec.pipeline.stages import run_all, run_dir
 from distilrec.serving.process.server import TritonServer, free_ports
 
@@ -33,7 +33,7 @@ def run_demo(config: Config, say: Callable[[str], None]) -> None:
     if status:
         raise ServerError(f"tritonserver ended with status {status}, expected 0")
     users = comparison.users
-    say(f"\n{markdown_table(comparison.rows)}\n")
+    say(f"\n{comparison_table(comparison.rows)}\n")
     say(f"Full ranking of the whole catalogue for {len(users.users)} held-out users of {config.name}, seen items removed")
     say(f"({users.unjudged_users} users have nothing to be judged by, {users.truncated_users} saw more than a request can name).")
     say(f"Precision: {verdict(artefact)}.")

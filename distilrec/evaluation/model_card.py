@@ -10,9 +10,10 @@ from typing import Any
 
 from distilrec import __version__
 from distilrec.core.manifest import Manifest
+from distilrec.core.tables import markdown_table
 from distilrec.evaluation.bootstrap import Estimate
 from distilrec.evaluation.ranking import Evaluation
-from distilrec.evaluation.report import label, meanings, table, with_interval
+from distilrec.evaluation.report import label, meanings, with_interval
 from distilrec.evaluation.slices import MIN_USERS
 
 FILE_NAME = "README.md"
@@ -111,7 +112,7 @@ def _settings(card: Card) -> str:
     return (
         f"## Settings\n\n{card.parameters:,} parameters at inference, {made} by DistilRec {__version__}. What the"
         f" settings mean stands in `distilrec/config.py`; versions and digests in `manifest.json`.\n\n"
-        f"{table(['setting', 'value'], rows)}"
+        f"{markdown_table(['setting', 'value'], rows)}"
     )
 
 
@@ -123,7 +124,7 @@ def _metrics(card: Card) -> str:
     return (
         f"## Metrics\n\nFull ranking of the whole catalogue for {users:,} validation users, seen items removed; in brackets 95 %"
         f" intervals of a bootstrap over users. Coverage is the share of the catalogue that is among the first k of at least one"
-        f" user.\n\n{table(['', 'validation'], rows)}"
+        f" user.\n\n{markdown_table(['', 'validation'], rows)}"
     )
 
 
@@ -135,7 +136,7 @@ def _slices(card: Card) -> str:
         rows.append([name, f"{group.users:,}", with_interval(estimates[main])])
     if not rows:
         return f"## Slices\n\nNo slice has {MIN_USERS} users."
-    return f"## Slices\n\n{table(['slice', 'users', label(main)], rows)}\n\n{meanings(card.evaluation)}"
+    return f"## Slices\n\n{markdown_table(['slice', 'users', label(main)], rows)}\n\n{meanings(card.evaluation)}"
 
 
 def _limits(card: Card) -> str:

@@ -1,12 +1,12 @@
 """evaluation.json and evaluation.md: what was kept of the teacher, what distillation gained, and who lost by it."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from distilrec.core.tables import escape_cell, markdown_table
 from distilrec.evaluation import bootstrap
 from distilrec.evaluation.bootstrap import Difference, Estimate
 from distilrec.evaluation.metrics import METRICS
@@ -63,16 +63,6 @@ def render_markdown(report: Report) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, the first column to the left and all others to the right."""
-    lines = [headings, ["---", *["---:"] * (len(headings) - 1)], *rows]
-    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
-
-
 def label(metric: str) -> str:
     """A metric as it is written, for example NDCG@10 or coverage@10."""
     return metric.upper() if metric.partition("@")[0] in METRICS else metric
@@ -85,7 +75,9 @@ def with_interval(estimate: Estimate | Difference, sign: str = "") -> str:
 
 def meanings(evaluation: Evaluation) -> str:
     """What the slices are whose names do not say it, as a list."""
-    return "\n".join(f"- {_cell(name)}: {_cell(group.meaning)}" for name, group in evaluation.slices.items() if group.meaning)
+    return "\n".join(
+        f"- {escape_cell(name)}: {escape_cell(group.meaning)}" for name, group in evaluation.slices.items() if group.meaning
+    )
 
 
 def _head(report: Report) -> str:
@@ -104,7 +96,7 @@ def _overall(report: Report) -> str:
     estimates = report.evaluation.everybody.estimates
     metrics = [metric for metric in next(iter(estimates.values())) if not metric.startswith("popularity")]
     rows = [[hop, *(f"{of[metric].mean:.4f}" for metric in metrics)] for hop, of in estimates.items()]
-    text = f"## All users\n\n{table(['', *map(label, metrics)], rows)}"
+    text = f"## All users\n\n{markdown_table(['', *map(label, metrics)], rows)}"
     if len(report.seeds) == 1:
         return text
     main = report.evaluation.primary
@@ -112,7 +104,7 @@ def _overall(report: Report) -> str:
         [hop, *(f"{x:.4f}" for x in of[main].seeds), f"{np.std(of[main].seeds, ddof=1):.4f}"] for hop, of in estimates.items()
     ]
     headings = [f"{label(main)} by seed", *map(str, report.seeds), "standard deviation"]
-    return f"{text}\n\n{table(headings, spread)}"
+    return f"{text}\n\n{markdown_table(headings, spread)}"
 
 
 def _differences(report: Report) -> str:
@@ -131,7 +123,9 @@ def _differences(report: Report) -> str:
         ]
         for hop, of in everybody.estimates.items()
     ]
-    hops = table(["", label(main), f"less {roles.undistilled}", f"less {roles.teacher}", "retention", "parameters", "bytes"], rows)
+    hops = markdown_table(
+        ["", label(main), f"less {roles.undistilled}", f"less {roles.teacher}", "retention", "parameters", "bytes"], rows
+    )
     gained = [
         [label(m), with_interval(d, "+"), _relative(d), with_interval(t, "+"), _relative(t)]
         for m, d in to_undistilled[roles.distilled].items()
@@ -141,7 +135,7 @@ def _differences(report: Report) -> str:
     headings = [roles.distilled, f"less {roles.undistilled}", "relative", f"less {roles.teacher}", "relative"]
     return (
         f"## What was kept and what was gained\n\nRetention is a hop's {label(main)} as a share of the teacher's.\n\n"
-        f"{hops}\n\n{table(headings, gained)}"
+        f"{hops}\n\n{markdown_table(headings, gained)}"
     )
 
 
@@ -155,7 +149,7 @@ def _catalogue(report: Report) -> str:
     return (
         f"## Catalogue\n\nCoverage: share of the catalogue among the first {cut} of at least one user. Popularity: mean number of"
         f" training interactions of recommended items; an item of the catalogue has {report.catalogue_popularity:.1f} on average, a"
-        f" right answer {report.truth_popularity:.1f}.\n\n{table(['', f'coverage@{cut}', f'popularity@{cut}'], rows)}"
+        f" right answer {report.truth_popularity:.1f}.\n\n{markdown_table(['', f'coverage@{cut}', f'popularity@{cut}'], rows)}"
     )
 
 
@@ -169,7 +163,8 @@ def _slices(report: Report) -> str:
             [name, f"{group.users:,}", *means, with_interval(group.differences[roles.undistilled][roles.distilled][main], "+")]
         )
     headings = [label(main), "users", *shown, "distilled less undistilled"]
-    return f"## Slices\n\nSlices of fewer than {MIN_USERS} users are left out.\n\n{table(headings, rows)}\n\n{meanings(evaluation)}"
+    text = f"## Slices\n\nSlices of fewer than {MIN_USERS} users are left out."
+    return f"{text}\n\n{markdown_table(headings, rows)}\n\n{meanings(evaluation)}"
 
 
 def _harm(report: Report) -> str:
@@ -182,7 +177,7 @@ def _harm(report: Report) -> str:
         [one.slice, f"{one.users:,}", with_interval(one.difference, "+"), _relative(one.difference), "yes" if one.clear else "no"]
         for one in lost
     ]
-    return f"{text}\n\n{table(['slice', 'users', f'difference in {label(main)}', 'relative', 'clear'], rows)}"
+    return f"{text}\n\n{markdown_table(['slice', 'users', f'difference in {label(main)}', 'relative', 'clear'], rows)}"
 
 
 def _verdict(report: Report, lost: int, clear: int) -> str:
@@ -204,7 +199,7 @@ def _verdict(report: Report, lost: int, clear: int) -> str:
         ((name, group.differences[roles.undistilled][roles.distilled][main]) for name, group in evaluation.slices.items()),
         key=lambda found: found[1].low,
     )
-    rest = f"With these users a loss of up to {max(0.0, -worst.low):.4f} cannot be ruled out ({_cell(name)})."
+    rest = f"With these users a loss of up to {max(0.0, -worst.low):.4f} cannot be ruled out ({escape_cell(name)})."
     return f"{found} {chance} {rest}"
 
 

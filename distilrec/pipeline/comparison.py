@@ -8,6 +8,7 @@ from distilrec.config import Config, spec_of_run
 from distilrec.core.manifest import read_manifest
 from distilrec.core.runner import Runner
 from distilrec.core.specs import Precision
+from distilrec.core.tables import markdown_table
 from distilrec.data.dataset import HeldOut, held_out
 from distilrec.evaluation.ranking import ranking_metrics, recommend_all
 from distilrec.pipeline.models import load_hops
@@ -59,13 +60,12 @@ def compare_hops(config: Config, url: str) -> Comparison:
     return Comparison(rows, users)
 
 
-def markdown_table(rows: list[Row]) -> str:
+def comparison_table(rows: list[Row]) -> str:
     """The rows as a Markdown table."""
-    lines = ["| " + " | ".join(_HEADINGS) + " |", "|---|" + "---:|" * (len(_HEADINGS) - 1)]
-    lines += [
-        f"| {r.name} | {r.ndcg:.4f} | {r.hit_rate:.4f} | {r.parameters:,} | {r.size_bytes:,} | {r.p50_ms:.2f} |" for r in rows
+    cells = [
+        [r.name, f"{r.ndcg:.4f}", f"{r.hit_rate:.4f}", f"{r.parameters:,}", f"{r.size_bytes:,}", f"{r.p50_ms:.2f}"] for r in rows
     ]
-    return "\n".join(lines)
+    return markdown_table(_HEADINGS, cells, "|---|---:|---:|---:|---:|---:|")
 
 
 @contextmanager

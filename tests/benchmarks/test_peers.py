@@ -7,7 +7,7 @@ import pytest
 from benchmarks.peers import __main__ as peers
 from benchmarks.peers.contenders import Setting
 from benchmarks.peers.measure import CONTENDERS, REFERENCE, measure
-from benchmarks.peers.table import markdown_table
+from benchmarks.peers.table import peers_table
 from distilrec.config import spec_of_run
 from distilrec.data import stage as data_stage
 
@@ -45,5 +45,5 @@ def test_peer_that_is_not_there_is_never_a_number(measured):
             rows = [row for name, row in measured["contenders"].items() if name.startswith(peer)]
             assert rows
             assert all(row == {"not_measured": f"ModuleNotFoundError: No module named '{package}'"} for row in rows), rows
-    table = markdown_table(measured | {"model": {"item_count": 88}, "server_fault": None})
+    table = peers_table(measured | {"model": {"item_count": 88}, "server_fault": None})
     assert "not measured" in table
