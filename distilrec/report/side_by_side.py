@@ -11,7 +11,7 @@ from distilrec.core.specs import PADDING
 from distilrec.data.dataset import HeldOut, held_out
 from distilrec.data.stage import load
 from distilrec.data.vocabulary import Vocabulary
-from distilrec.pipeline.models import load_hops
+from distilrec.pipeline.models import load_models
 from distilrec.pipeline.stages import run_dir
 
 _SHOWN_HISTORY = 5
@@ -61,7 +61,7 @@ def examples(config: Config, hops: Sequence[str], count: int = 3) -> tuple[Examp
     rows = np.random.default_rng(_SEED).choice(len(users.users), min(count, len(users.users)), replace=False)
     answers = {
         hop.name: hop.runner.recommend(users.history[rows], users.exclude[rows])[0]
-        for hop in load_hops(config, spec)
+        for hop in load_models(config, spec)
         if hop.name in hops
     }
     return describe(users, rows, answers, vocabulary)
