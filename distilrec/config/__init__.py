@@ -1,4 +1,4 @@
-"""Settings: one frozen section a stage, read from a preset or a TOML file."""
+"""Settings: one immutable section for each stage, read from a preset or a TOML file."""
 
 from distilrec.config.data import DataConfig, InteractionColumns, ItemColumns, TextConfig, UserColumns
 from distilrec.config.export import CalibrationConfig, EngineConfig, ExportConfig
