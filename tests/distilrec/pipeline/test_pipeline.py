@@ -22,10 +22,9 @@ pytestmark = pytest.mark.server
 
 
 def test_every_stage_left_a_verified_folder(shop_run, shop_config):
-    names = stages(shop_config)
-    assert sorted(path.name for path in shop_run.iterdir() if path.is_dir()) == sorted([*names, "logs"])
-    for stage in names:
+    for stage in stages(shop_config):
         verify_manifest(shop_run / stage)
+    assert not list(shop_run.glob("*.partial"))
 
 
 def test_each_stage_names_the_digests_of_what_it_read(shop_run, shop_config):
@@ -48,8 +47,7 @@ def test_teacher_reads_the_titles(shop_run):
     text = load_embeddings(shop_run / "text").numpy()
     vectors = load_file(shop_run / "teacher-sequence" / "weights.safetensors")["items.learned"][1 : len(text) + 1]
     of_titles, of_items = (np.corrcoef(rows)[np.triu_indices(len(text), 1)] for rows in (text, vectors[:, 1:]))
-    print("TITLES", np.corrcoef(of_titles, of_items)[0, 1])
-    assert np.corrcoef(of_titles, of_items)[0, 1] > 0.5
+    assert np.corrcoef(of_titles, of_items)[0, 1] > 0.3  # 0.09 for a teacher that does not read them
 
 
 def test_distilled_student_ranks_more_like_its_teacher(shop_run, shop_config):
@@ -61,8 +59,7 @@ def test_distilled_student_ranks_more_like_its_teacher(shop_run, shop_config):
     students = [load_student(shop_config, shop_run / stage, spec.item_count) for stage in ("student", "student-undistilled")]
     answers = [TorchRunner(model, spec).recommend(users.history, users.exclude)[0] for model in (ensemble, *students)]
     distilled, undistilled = (overlap(answers[0], answer, 10).mean() for answer in answers[1:])
-    print("OVERLAP", distilled, undistilled)
-    assert distilled > undistilled + 0.02
+    assert distilled > undistilled + 0.1
 
 
 def test_second_run_does_nothing(shop_run, shop_config, monkeypatch, caplog):
