@@ -1,4 +1,4 @@
-"""Reading your own interactions, catalogue and users; faults are named by file, column and row."""
+"""Readers of your own interactions, catalogue and users; error messages name file, column and row."""
 
 import warnings
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ _SEPARATORS = {".csv": ",", ".tsv": "\t", ".csv.gz": ",", ".tsv.gz": "\t"}
 
 @dataclass(frozen=True)
 class FileTable:
-    """A file's columns under their standard names, with ``row``: the row's number as an editor shows it."""
+    """Columns of a file under their standard names, and a column ``row``: the number of the row as an editor shows it."""
 
     path: Path
     columns: dict[str, str]
-    """Standard name -> name in the file."""
+    """Name in the file by standard name."""
     frame: pl.DataFrame
 
 
@@ -31,7 +31,7 @@ def read_interactions(path: Path, config: DataConfig) -> pl.DataFrame:
     MovieLensRows without an id and repeated rows are dropped with a counted :class:`DataWarning`.
 
     Raises:
-        DataError: unreadable file, missing column, a timestamp that cannot be parsed, or no row left.
+        DataError: The file cannot be read, lacks a column, has a timestamp that cannot be parsed, or has no row to keep.
     """
     table = _read(path, _wanted(config.columns, config))
     frame = _drop_rows_without_id(table, ("user_id", "item_id"))
@@ -53,7 +53,7 @@ def read_items(path: Path, columns: ItemColumns) -> pl.DataFrame:
     """Catalogue with the columns item_id (str) and title (str or null where the file has none).
 
     Raises:
-        DataError: unreadable file or missing column.
+        DataError: The file cannot be read, or lacks a column.
     """
     table = _read(path, {"item_id": columns.item_id, "title": columns.title})
     frame = _drop_rows_without_id(table, ("item_id",))
@@ -64,10 +64,10 @@ def read_items(path: Path, columns: ItemColumns) -> pl.DataFrame:
 
 
 def read_users(path: Path, columns: UserColumns, attributes: Sequence[str]) -> pl.DataFrame:
-    """Users with the columns user_id (str) and one for each attribute (str, "unknown" where the file has none).
+    """Users with the columns user_id (str) and one for each attribute (str, "unknown" where the file has no value).
 
     Raises:
-        DataError: unreadable file, missing column, or an attribute that is neither text nor a number.
+        DataError: The file cannot be read, lacks a column, or has an attribute that is neither text nor a number.
     """
     table = _read(path, {"user_id": columns.user_id} | {name: name for name in attributes})
     frame = _drop_rows_without_id(table, ("user_id",))
@@ -118,7 +118,7 @@ def _read_file(path: Path) -> pl.DataFrame:
 
 
 def _suffix(path: Path) -> str:
-    """Type of a file by its name; of a compressed one with what it holds: ".csv.gz"."""
+    """Suffix of a file's name; for a compressed file both suffixes, for example ".csv.gz"."""
     return "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
 
 
@@ -137,7 +137,7 @@ def _drop_duplicates(table: FileTable, frame: pl.DataFrame, by: tuple[str, ...],
 
 
 def _parse_timestamps(table: FileTable, frame: pl.DataFrame) -> pl.Series:
-    """Numbers as they are, dates and times as seconds since 1970 (UTC where no zone is given)."""
+    """Numbers unchanged, dates and times as seconds since 1970 (UTC where no zone is given)."""
     values = frame["timestamp"]
     if values.dtype.is_temporal():
         return values.cast(pl.Datetime("us")).dt.epoch("us").cast(pl.Float64).alias("timestamp") / 1e6
