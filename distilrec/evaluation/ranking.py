@@ -19,7 +19,8 @@ KS = (5, 10, 20)
 PRIMARY_K = 10
 """Cut of the metric that models are chosen and compared by: NDCG@10, as in most papers on sequential recommendation."""
 
-EVERYBODY = "all users"
+ALL_USERS = "all users"
+"""Name of the group of all held-out users."""
 
 _BATCH_SIZE = 64
 
@@ -164,7 +165,7 @@ def compare_metrics(
     everybody = np.ones(next(iter(models.values())).values[main].shape[1], np.bool_)
     return Evaluation(
         main,
-        _group(models, Slice(EVERYBODY, "all held-out users", everybody), metrics, references),
+        _group(models, Slice(ALL_USERS, "all held-out users", everybody), metrics, references),
         {name: {cut: float(values.mean()) for cut, values in model.coverage.items()} for name, model in models.items()},
         {part.name: _group(models, part, of_slices, references) for part in slices},
     )
