@@ -43,7 +43,7 @@ def report(_in_work_dir, shop_config):
     return json.loads((folder / "evaluation.json").read_text()), (folder / "evaluation.md").read_text()
 
 
-def test_figures_are_those_of_the_hops(report, shop_run, shop_config):
+def test_figures_are_those_of_the_models(report, shop_run, shop_config):
     found, _ = report
     dataset, vocabulary = load(shop_run / "data")
     spec = spec_of_run(shop_config, len(vocabulary))
