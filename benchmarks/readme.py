@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.table import markdown_table
+from benchmarks.peers.table import peers_table
 from benchmarks.record import PRECISIONS_FILE, RESULTS, STAGES_FILE
 from distilrec.core.files import write_text
-from distilrec.evaluation.report import JSON_FILE, table
+from distilrec.core.tables import markdown_table
+from distilrec.evaluation.report import JSON_FILE
 from distilrec.report.benchmark_file import read_benchmarks
 from distilrec.report.collect import BENCHMARK_FILE, PEERS_FILE
 from distilrec.report.judgement import HopRow, Judgement, read_judgement
@@ -73,7 +74,7 @@ def distillation(results: Path) -> str | None:
     if not rows:
         return None
     headings = ["", "NDCG@10", "HR@10", "less undistilled", "kept of the teacher", "parameters"]
-    return f"{table(headings, rows)}\n\n{'; '.join(notes)}. In brackets: 95 % intervals over users."
+    return f"{markdown_table(headings, rows)}\n\n{'; '.join(notes)}. In brackets: 95 % intervals over users."
 
 
 def precisions(results: Path) -> str | None:
@@ -85,14 +86,14 @@ def precisions(results: Path) -> str | None:
         if "refused" not in found
     ]
     headings = ["validation users, one thread", "NDCG@10", "lost", "top 10 kept", "top 100 kept", "bytes", "p50 ms"]
-    return table(headings, rows) if rows else None
+    return markdown_table(headings, rows) if rows else None
 
 
 def speed(results: Path) -> str | None:
     """One request on one thread: each model beside the student in FP32, which was timed in the same run."""
     rows = [row for run, title in TIMED.items() if (path := results / run / BENCHMARK_FILE).exists() for row in _timed(title, path)]
     headings = ["one request, one thread", "p50 ms", "times the student", "memory of a process"]
-    return table(headings, rows) if rows else None
+    return markdown_table(headings, rows) if rows else None
 
 
 def serving(results: Path) -> str | None:
@@ -101,7 +102,7 @@ def serving(results: Path) -> str | None:
         row for run, title in DATA_SETS.items() if (path := results / run / BENCHMARK_FILE).exists() for row in _served(title, path)
     ]
     headings = ["over gRPC", "p50 ms, one in flight", "of identity's", f"requests/s, {_IN_FLIGHT} in flight", "of identity's"]
-    return table(headings, rows) if rows else None
+    return markdown_table(headings, rows) if rows else None
 
 
 def catalogue_size(results: Path) -> str | None:
@@ -111,7 +112,7 @@ def catalogue_size(results: Path) -> str | None:
         rows = list(_sizes(path)) if path.exists() else []
         if rows:
             headings = ["items (random)", "FP32 ms", "INT8 ms", "INT8 is faster by", "bytes of INT8", "FP32 at its limit", "INT8"]
-            return table(headings, rows)
+            return markdown_table(headings, rows)
     return None
 
 
@@ -120,7 +121,7 @@ def peers(results: Path) -> str | None:
     for run in DATA_SETS:
         path = results / run / PEERS_FILE
         if path.exists():
-            return markdown_table(json.loads(path.read_text(encoding="utf-8")))
+            return peers_table(json.loads(path.read_text(encoding="utf-8")))
     return None
 
 

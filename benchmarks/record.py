@@ -29,7 +29,7 @@ _MACHINE = ("processor", "cpu_features", "cores", "memory_bytes", "gpu", "system
 def record(config: Config, results: Path = RESULTS) -> Path:
     """Write what was judged and measured of a run, and returns the folder.
 
-    evaluation.md (intervals, slices, harm), evaluation.json (its numbers for all users), stages.json (settings, seconds, metrics of
+    evaluation.md (intervals, slices, loss), evaluation.json (its numbers for all users), stages.json (settings, seconds, metrics of
     each stage), precisions.json (what the export measured of each precision) and, where ``pytest --benchmark-only`` has left its
     result in the run, benchmark.json without the single timings.
 

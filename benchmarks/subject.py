@@ -6,14 +6,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from distilrec.config import Config
+from distilrec.config import Config, spec_of_artefact
 from distilrec.core.manifest import Manifest, read_manifest
 from distilrec.core.specs import Precision, RecommenderSpec
 from distilrec.evaluation.report import JSON_FILE
 from distilrec.pipeline.stages import run_dir, served_artefact
 from export.artefact import CALIBRATION_FILE, REPORT_FILE
 from export.graph.calibration import CalibrationSet, load_calibration
-from export.repository.fill import artefact_spec
 
 Judged = Literal["teacher", "undistilled", "distilled"] | Precision
 """How a model is known to the evaluation: by its role, or as a precision of the export."""
@@ -97,7 +96,7 @@ def of_artefact(folder: Path) -> Subject:
 
 def _subject(artefact: Path, config: Config | None) -> Subject:
     manifest = read_manifest(artefact)
-    return Subject(artefact, manifest, config, artefact_spec(manifest))
+    return Subject(artefact, manifest, config, spec_of_artefact(manifest))
 
 
 def _hop(report: dict[str, Any], judged: Judged) -> str:

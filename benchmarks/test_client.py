@@ -17,13 +17,12 @@ from tritonclient import grpc
 
 from clients import RecommenderClient
 from clients.codec import encode, pack
-from distilrec.config import Config
+from distilrec.config import Config, spec_of_run
 from distilrec.data.dataset import held_out
 from distilrec.data.stage import load
 from distilrec.pipeline.stages import run_dir, served_artefact
 from distilrec.serving.process.server import TritonServer, free_ports
 from export.repository.fill import fill_repository
-from export.stage import recommender_spec
 
 _CALLS = 2000
 _MANY, _SINGLE = 10_000, 1000
@@ -42,7 +41,7 @@ def server(finished: Config, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 @pytest.fixture(scope="module")
 def histories(finished: Config) -> list[list[str]]:
     dataset, vocabulary = load(run_dir(finished) / "data")
-    users = held_out(dataset, "test", recommender_spec(finished, len(vocabulary)), max_users=500)
+    users = held_out(dataset, "test", spec_of_run(finished, len(vocabulary)), max_users=500)
     return [vocabulary.decode(row[row > 0].tolist()) for row in users.history]
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.errors import InvalidRequest
+from distilrec.core.histories import cut_history, request_tensors
 from distilrec.core.specs import PADDING, RecommenderSpec
 from distilrec.data.vocabulary import Vocabulary
 
@@ -68,26 +69,18 @@ def encode(history: Iterable[str], exclude: Iterable[str], vocabulary: Vocabular
         unknown = tuple(item_id for item_id in (*history_ids, *exclude_ids) if item_id not in vocabulary)
         indices = [index for index in indices if index != PADDING]
         banned = [index for index in banned if index != PADDING]
-    banned = list(dict.fromkeys(banned))
-    if len(banned) > spec.exclude_length:
-        raise InvalidRequest(f"found {len(banned)} ids to exclude, expected at most {spec.exclude_length} (export.exclude_length)")
-    if len(indices) <= spec.history_length:
-        return Row(indices, banned, unknown)
-    newest, older = indices[-spec.history_length :], indices[: -spec.history_length]
-    unseen = list(dict.fromkeys([*banned, *reversed(older)]))
-    return Row(newest, unseen[: spec.exclude_length], unknown, frozenset(unseen[spec.exclude_length :]))
+    if len(set(banned)) > spec.exclude_length:
+        raise InvalidRequest(
+            f"found {len(set(banned))} ids to exclude, expected at most {spec.exclude_length} (export.exclude_length)"
+        )
+    cut = cut_history(indices, banned, spec.history_length, spec.exclude_length)
+    return Row(cut.newest, cut.exclude, unknown, frozenset(cut.left_over))
 
 
 def pack(rows: Sequence[Row], spec: RecommenderSpec) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """History int32 [B, L], left-padded, and exclude int32 [B, E] of ``rows``."""
-    history = np.full((len(rows), spec.history_length), PADDING, np.int32)
-    exclude = np.full((len(rows), spec.exclude_length), PADDING, np.int32)
-    for place, row in enumerate(rows):
-        if row.history:
-            history[place, -len(row.history) :] = row.history
-        if row.exclude:
-            exclude[place, : len(row.exclude)] = row.exclude
-    return history, exclude
+    histories, excludes = [row.history for row in rows], [row.exclude for row in rows]
+    return request_tensors(histories, excludes, spec.history_length, spec.exclude_length)
 
 
 def decode(

@@ -10,13 +10,13 @@ from typing import Any
 from distilrec.core.files import write_text
 from distilrec.core.machine import processor
 from distilrec.core.specs import Precision
-from distilrec.evaluation.verdict import Measured, Verdict, budget_faults
+from distilrec.evaluation.verdict import MeasuredPrecision, Verdict, budget_faults
 from export.artefact import REPORT_FILE, model_size_bytes
 
 
 def write_report(
     artefact: Path,
-    measured: Sequence[Measured],
+    measured: Sequence[MeasuredPrecision],
     refused: Mapping[Precision, str],
     verdict: Verdict,
     *,
@@ -46,7 +46,7 @@ def write_report(
     write_text(artefact / REPORT_FILE, json.dumps(report, indent=2) + "\n")
 
 
-def _measurements(artefact: Path, measured: Measured) -> dict[str, Any]:
+def _measurements(artefact: Path, measured: MeasuredPrecision) -> dict[str, Any]:
     return {
         "p50_ms": measured.p50_ms,
         "size_bytes": model_size_bytes(artefact, measured.precision),

@@ -10,7 +10,7 @@ import numpy as np
 from distill.models.encoders import Encoder, Recommender
 from distill.models.runner import TorchRunner
 from distill.stages.student import load_student
-from distilrec.config import Config
+from distilrec.config import Config, spec_of_run
 from distilrec.core import golden
 from distilrec.core.errors import CalibrationError, PrecisionError
 from distilrec.core.machine import processor
@@ -21,7 +21,7 @@ from distilrec.data import stage as data_stage
 from distilrec.data import vocabulary as vocabularies
 from distilrec.data.dataset import Dataset, HeldOut, held_out
 from distilrec.evaluation.parity import SCORE_TOLERANCE, Parity, check_parity, edge_requests
-from distilrec.evaluation.verdict import Measured, Verdict, budget_faults, choose
+from distilrec.evaluation.verdict import MeasuredPrecision, Verdict, budget_faults, choose
 from export.artefact import CALIBRATION_FILE, model_path
 from export.engines.verdict import find_engine_backend, make_engines
 from export.graph import calibration
@@ -45,11 +45,6 @@ _PARITY_USERS = 200
 _GOLDEN_USERS = 59
 
 
-def recommender_spec(config: Config, item_count: int) -> RecommenderSpec:
-    """Sizes of the served model."""
-    return RecommenderSpec(item_count, config.history_length, config.export.exclude_length, min(config.export.top_k, item_count))
-
-
 def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
     """Export the student. Inputs: data, student; reference (an earlier export) when the student was trained anew for INT8.
 
@@ -63,7 +58,7 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
 
     def work(folder: Path, scratch: Path) -> dict[str, Any]:
         dataset, vocabulary = data_stage.load(inputs["data"])
-        spec = recommender_spec(config, len(vocabulary))
+        spec = spec_of_run(config, len(vocabulary))
         quantization = Quantization(_calibration_set(config, dataset, spec, vocabulary.sha256), config.export.calibration)
         quantization.data.save(folder / CALIBRATION_FILE)
         vocabulary.save(folder / vocabularies.FILE_NAME)
@@ -143,7 +138,7 @@ def _write_golden(folder: Path, precision: Precision, judge: Judge) -> None:
 
 
 def _examine_int8(
-    folder: Path, judge: Judge, measured: Sequence[Measured], quantization: Quantization, scratch: Path
+    folder: Path, judge: Judge, measured: Sequence[MeasuredPrecision], quantization: Quantization, scratch: Path
 ) -> dict[str, Any]:
     """What else there is to know of INT8; nothing where it could not be made."""
     int8 = next((m for m in measured if m.precision is Precision.INT8), None)
@@ -157,7 +152,7 @@ def _examine_int8(
     return findings
 
 
-def _verdict(config: Config, measured: list[Measured]) -> Verdict:
+def _verdict(config: Config, measured: list[MeasuredPrecision]) -> Verdict:
     if config.export.precision == "auto":
         return choose(measured)
     asked = Precision(config.export.precision)

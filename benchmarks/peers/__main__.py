@@ -21,10 +21,10 @@ import torch
 from benchmarks.peers import served
 from benchmarks.peers.contenders import Setting
 from benchmarks.peers.environment import make_environment
-from benchmarks.peers.table import markdown_table
+from benchmarks.peers.table import peers_table
 from distill.models.encoders import Recommender
 from distill.stages.student import load_student
-from distilrec.config import Config, load_config
+from distilrec.config import Config, load_config, spec_of_run
 from distilrec.core.errors import DistilRecError
 from distilrec.core.files import write_text
 from distilrec.core.machine import processor
@@ -35,7 +35,6 @@ from distilrec.data.stage import load
 from distilrec.pipeline.stages import run_dir
 from distilrec.serving.process.server import TritonServer, free_ports
 from export.artefact import model_path
-from export.stage import recommender_spec
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +60,7 @@ def compare(config: Config, *, rounds: int, requests: int) -> dict[str, Any]:
     manifest = read_manifest(artefact)
     environment = make_environment((run_dir(config) / "peers-venv").absolute())
     dataset, vocabulary = load(run_dir(config) / "data")
-    spec = recommender_spec(config, len(vocabulary))
+    spec = spec_of_run(config, len(vocabulary))
     with tempfile.TemporaryDirectory() as temporary, _server(artefact, config, Path(temporary)) as (url, fault):
         folder = Path(temporary)
         users = _write_inputs(config, dataset, spec, folder)
@@ -147,7 +146,7 @@ def main() -> None:
         result = compare(load_config(given.preset), rounds=given.rounds, requests=given.requests)
     except DistilRecError as error:
         sys.exit(f"benchmarks.peers: {error}")
-    print(markdown_table(result))
+    print(peers_table(result))
     if given.output:
         given.output.parent.mkdir(parents=True, exist_ok=True)
         write_text(given.output, json.dumps(result, indent=1, ensure_ascii=False) + "\n")

@@ -17,12 +17,12 @@ from distill.stages.student import load_student
 from distill.training.fit import fit
 from distill.training.loggers import Logging
 from distill.training.teacher_inference import write_targets
-from distilrec.config import Config, DistillationConfig, TargetsConfig
+from distilrec.config import Config, DistillationConfig, TargetsConfig, spec_of_run
 from distilrec.core.manifest import Manifest
-from distilrec.core.specs import RecommenderSpec
 from distilrec.core.stage import Inputs, run_stage
 from distilrec.data import stage as data_stage
 from distilrec.data.dataset import Dataset
+from distilrec.evaluation.ranking import PRIMARY_K
 
 _SUMMARY = """The distilled student, trained on under INT8's rounding with its own answers as the only target (quantisation-aware
 distillation). These weights and figures are FP32; the export's report.json holds those of INT8."""
@@ -50,7 +50,7 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
             if isinstance(module, nn.Dropout):
                 module.p = 0.0  # what it has learned is to be kept, not to be regularised again
         quantized = FakeQuantizedEncoder(student).train()
-        spec = RecommenderSpec(dataset.item_count, config.history_length, config.export.exclude_length, min(10, dataset.item_count))
+        spec = spec_of_run(config, dataset.item_count, PRIMARY_K)
         result = fit(
             quantized,
             dataset,

@@ -21,12 +21,12 @@ from distill.stages.text import load_embeddings
 from distill.training.callbacks import GiveUp
 from distill.training.fit import FitResult, fit
 from distill.training.loggers import Logging
-from distilrec.config import Config, StudentConfig
+from distilrec.config import Config, StudentConfig, spec_of_run
 from distilrec.core.manifest import Manifest
-from distilrec.core.specs import RecommenderSpec
 from distilrec.core.stage import Inputs, run_stage
 from distilrec.data import stage as data_stage
 from distilrec.data.dataset import Dataset
+from distilrec.evaluation.ranking import PRIMARY_K
 
 _STRATA = 10
 """Popularity groups of equal weight, for the loss ``stratified``."""
@@ -83,7 +83,7 @@ def fit_student(
     lightning.seed_everything(config.seed, verbose=False)
     text = _text_embeddings(settings, inputs)
     student = build_student(config, dataset.item_count, popularity_prior(dataset), text=text, settings=settings)
-    spec = RecommenderSpec(dataset.item_count, config.history_length, config.export.exclude_length, min(10, dataset.item_count))
+    spec = spec_of_run(config, dataset.item_count, PRIMARY_K)
     result = fit(
         student,
         dataset,

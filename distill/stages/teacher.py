@@ -21,12 +21,19 @@ from distill.stages.student import load_student, train_student
 from distill.stages.text import load_embeddings
 from distill.training.fit import fit
 from distill.training.loggers import Logging
-from distilrec.config import AssistantTeacherConfig, Config, EaseTeacherConfig, SequenceTeacherConfig, TextTeacherConfig
+from distilrec.config import (
+    AssistantTeacherConfig,
+    Config,
+    EaseTeacherConfig,
+    SequenceTeacherConfig,
+    TextTeacherConfig,
+    spec_of_run,
+)
 from distilrec.core.manifest import Manifest
-from distilrec.core.specs import RecommenderSpec
 from distilrec.core.stage import Inputs, run_stage
 from distilrec.data import stage as data_stage
 from distilrec.data.dataset import Dataset
+from distilrec.evaluation.ranking import PRIMARY_K
 
 _SUMMARIES = {
     "sequence": "A BERT body that reads item histories and recommends the next item. The student learns from it; it is not served.",
@@ -122,7 +129,7 @@ def _train(
         text = load_embeddings(inputs["text"]) if settings.text else None
         lightning.seed_everything(config.seed, verbose=False)
         teacher = build(dataset, vocabulary.titles, text)
-        spec = RecommenderSpec(dataset.item_count, config.history_length, config.export.exclude_length, min(10, dataset.item_count))
+        spec = spec_of_run(config, dataset.item_count, PRIMARY_K)
         result = fit(
             teacher,
             dataset,

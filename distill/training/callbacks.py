@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from torch import Tensor
 
 from distill.training.module import VALIDATION_METRIC, NextItemModule, epoch_seed
-from distilrec.core.progress import somebody_watches
+from distilrec.core.progress import is_interactive
 
 GiveUp = Callable[[Sequence[float]], bool]
 """Validation NDCG@10 of the epochs so far -> whether to go no further."""
@@ -105,7 +105,7 @@ class EpochProgressBar(TQDMProgressBar):
     """One bar for training: validation takes a moment and would only flicker; without a terminal, a line each epoch."""
 
     def __init__(self) -> None:
-        super().__init__(refresh_rate=1 if somebody_watches() else sys.maxsize)
+        super().__init__(refresh_rate=1 if is_interactive() else sys.maxsize)
 
     def get_metrics(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> dict[str, Any]:
         """Losses and NDCG, without the number of the log."""

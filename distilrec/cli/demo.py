@@ -8,7 +8,7 @@ from pathlib import Path
 
 from distilrec.config import Config
 from distilrec.core.errors import ServerError
-from distilrec.pipeline.comparison import compare_hops, markdown_table
+from distilrec.pipeline.comparison import compare_models, comparison_table
 from distilrec.pipeline.stages import run_all, run_dir
 from distilrec.serving.process.server import TritonServer, free_ports
 
@@ -28,12 +28,12 @@ def run_demo(config: Config, say: Callable[[str], None]) -> None:
         logger.info("tritonserver: starting on %s", config.export.repository)
         with TritonServer(config.export.repository, free_ports(), Path(logs) / "tritonserver.log") as server:
             say(example_user(config, server.url))
-            comparison = compare_hops(config, server.url)
+            comparison = compare_models(config, server.url)
             status = server.stop()
     if status:
         raise ServerError(f"tritonserver ended with status {status}, expected 0")
     users = comparison.users
-    say(f"\n{markdown_table(comparison.rows)}\n")
+    say(f"\n{comparison_table(comparison.rows)}\n")
     say(f"Full ranking of the whole catalogue for {len(users.users)} held-out users of {config.name}, seen items removed")
     say(f"({users.unjudged_users} users have nothing to be judged by, {users.truncated_users} saw more than a request can name).")
     say(f"Precision: {verdict(artefact)}.")

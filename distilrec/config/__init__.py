@@ -1,10 +1,11 @@
-"""Settings: one frozen section a stage, read from a preset or a TOML file."""
+"""Settings: one immutable section for each stage, read from a preset or a TOML file."""
 
 from distilrec.config.data import DataConfig, InteractionColumns, ItemColumns, TextConfig, UserColumns
 from distilrec.config.export import CalibrationConfig, EngineConfig, ExportConfig
 from distilrec.config.reading import load_config, parse_config, preset_names, with_export_settings, with_seed
 from distilrec.config.run import Config
 from distilrec.config.section import Section
+from distilrec.config.spec import spec_of_artefact, spec_of_run
 from distilrec.config.student import DistillationConfig, QadConfig, StudentConfig, UndistilledConfig
 from distilrec.config.teachers import (
     AssistantTeacherConfig,
@@ -46,6 +47,8 @@ __all__ = [
     "load_config",
     "parse_config",
     "preset_names",
+    "spec_of_artefact",
+    "spec_of_run",
     "with_export_settings",
     "with_seed",
 ]

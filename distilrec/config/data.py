@@ -1,4 +1,4 @@
-"""Sections ``data`` and ``text``: where interactions come from, and what reads titles."""
+"""Sections ``data`` and ``text``: the interactions, and the model that embeds titles."""
 
 from pathlib import Path
 from typing import Literal, Self
@@ -14,7 +14,7 @@ class InteractionColumns(Section):
     user_id: str = "user_id"
     item_id: str = "item_id"
     timestamp: str = "timestamp"
-    """Numbers (any unit, used for order only) or ISO 8601 dates and times."""
+    """Numbers in any unit, of which only the order counts, or ISO 8601 dates and times."""
     event: str | None = None
     """Column that ``DataConfig.events`` selects by."""
     rating: str | None = None
@@ -38,29 +38,31 @@ class DataConfig(Section):
     """Where interactions come from and how they are filtered and split. Give ``source`` or ``interactions``."""
 
     source: Literal["ml-100k"] | None = None
-    """A named data set, downloaded and cached."""
+    """Name of a public data set, which is downloaded and cached."""
     interactions: Path | None = None
     """Your own interactions: .csv, .tsv or .parquet."""
     items: Path | None = None
-    """Your own catalogue with titles: .csv, .tsv or .parquet. Optional; without it an item's title is its id."""
+    """Your own catalogue with titles: .csv, .tsv or .parquet. It is optional; without it the title of an item is its id."""
     users: Path | None = None
-    """What is known of your users: .csv, .tsv or .parquet. Models never read it; it only says in which groups they are judged."""
+    """Attributes of your users: .csv, .tsv or .parquet. Models never read them; they define the groups of users that models are
+    evaluated by."""
     columns: InteractionColumns = InteractionColumns()
     item_columns: ItemColumns = ItemColumns()
     user_columns: UserColumns = UserColumns()
     attributes: tuple[str, ...] | None = None
-    """Columns of ``users`` to judge groups by. The default is all that a named source has (ml-100k: gender, age, occupation)."""
+    """Columns of ``users`` that define groups for evaluation. The default is all attributes of a named source (ml-100k: gender,
+    age, occupation)."""
     events: tuple[str, ...] | None = None
     """Keep only interactions of these events."""
     min_rating: float | None = None
-    """Keep only interactions rated at least so."""
+    """Keep only interactions with at least this rating."""
     k_core: Positive = 5
-    """Drop users and items with fewer interactions than this, until none is left to drop."""
+    """Drop users and items with fewer interactions than this, repeatedly, until all others have as many."""
     max_users: Positive | None = None
-    """Keep only the first so many users, in the order of their ids; for trials."""
+    """Number of users to keep, the first in the order of their ids; for trials."""
     split: Literal["leave_one_out", "temporal"] | None = None
-    """``leave_one_out``: each user's last item is for test, the one before for validation (default for named sources).
-    ``temporal``: one cut in time for all users (default for your own data)."""
+    """``leave_one_out``: the last item of each user is for test, the one before for validation (default for named sources).
+    ``temporal``: all users are cut at the same two moments (default for your own data)."""
     validation_fraction: Fraction = 0.1
     """``temporal``: share of interactions between the validation cut and the test cut."""
     test_fraction: Fraction = 0.1
@@ -91,9 +93,9 @@ class DataConfig(Section):
 
 
 class TextConfig(Section):
-    """Embeddings of item titles, made once for all models that take text in."""
+    """Embeddings of item titles, computed once for all models that use text."""
 
     use: Literal["auto", "on", "off"] = "auto"
-    """``auto``: when the extra [text] is installed."""
+    """``auto``: on if the extra [text] is installed."""
     model: Path | None = None
-    """Folder of a BERT model and tokenizer; the default is the one that comes with the extra [text]."""
+    """Folder of a BERT model and its tokenizer; the default is the model of the extra [text]."""

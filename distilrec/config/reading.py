@@ -14,16 +14,16 @@ from distilrec.core.errors import ConfigError
 
 
 def preset_names() -> list[str]:
-    """Names of the presets that come with DistilRec."""
+    """Names of the presets that are part of DistilRec."""
     folder = resources.files("distilrec.config") / "presets"
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 
 def load_config(preset: str) -> Config:
-    """Read a preset by name, or a TOML file by path. Relative paths to data and requests are taken from the file's folder.
+    """Read a preset by name, or a TOML file by path. Relative paths in a file are relative to its folder.
 
     Raises:
-        ConfigError: no such preset or file, not TOML, or settings with faults (all are listed).
+        ConfigError: The preset or file does not exist, is not TOML, or has wrong settings (all are listed).
     """
     if preset in preset_names():
         text = (resources.files("distilrec.config") / "presets" / f"{preset}.toml").read_text(encoding="utf-8")
@@ -36,10 +36,14 @@ def load_config(preset: str) -> Config:
 
 
 def with_export_settings(config: Config, settings: dict[str, Any]) -> Config:
-    """The same settings with some of section ``export`` replaced; None leaves one as it is.
+    """A copy of the settings with some of section ``export`` replaced.
+
+    Args:
+        config: Settings to copy.
+        settings: New values by name; None keeps the present value.
 
     Raises:
-        ConfigError: a value that cannot be used.
+        ConfigError: A value cannot be used.
     """
     given = {name: value for name, value in settings.items() if value is not None}
     try:
@@ -49,32 +53,52 @@ def with_export_settings(config: Config, settings: dict[str, Any]) -> Config:
 
 
 def with_seed(config: Config, seed: int) -> Config:
-    """The same settings with another seed. A run with a seed that is not the preset's has a folder of its own, NAME-seedN."""
+    """A copy of the settings with another seed. Its run has a folder of its own, NAME-seedN, unless the seed is the same."""
     return config if seed == config.seed else config.model_copy(update={"seed": seed, "name": f"{config.name}-seed{seed}"})
 
 
 def parse_config(text: str, *, where: str, folder: Path) -> Config:
-    """Settings from TOML text; ``where`` names it in errors, ``folder`` is what relative data paths are relative to."""
+    """Parse settings from TOML text.
+
+    Args:
+        text: TOML.
+        where: Name of the text in error messages.
+        folder: Folder that relative paths are relative to.
+
+    Raises:
+        ConfigError: The text is not TOML, or has wrong settings (all are listed).
+    """
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{where}: not valid TOML: {error}") from error
-    calibration = values["export"].get("calibration") if isinstance(values.get("export"), dict) else None
-    paths = (
-        (values.get("data"), ("interactions", "items", "users")),
-        (values.get("text"), ("model",)),
-        (calibration, ("requests",)),
-    )
-    for section, keys in paths:
-        for key in keys:
-            if isinstance(section, dict) and isinstance(section.get(key), str):
-                section[key] = str(folder / section[key])
-    for teacher in values["teachers"].values() if isinstance(values.get("teachers"), dict) else ():
-        name = teacher.get("model") if isinstance(teacher, dict) else None
-        if isinstance(name, str) and (folder / name).is_dir():  # else a name on the hub
-            teacher["model"] = str(folder / name)
+    _resolve_paths(values, folder)
     try:
         return Config.model_validate(values)
     except ValidationError as error:
         faults = describe_faults(error)
         raise ConfigError(f"{where}: {len(faults)} fault(s):\n" + "\n".join(f"  {fault}" for fault in faults)) from None
+
+
+def _resolve_paths(values: dict[str, Any], folder: Path) -> None:
+    """Make relative paths relative to ``folder``, in place. Values of a wrong type stay, for the validation to report."""
+    calibration = _section(_section(values, "export"), "calibration")
+    for section, keys in (
+        (_section(values, "data"), ("interactions", "items", "users")),
+        (_section(values, "text"), ("model",)),
+        (calibration, ("requests",)),
+    ):
+        for key in keys:
+            if isinstance(section.get(key), str):
+                section[key] = str(folder / section[key])
+    teachers = _section(values, "teachers")
+    for teacher in (_section(teachers, name) for name in teachers):
+        model = teacher.get("model")
+        if isinstance(model, str) and (folder / model).is_dir():  # otherwise it is a name on the hub
+            teacher["model"] = str(folder / model)
+
+
+def _section(values: dict[str, Any], name: str) -> dict[str, Any]:
+    """The section of that name; an empty one where there is none."""
+    section = values.get(name)
+    return section if isinstance(section, dict) else {}

@@ -17,29 +17,29 @@ class Config(Section):
     """All settings of a run."""
 
     name: Name
-    """The run's folder below ``runs/``."""
+    """Name of the run's folder below ``runs/``."""
     seed: int = 0
     history_length: Positive = 50
-    """L: newest items of a history that teacher and student read."""
+    """L: number of newest items of a history that teacher and student read."""
     processes: Positive = 1
-    """Processes that share a training (PyTorch's DDP): as many GPUs where there are any, else CPU processes."""
+    """Number of processes that share a training (PyTorch's DDP), each on a GPU of its own; without GPUs they run on the CPU."""
     logger: Literal["csv", "tensorboard", "wandb"] = "csv"
-    """Where losses and validation metrics of trainings go, besides the progress bar."""
+    """Where losses and validation metrics of trainings are recorded, besides the progress bar."""
     data: DataConfig
     text: TextConfig = TextConfig()
     teachers: dict[Name, Teacher] = Field(default={"sequence": SequenceTeacherConfig()}, min_length=1)
-    """By name; several are mixed as ``targets.weights`` says."""
+    """Teachers by name; several are mixed with the weights in ``targets.weights``."""
     targets: TargetsConfig = TargetsConfig()
     student: StudentConfig = StudentConfig()
     undistilled: UndistilledConfig | None = None
-    """How the same student is trained without a teacher, to compare with; the default is as with one."""
+    """Training of the same student without a teacher, for comparison; the default is the student's own settings."""
     qad: QadConfig = QadConfig()
     export: ExportConfig = ExportConfig()
     tune: TuneConfig = TuneConfig()
 
     @property
     def student_teachers(self) -> dict[str, float]:
-        """Names and weights of the teachers the student learns from."""
+        """Names and weights of the teachers that the student learns from."""
         if self.targets.weights is not None:
             return self.targets.weights
         used = {name for teacher in self._assistants.values() for name in teacher.taught_by}

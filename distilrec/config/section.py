@@ -1,4 +1,4 @@
-"""What all sections of settings share."""
+"""Base class and number types of all sections of settings."""
 
 from typing import Annotated
 
@@ -6,14 +6,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
-
 Positive = Annotated[int, Field(ge=1)]
 
-
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
+"""Name that can be part of a path and of a command line."""
 
 
 class Section(BaseModel):
-    """Base of all sections: immutable, and a key it does not know is a fault."""
+    """Base class of all sections. Sections are immutable, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,1 +1,1 @@
-"""The ground: contracts, errors and files that everything else stands on. Imports nothing else of ours."""
+"""Contracts, errors and files that all other packages use. Imports no other package of ours."""

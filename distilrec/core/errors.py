@@ -14,7 +14,7 @@ class DataError(DistilRecError):
 
 
 class DataWarning(UserWarning):
-    """Input that was corrected or dropped; the message says how many rows, and names file, column and first row."""
+    """Input that was corrected or dropped; the message states the number of rows, the file, the column and the first row."""
 
 
 class ManifestError(DistilRecError):
@@ -22,7 +22,7 @@ class ManifestError(DistilRecError):
 
 
 class ParityError(DistilRecError):
-    """A converted model that does not answer as the model it was made from."""
+    """A converted model whose answers differ from those of its original."""
 
 
 class CalibrationError(DistilRecError):
@@ -30,7 +30,7 @@ class CalibrationError(DistilRecError):
 
 
 class PrecisionError(DistilRecError):
-    """A model that cannot be brought to a precision, or is not in the precision it claims."""
+    """A model that cannot be converted to a precision, or is not in the precision it states."""
 
 
 class EngineError(DistilRecError):
@@ -46,11 +46,11 @@ class ServerError(DistilRecError):
 
 
 class TuningError(DistilRecError):
-    """A search for settings that cannot go on, or that found nothing to choose from."""
+    """A search for settings that cannot continue, or has no result to choose from."""
 
 
 class LoadError(DistilRecError):
-    """A load whose own client processes failed; what the server did wrong is counted instead."""
+    """A load test whose own client processes failed. Errors of the server are counted, not raised."""
 
 
 class MissingExtraError(DistilRecError):

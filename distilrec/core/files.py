@@ -1,18 +1,18 @@
-"""Writing files so that a reader sees the old content or the new, never half of it."""
+"""Atomic writes: a reader sees the old content or the new content, never a part of it."""
 
 import shutil
 from pathlib import Path
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write beside, then rename."""
-    beside = path.with_name(path.name + ".tmp")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
+    """Write UTF-8 text to a temporary file next to ``path``, then rename it."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
 
 
 def replace_folder(new: Path, target: Path) -> None:
-    """Put the finished folder ``new`` in the place of ``target``, which stays whole until the last moment."""
+    """Replace the folder ``target`` by the finished folder ``new``; ``target`` stays complete until the rename."""
     retired = target.with_name(target.name + ".old")
     shutil.rmtree(retired, ignore_errors=True)
     if target.exists():

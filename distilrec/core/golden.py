@@ -1,4 +1,4 @@
-"""Golden requests: requests with the answers a served model must give, which travel with it."""
+"""Golden requests: requests and the answers that a served model must give. They are stored with the model."""
 
 import zipfile
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ FILE_NAME = "golden.npz"
 
 @dataclass(frozen=True)
 class Golden:
-    """Requests and the exported model's own answers."""
+    """G requests and the answers that the exported model gave to them."""
 
     history: NDArray[np.int32]
     """int32 [G, L]."""
@@ -32,7 +32,7 @@ class Golden:
         return self.items, self.scores
 
     def save(self, path: Path) -> None:
-        """Write an .npz file; the same requests give the same bytes."""
+        """Write an .npz file; equal requests give equal bytes."""
         np.savez_compressed(path, **vars(self))
 
 
@@ -40,7 +40,7 @@ def load_golden(path: Path) -> Golden:
     """Read what ``Golden.save`` wrote.
 
     Raises:
-        DataError: no such file, or not golden requests.
+        DataError: The file does not exist, or holds no golden requests.
     """
     try:
         with np.load(path, allow_pickle=False) as arrays:

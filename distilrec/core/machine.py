@@ -1,11 +1,11 @@
-"""The machine that something was measured on."""
+"""Description of the machine that measurements were made on."""
 
 import platform
 from pathlib import Path
 
 
 def processor() -> str:
-    """Name of the processor; the kernel knows it better than ``platform``."""
+    """Name of the processor, from the kernel; ``platform`` often returns an empty string on Linux."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,16 +1,21 @@
-"""One progress bar for every long step."""
+"""The progress bar of all long steps."""
 
 import sys
 from typing import Any
 
 
 def progress(iterable: Any = None, **options: Any) -> Any:
-    """A tqdm bar on stderr: smooth for a person, a line now and then where nobody watches."""
-    from tqdm import tqdm  # here alone: who serves and promotes has none, and draws no bar
+    """A tqdm bar on stderr, updated 10 times a second in a terminal and every 10 seconds elsewhere.
 
-    return tqdm(iterable, mininterval=0.1 if somebody_watches() else 10.0, dynamic_ncols=True, **options)
+    Args:
+        iterable: Iterable to wrap; None for a bar that is updated by hand.
+        options: Further arguments of ``tqdm``.
+    """
+    from tqdm import tqdm  # here, because it is optional: serving and promotion work without it
+
+    return tqdm(iterable, mininterval=0.1 if is_interactive() else 10.0, dynamic_ncols=True, **options)
 
 
-def somebody_watches() -> bool:
+def is_interactive() -> bool:
     """Whether stderr is a terminal."""
     return sys.stderr.isatty()

@@ -10,8 +10,13 @@ Answer = tuple[NDArray[np.int32], NDArray[np.float32]]
 
 
 class Runner(Protocol):
-    """Anything that recommends."""
+    """A model that recommends, wherever it runs."""
 
     def recommend(self, history: NDArray[np.int32], exclude: NDArray[np.int32]) -> Answer:
-        """int32 [B, L] and int32 [B, E] -> items and scores."""
+        """Recommend for B histories.
+
+        Args:
+            history: Item indices, oldest first, left-padded with 0, int32 [B, L].
+            exclude: Further items that must not be returned, padded with 0, int32 [B, E].
+        """
         ...

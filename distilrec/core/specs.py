@@ -1,4 +1,4 @@
-"""The serving contract: the only place where tensor names, dtypes and shapes live.
+"""The serving contract: the only place where tensor names, dtypes and shapes are defined.
 
 ONNX names, config.pbtxt, engine profiles and the client are all derived from :class:`RecommenderSpec`.
 """
@@ -11,7 +11,7 @@ PADDING = 0
 """Item index that means "no item". Real items are 1..N."""
 
 MASKED_SCORE = -3e38
-"""Score of an item that must not be returned. Finite, because -inf turns into NaN in some kernels."""
+"""Score of an item that must not be returned. It is finite because some kernels turn -inf into NaN."""
 
 ROW_MULTIPLE = 8
 """Item tables are padded to a multiple of this many rows; an odd row count doubles the table in a TensorRT plan."""
@@ -20,17 +20,17 @@ MODEL_NAME = "student"
 """Name of the served model in the Triton repository."""
 
 FRONT_DOOR_NAME = "recommend"
-"""Name of the model that takes and gives ids as strings."""
+"""Name of the model whose inputs and outputs are item ids as strings."""
 
 VOCABULARY_NAME = "vocabulary"
-"""Name of the model that hands the vocabulary over to clients."""
+"""Name of the model that sends the vocabulary to clients."""
 
 SERVED_MODELS = (VOCABULARY_NAME, MODEL_NAME, FRONT_DOOR_NAME)
-"""Models that are filled, promoted and served together, under the same version number. The vocabulary comes first: a client
-that sees the new student finds it there."""
+"""Models that are filled, promoted and served together, under the same version number. The vocabulary comes first, so that it
+is ready for a client that sees the new student."""
 
 FIRST_VERSION = 1
-"""Version that an export fills; promotion makes later ones."""
+"""Version that an export fills; promotion adds later versions."""
 
 MODEL_FILE = "model.onnx"
 """The exported model, in an artefact and in the Triton repository."""
@@ -57,7 +57,7 @@ class Precision(StrEnum):
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One tensor that crosses the wire. ``shape`` leaves out the batch dimension."""
+    """One tensor of a request or an answer. ``shape`` omits the batch dimension."""
 
     name: str
     dtype: Dtype
@@ -66,16 +66,16 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class RecommenderSpec:
-    """Sizes of one recommender; everything about its tensors follows from them."""
+    """Sizes of one recommender, from which all its tensors are derived."""
 
     item_count: int
-    """N: items are 1..N."""
+    """N: number of items; their indices are 1..N."""
     history_length: int
-    """L: newest items read from a history."""
+    """L: number of newest items that are read from a history."""
     exclude_length: int
-    """E: further items that are never returned."""
+    """E: number of further items that a request can exclude."""
     top_k: int
-    """K: items returned for each request."""
+    """K: number of items returned for each request."""
 
     @property
     def history(self) -> TensorSpec:
@@ -84,12 +84,12 @@ class RecommenderSpec:
 
     @property
     def exclude(self) -> TensorSpec:
-        """More items never to return, padded with 0."""
+        """Further items that must not be returned, padded with 0."""
         return TensorSpec("exclude", "int32", (self.exclude_length,))
 
     @property
     def items(self) -> TensorSpec:
-        """Best items first; 0 where fewer than K items are left."""
+        """Recommended items, best first; 0 where fewer than K items are left."""
         return TensorSpec("items", "int32", (self.top_k,))
 
     @property
@@ -99,12 +99,12 @@ class RecommenderSpec:
 
     @property
     def inputs(self) -> tuple[TensorSpec, TensorSpec]:
-        """Tensors of a request, in the graph's order."""
+        """Tensors of a request, in the order of the graph's inputs."""
         return self.history, self.exclude
 
     @property
     def outputs(self) -> tuple[TensorSpec, TensorSpec]:
-        """Tensors of an answer, in the graph's order."""
+        """Tensors of an answer, in the order of the graph's outputs."""
         return self.items, self.scores
 
 

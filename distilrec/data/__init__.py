@@ -1,1 +1,1 @@
-"""Interaction logs and a catalogue in; index sequences, splits and a vocabulary out."""
+"""From interaction logs and a catalogue to index sequences, splits and a vocabulary."""

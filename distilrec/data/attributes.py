@@ -1,4 +1,4 @@
-"""What is known of users beside what they did: groups to judge a model by, never an input of one."""
+"""Attributes of users, such as age: they define groups of users for evaluation, and are no input of any model."""
 
 import json
 from collections.abc import Mapping
@@ -10,22 +10,22 @@ from distilrec.core.files import write_text
 FILE_NAME = "attributes.json"
 
 UNKNOWN = "unknown"
-"""Value of an attribute that a user does not have."""
+"""Value of an attribute that is not known of a user."""
 
 Attributes = Mapping[str, tuple[str, ...]]
-"""For each attribute one value a user, in the order of the data set's users."""
+"""For each attribute one value for each user, in the order of the users in the data set."""
 
 
 def save(attributes: Attributes, folder: Path) -> None:
-    """Write as JSON into a data folder."""
+    """Write the attributes as JSON into a data folder."""
     write_text(folder / FILE_NAME, json.dumps(attributes, ensure_ascii=False) + "\n")
 
 
 def load(folder: Path) -> Attributes:
-    """Read what ``save`` wrote; nothing where the data has no attributes.
+    """Read what ``save`` wrote; empty where the data has no attributes.
 
     Raises:
-        DataError: the file cannot be understood.
+        DataError: The file cannot be parsed.
     """
     path = folder / FILE_NAME
     if not path.exists():

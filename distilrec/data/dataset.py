@@ -1,4 +1,4 @@
-"""Index sequences with their splits: what the data stage writes and all later stages read."""
+"""Index sequences with their splits, which the data stage writes and all later stages read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from distilrec.core.histories import cut_history, request_tensors
 from distilrec.core.specs import PADDING, RecommenderSpec
 
 Split = Literal["validation", "test"]
@@ -39,7 +40,7 @@ class Dataset:
         return self.items[self.offsets[user] : self.offsets[user + 1]]
 
     def training_counts(self) -> NDArray[np.int64]:
-        """How often each item stands in the training part, int64 [N + 1]; entry 0 (padding) is 0."""
+        """Number of training interactions of each item, int64 [N + 1]; entry 0 (padding) is 0."""
         training = [self.sequence(user)[:end] for user, end in enumerate(self.validation_start)]
         return np.bincount(np.concatenate(training), minlength=self.item_count + 1)
 
@@ -56,24 +57,31 @@ def load_dataset(folder: Path, item_count: int) -> Dataset:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Requests with known answers: one row for each user who has something to be judged by."""
+    """Requests with known answers: one row for each user with a history and something new after the cut."""
 
     users: NDArray[np.int64]
     """int64 [U]: index of the user in the data set."""
     history: NDArray[np.int32]
     """int32 [U, L], left-padded with 0: the newest items before the cut."""
     exclude: NDArray[np.int32]
-    """int32 [U, E], padded with 0: older items before the cut, so that nothing seen is recommended."""
+    """int32 [U, E], padded with 0: the newest of the older items before the cut, so that they are not recommended."""
     truth: NDArray[np.int32]
     """int32 [U, T], padded with 0: items after the cut that were not seen before it."""
     unjudged_users: int
-    """Users left out: no history, nothing new after the cut."""
+    """Number of users who are left out, because they have no history or nothing new after the cut."""
     truncated_users: int
-    """Users with more seen items than L + E; the oldest of them may be recommended again."""
+    """Number of users who have seen more items than L + E; the oldest of these items may be recommended again."""
 
 
 def held_out(dataset: Dataset, split: Split, spec: RecommenderSpec, max_users: int | None = None) -> HeldOut:
-    """The requests of a split: history up to its cut, truth from the cut to the next (or to the end)."""
+    """Requests of a split: the history ends at the split's cut, the right answers lie between this cut and the next.
+
+    Args:
+        dataset: Sequences of all users.
+        split: Split whose users are asked for.
+        spec: Sizes of the requests.
+        max_users: Largest number of users, the first ones of the data set; None for all.
+    """
     starts = dataset.validation_start if split == "validation" else dataset.test_start
     ends = dataset.test_start if split == "validation" else np.diff(dataset.offsets)
     rows = []
@@ -93,15 +101,15 @@ def held_out(dataset: Dataset, split: Split, spec: RecommenderSpec, max_users: i
 
 
 def requests(seen: Sequence[NDArray[np.int32]], spec: RecommenderSpec) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Requests of users who had ``seen``, oldest first: the newest L as history, as many of the older ones as fit to exclude.
+    """Requests for whole histories, which are cut as the client cuts them (``core.histories``).
+
+    Args:
+        seen: For each of U users, the item indices of the whole history, int32 [n], oldest first.
+        spec: Sizes of the requests.
 
     Returns:
         history int32 [U, L], left-padded with 0, and exclude int32 [U, E], padded with 0.
     """
-    history = np.full((len(seen), spec.history_length), PADDING, np.int32)
-    exclude = np.full((len(seen), spec.exclude_length), PADDING, np.int32)
-    for row, items in enumerate(seen):
-        newest, older = items[-spec.history_length :], np.unique(items[: -spec.history_length])[: spec.exclude_length]
-        history[row, spec.history_length - len(newest) :] = newest
-        exclude[row, : len(older)] = older
-    return history, exclude
+    cut = [cut_history(items.tolist(), (), spec.history_length, spec.exclude_length) for items in seen]
+    histories, excludes = [row.newest for row in cut], [row.exclude for row in cut]
+    return request_tensors(histories, excludes, spec.history_length, spec.exclude_length)

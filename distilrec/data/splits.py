@@ -1,4 +1,4 @@
-"""Which of a user's interactions are for training, validation and test. Always a cut in the user's order of time."""
+"""Split of each user's interactions into training, validation and test, always by cuts in the order of time."""
 
 from itertools import pairwise
 
@@ -6,13 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 Cuts = tuple[NDArray[np.int64], NDArray[np.int64]]
-"""For each user: position in the user's sequence where validation starts, and where test starts."""
+"""Positions in each user's sequence where validation starts and where test starts, both int64 [users]."""
 
 
 def leave_one_out(lengths: NDArray[np.int64]) -> Cuts:
-    """The last item of each user is for test, the one before for validation.
+    """Hold out the last item of each user for test and the one before for validation.
 
-    Users with fewer than 3 items are for training only. ``lengths`` is int64 [users].
+    Users with fewer than 3 items are for training only.
+
+    Args:
+        lengths: Number of items of each user, int64 [users].
     """
     held_out = lengths >= 3
     test_start = np.where(held_out, lengths - 1, lengths)
@@ -21,13 +24,13 @@ def leave_one_out(lengths: NDArray[np.int64]) -> Cuts:
 
 
 def temporal(timestamps: NDArray[np.float64], offsets: NDArray[np.int64], validation_fraction: float, test_fraction: float) -> Cuts:
-    """One cut in time for all users, so that nothing of the future is known in training.
+    """Cut the sequences of all users at the same two moments, so that training knows nothing of the future.
 
     Args:
-        timestamps: float64 [interactions], each user's in order, users one after another.
-        offsets: int64 [users + 1], where each user's interactions begin.
-        validation_fraction: share of all interactions between the two cuts.
-        test_fraction: share of all interactions after the test cut.
+        timestamps: Times of the interactions, float64 [interactions], users one after another, each in order of time.
+        offsets: Start of each user's interactions, int64 [users + 1].
+        validation_fraction: Share of all interactions between the two cuts.
+        test_fraction: Share of all interactions after the test cut.
     """
     validation_time = np.quantile(timestamps, 1 - validation_fraction - test_fraction)
     test_time = np.quantile(timestamps, 1 - test_fraction)

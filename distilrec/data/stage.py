@@ -1,4 +1,4 @@
-"""Stage ``data``: interactions and a catalogue become sequences, splits and a vocabulary."""
+"""Stage ``data``: make sequences, splits and a vocabulary from interactions and a catalogue."""
 
 import warnings
 from pathlib import Path
@@ -25,7 +25,7 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
     """Write the data stage's folder.
 
     Raises:
-        DataError: the data cannot be used; the message names file, column and row.
+        DataError: The data cannot be used; the message names file, column and row.
     """
     data = _locate(config.data)
     paths = {"interactions": data.interactions, "items": data.items, "users": data.users}
@@ -41,7 +41,7 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
                 warnings.simplefilter("always", DataWarning)
                 dataset, vocabulary, attributes = prepare(data)
         finally:
-            # Shown also when nothing is left in the end: they may say why.
+            # Also after an error: the warnings may explain it.
             for warning in caught:
                 warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
         dataset.save(folder)
@@ -69,8 +69,11 @@ def load(folder: Path) -> tuple[Dataset, Vocabulary]:
 def prepare(config: DataConfig) -> tuple[Dataset, Vocabulary, Attributes]:
     """Read, filter, index and split the files that the settings name.
 
+    Returns:
+        Sequences with their splits, the vocabulary, and the attributes of the users.
+
     Raises:
-        DataError: nothing is left after filtering, or nothing to train on after splitting.
+        DataError: Filtering leaves no interaction, or splitting leaves none for training.
     """
     assert config.interactions is not None  # _locate fills it in
     frame = read_interactions(config.interactions, config)
@@ -100,6 +103,7 @@ def prepare(config: DataConfig) -> tuple[Dataset, Vocabulary, Attributes]:
 
 
 def _locate(config: DataConfig) -> DataConfig:
+    """The settings with the paths of a named source, which is downloaded if necessary."""
     if config.source is None:
         return config
     source = fetch(config.source)
@@ -109,7 +113,7 @@ def _locate(config: DataConfig) -> DataConfig:
 
 
 def _attributes(user_ids: pl.Series, config: DataConfig) -> Attributes:
-    """Attributes of the users, in their order; "unknown" for a user who is not listed."""
+    """Attributes of the users, in the order of ``user_ids``; "unknown" for a user who is not listed."""
     if config.users is None or not config.attributes:
         return {}
     users = read_users(config.users, config.user_columns, config.attributes)

@@ -1,4 +1,4 @@
-"""Reading your own interactions, catalogue and users; faults are named by file, column and row."""
+"""Readers of your own interactions, catalogue and users; error messages name file, column and row."""
 
 import warnings
 from collections.abc import Sequence
@@ -16,22 +16,22 @@ _SEPARATORS = {".csv": ",", ".tsv": "\t", ".csv.gz": ",", ".tsv.gz": "\t"}
 
 
 @dataclass(frozen=True)
-class Table:
-    """A file's columns under their standard names, with ``row``: the row's number as an editor shows it."""
+class FileTable:
+    """Columns of a file under their standard names, and a column ``row``: the number of the row as an editor shows it."""
 
     path: Path
     columns: dict[str, str]
-    """Standard name -> name in the file."""
+    """Name in the file by standard name."""
     frame: pl.DataFrame
 
 
 def read_interactions(path: Path, config: DataConfig) -> pl.DataFrame:
     """Interactions with the columns user_id (str), item_id (str), timestamp (float64), in order of time.
 
-    Rows without an id and repeated rows are dropped with a counted :class:`DataWarning`.
+    MovieLensRows without an id and repeated rows are dropped with a counted :class:`DataWarning`.
 
     Raises:
-        DataError: unreadable file, missing column, a timestamp that cannot be parsed, or no row left.
+        DataError: The file cannot be read, lacks a column, has a timestamp that cannot be parsed, or has no row to keep.
     """
     table = _read(path, _wanted(config.columns, config))
     frame = _drop_rows_without_id(table, ("user_id", "item_id"))
@@ -53,7 +53,7 @@ def read_items(path: Path, columns: ItemColumns) -> pl.DataFrame:
     """Catalogue with the columns item_id (str) and title (str or null where the file has none).
 
     Raises:
-        DataError: unreadable file or missing column.
+        DataError: The file cannot be read, or lacks a column.
     """
     table = _read(path, {"item_id": columns.item_id, "title": columns.title})
     frame = _drop_rows_without_id(table, ("item_id",))
@@ -64,10 +64,10 @@ def read_items(path: Path, columns: ItemColumns) -> pl.DataFrame:
 
 
 def read_users(path: Path, columns: UserColumns, attributes: Sequence[str]) -> pl.DataFrame:
-    """Users with the columns user_id (str) and one for each attribute (str, "unknown" where the file has none).
+    """Users with the columns user_id (str) and one for each attribute (str, "unknown" where the file has no value).
 
     Raises:
-        DataError: unreadable file, missing column, or an attribute that is neither text nor a number.
+        DataError: The file cannot be read, lacks a column, or has an attribute that is neither text nor a number.
     """
     table = _read(path, {"user_id": columns.user_id} | {name: name for name in attributes})
     frame = _drop_rows_without_id(table, ("user_id",))
@@ -90,7 +90,7 @@ def _wanted(columns: InteractionColumns, config: DataConfig) -> dict[str, str]:
     return wanted
 
 
-def _read(path: Path, columns: dict[str, str]) -> Table:
+def _read(path: Path, columns: dict[str, str]) -> FileTable:
     frame = _read_file(path)
     missing = [name for name in columns.values() if name not in frame.columns]
     if missing:
@@ -100,7 +100,7 @@ def _read(path: Path, columns: dict[str, str]) -> Table:
         )
     first_row = 2 if _suffix(path) in _SEPARATORS else 1  # the header is row 1 of a text file
     selected = frame.select(pl.col(found).alias(name) for name, found in columns.items())
-    return Table(path, columns, selected.with_row_index(_ROW, offset=first_row))
+    return FileTable(path, columns, selected.with_row_index(_ROW, offset=first_row))
 
 
 def _read_file(path: Path) -> pl.DataFrame:
@@ -118,11 +118,11 @@ def _read_file(path: Path) -> pl.DataFrame:
 
 
 def _suffix(path: Path) -> str:
-    """Type of a file by its name; of a compressed one with what it holds: ".csv.gz"."""
+    """Suffix of a file's name; for a compressed file both suffixes, for example ".csv.gz"."""
     return "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
 
 
-def _drop_rows_without_id(table: Table, ids: tuple[str, ...]) -> pl.DataFrame:
+def _drop_rows_without_id(table: FileTable, ids: tuple[str, ...]) -> pl.DataFrame:
     frame = table.frame.with_columns(pl.col(name).cast(pl.String).str.strip_chars().replace("", None) for name in ids)
     for name in ids:
         _warn_counted(table, frame.filter(pl.col(name).is_null()), name, "row(s) without an id; dropped")
@@ -130,14 +130,14 @@ def _drop_rows_without_id(table: Table, ids: tuple[str, ...]) -> pl.DataFrame:
     return frame
 
 
-def _drop_duplicates(table: Table, frame: pl.DataFrame, by: tuple[str, ...], what: str) -> pl.DataFrame:
+def _drop_duplicates(table: FileTable, frame: pl.DataFrame, by: tuple[str, ...], what: str) -> pl.DataFrame:
     kept = frame.unique(by, keep="first", maintain_order=True)
     _warn_counted(table, frame.join(kept, on=_ROW, how="anti"), by, f"{what}; the first of each is kept")
     return kept
 
 
-def _parse_timestamps(table: Table, frame: pl.DataFrame) -> pl.Series:
-    """Numbers as they are, dates and times as seconds since 1970 (UTC where no zone is given)."""
+def _parse_timestamps(table: FileTable, frame: pl.DataFrame) -> pl.Series:
+    """Numbers unchanged, dates and times as seconds since 1970 (UTC where no zone is given)."""
     values = frame["timestamp"]
     if values.dtype.is_temporal():
         return values.cast(pl.Datetime("us")).dt.epoch("us").cast(pl.Float64).alias("timestamp") / 1e6
@@ -153,13 +153,13 @@ def _parse_timestamps(table: Table, frame: pl.DataFrame) -> pl.Series:
     return parsed.alias("timestamp")
 
 
-def _parse_numbers(table: Table, frame: pl.DataFrame, name: str) -> pl.Series:
+def _parse_numbers(table: FileTable, frame: pl.DataFrame, name: str) -> pl.Series:
     parsed = frame[name].cast(pl.Float64, strict=False)
     _fail_at_null(table, frame, parsed, name, "a number")
     return parsed
 
 
-def _fail_at_null(table: Table, frame: pl.DataFrame, parsed: pl.Series, name: str, expected: str) -> None:
+def _fail_at_null(table: FileTable, frame: pl.DataFrame, parsed: pl.Series, name: str, expected: str) -> None:
     faulty = frame.filter(parsed.is_null() | parsed.is_nan() | parsed.is_infinite())
     if not faulty.is_empty():
         row = faulty.row(0, named=True)
@@ -169,7 +169,7 @@ def _fail_at_null(table: Table, frame: pl.DataFrame, parsed: pl.Series, name: st
         )
 
 
-def _warn_counted(table: Table, rows: pl.DataFrame, names: str | tuple[str, ...], what: str) -> None:
+def _warn_counted(table: FileTable, rows: pl.DataFrame, names: str | tuple[str, ...], what: str) -> None:
     if rows.is_empty():
         return
     columns = ", ".join(repr(table.columns[name]) for name in ([names] if isinstance(names, str) else names))

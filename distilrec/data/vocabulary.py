@@ -1,4 +1,4 @@
-"""The mapping between external item ids (strings) and item indices 1..N. Light: the client uses it too."""
+"""The mapping between external item ids (strings) and item indices 1..N. The client uses it too, so it imports little."""
 
 import hashlib
 import json
@@ -43,7 +43,7 @@ class Vocabulary:
         return {item_id: index for index, item_id in enumerate(self.item_ids, start=1)}
 
     def encode(self, item_ids: Iterable[str]) -> list[int]:
-        """Item index of each id; ``PADDING`` for an id that is not known."""
+        """Item index of each id; ``PADDING`` for an unknown id."""
         return [self._index_of.get(item_id, PADDING) for item_id in item_ids]
 
     def decode(self, indices: Iterable[int]) -> list[str]:
@@ -64,7 +64,7 @@ def load_vocabulary(path: Path) -> Vocabulary:
     """Read what ``Vocabulary.save`` wrote.
 
     Raises:
-        DataError: no such file, not a vocabulary, or its ids do not have the sha256 it states.
+        DataError: The file does not exist, is no vocabulary, or its ids do not have the sha256 that it states.
     """
     try:
         content = path.read_bytes()
@@ -76,10 +76,14 @@ def load_vocabulary(path: Path) -> Vocabulary:
 
 
 def parse_vocabulary(content: bytes, where: str) -> Vocabulary:
-    """The vocabulary in the bytes of a file; ``where`` they come from is said in errors.
+    """Parse the content of a vocabulary file.
+
+    Args:
+        content: Bytes of the file.
+        where: Name of the source in error messages.
 
     Raises:
-        DataError: not a vocabulary, or its ids do not have the sha256 it states.
+        DataError: The content is no vocabulary, or its ids do not have the sha256 that it states.
     """
     try:
         found = json.loads(content)

@@ -1,7 +1,7 @@
-"""How far a mean over users can be trusted: the bootstrap over users, paired where two systems answered the same ones.
+"""Confidence intervals of means over users by the bootstrap, paired where two models answer the same users.
 
-Percentile intervals (Efron and Tibshirani 1993, chapter 13). What is resampled are the users that were judged; the spread over
-seeds is another question, and is reported beside.
+The intervals are percentile intervals (Efron and Tibshirani 1993, chapter 13). Only users are resampled; the spread over seeds
+is reported separately.
 """
 
 from dataclasses import dataclass
@@ -12,62 +12,52 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 SAMPLES = 2000
+"""Number of times that the users are drawn."""
+
 SEED = 0
+"""Random seed of the draws."""
+
 LEVEL = 0.95
 """Share of the resampled means that lies within an interval."""
 
 _CELLS = 1 << 22
-"""Numbers held at once while resampling."""
+"""Largest number of draws that are held in memory at once (32 MiB of int64)."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over users."""
+    """A mean over users with its interval."""
 
     mean: float
     low: float
     """Lower end of the interval."""
     high: float
+    """Upper end of the interval."""
     seeds: tuple[float, ...]
     """The mean of each seed."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One system's mean less another's, over the same users."""
+    """The mean of one model less that of another, over the same users."""
 
     mean: float
     low: float
     high: float
     relative: float | None
-    """``mean`` as a share of the other's mean; None where that is 0."""
+    """``mean`` as a share of the other model's mean; None where that mean is 0."""
     relative_low: float | None
-    """None where the other's mean is 0 in some sample."""
+    """Lower end of the interval of ``relative``; None where the other model's mean is 0 in some sample."""
     relative_high: float | None
 
 
-def paired_bootstrap(a: Floats, b: Floats, *, samples: int = SAMPLES, seed: int = SEED) -> Difference:
-    """Difference of the means of ``a`` and ``b`` with its interval.
-
-    Args:
-        a: float64 [U], one value a user; or [S, U] for S seeds, which are averaged for each user.
-        b: the same of the other system, users in the same order.
-        samples: how often the users are drawn, with replacement.
-        seed: of the draws.
-    """
-    other = _over_seeds(b)
-    difference = _over_seeds(a) - other
-    drawn = resampled_means(np.stack([difference, other], axis=1), samples=samples, seed=seed)
-    return difference_of(float(difference.mean()), float(other.mean()), drawn[:, 0], drawn[:, 1])
-
-
 def resampled_means(values: Floats, *, samples: int = SAMPLES, seed: int = SEED) -> Floats:
-    """Means of all columns over users drawn with replacement, all columns over the same users.
+    """Means of all columns over users drawn with replacement; each draw takes the same users for all columns.
 
     Args:
-        values: float64 [U, M].
-        samples: number of draws.
-        seed: of the draws.
+        values: One row for each of U users, float64 [U, M].
+        samples: Number of draws.
+        seed: Random seed of the draws.
 
     Returns:
         float64 [samples, M].
@@ -85,13 +75,20 @@ def resampled_means(values: Floats, *, samples: int = SAMPLES, seed: int = SEED)
 
 
 def estimate_of(values: Floats, drawn: Floats) -> Estimate:
-    """The mean of ``values``, float64 [S, U], with the interval of its resampled means, float64 [samples]."""
+    """The mean of ``values`` over S seeds and U users, float64 [S, U], with the interval of ``drawn``, float64 [samples]."""
     low, high = interval(drawn)
     return Estimate(float(values.mean()), low, high, tuple(float(mean) for mean in values.mean(axis=1)))
 
 
 def difference_of(difference: float, other: float, drawn: Floats, drawn_other: Floats) -> Difference:
-    """A mean difference with its interval, from the resampled differences and the other's resampled means, float64 [samples]."""
+    """A mean difference with its intervals.
+
+    Args:
+        difference: The difference of the means.
+        other: The mean of the model that the other one is compared with.
+        drawn: Resampled differences, float64 [samples].
+        drawn_other: Resampled means of that model, float64 [samples], over the same draws.
+    """
     relative = difference / other if other else None
     relative_low, relative_high = interval(drawn / drawn_other) if (drawn_other != 0).all() else (None, None)
     return Difference(difference, *interval(drawn), relative, relative_low, relative_high)
@@ -101,7 +98,3 @@ def interval(drawn: Floats) -> tuple[float, float]:
     """The range that holds the middle ``LEVEL`` of the values, float64 [samples]."""
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
-
-
-def _over_seeds(values: Floats) -> Floats:
-    return values.mean(axis=0) if values.ndim == 2 else values

@@ -1,6 +1,6 @@
-"""One contract for everything that recommends: PyTorch, ONNX in all precisions, engines, a live server.
+"""The serving contract of all models: PyTorch, ONNX in all precisions, engines, a live server.
 
-:func:`check_contract` raises where a promise is broken; :func:`agreement` measures what a lower precision did to the ranking.
+:func:`check_contract` raises where a promise is broken; :func:`agreement` measures how a lower precision changes the ranking.
 """
 
 from dataclasses import dataclass
@@ -17,30 +17,31 @@ from distilrec.evaluation.parity import SCORE_TOLERANCE, compare
 from distilrec.evaluation.ranking import ranking_metrics
 
 BATCH_TOLERANCE = {Precision.FP32: SCORE_TOLERANCE, Precision.FP16: 0.02, Precision.INT8: 0.05}
-"""How far scores of one request may differ between batches: kernels for other batch sizes add in another order, and a sum near
-the middle of two steps may be rounded to either."""
+"""Largest difference of the scores of one request between batches. Kernels for other batch sizes add in another order, and a sum
+near the middle of two steps may be rounded to either."""
 
 _INVARIANCE_ROWS = 8
+"""Requests that are also sent alone and twice in a batch."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """A runner's answers against those of a reference, over the same held-out users."""
+    """Comparison of a model's answers with those of a reference, over the same held-out users."""
 
     ndcg: float
-    """NDCG@10."""
+    """NDCG@10 of the model."""
     ndcg_loss: float
-    """Share of the reference's NDCG@10 that is lost; negative where the runner is better."""
+    """Share of the reference's NDCG@10 that is lost; negative where the model is better."""
     overlap_at_10: float
-    """Mean share of the first 10 items that both have, in any order."""
+    """Mean share of the first 10 items that both models have, in any order."""
     overlap_at_100: float
-    """The same for the first 100 (or K)."""
+    """Mean share of the first 100 (or K) items that both models have, in any order."""
     score_error: float
-    """Largest difference of the scores of an item both return."""
+    """Largest difference of the scores of an item that both models return."""
 
 
 def agreement(reference: Answer, candidate: Answer, users: HeldOut) -> Agreement:
-    """Compare two answers to the same users."""
+    """Compare two answers to the same users; the items are int32 [U, K], the scores float32 [U, K]."""
     items, scores = candidate
     reference_items, reference_scores = reference
     ndcg = ranking_metrics(items, users)["ndcg@10"]
@@ -57,19 +58,19 @@ def agreement(reference: Answer, candidate: Answer, users: HeldOut) -> Agreement
 def check_contract(
     runner: Runner, spec: RecommenderSpec, history: NDArray[np.int32], exclude: NDArray[np.int32], tolerance: float
 ) -> None:
-    """Ask a runner and check every promise of the serving contract.
+    """Run a model and check every promise of the serving contract.
 
-    Tie policy: items whose scores lie within ``tolerance`` may stand in any order.
+    Items whose scores lie within ``tolerance`` may stand in any order.
 
     Args:
-        runner: what to check.
-        spec: its sizes.
-        history: int32 [B, L], requests; see also ``parity.edge_requests``.
-        exclude: int32 [B, E].
-        tolerance: on scores between batches (``BATCH_TOLERANCE``).
+        runner: Model to check.
+        spec: Sizes of the model.
+        history: Histories of B requests, int32 [B, L]; see also ``parity.edge_requests``.
+        exclude: Items to exclude, int32 [B, E].
+        tolerance: Largest difference of scores between batches (``BATCH_TOLERANCE``).
 
     Raises:
-        ParityError: names the promise, with what was found and expected.
+        ParityError: A promise is broken; the message names it.
     """
     items, scores = runner.recommend(history, exclude)
     for tensor, array in ((spec.items, items), (spec.scores, scores)):

@@ -1,4 +1,4 @@
-"""How long one request takes."""
+"""Latency of single requests."""
 
 import time
 from collections.abc import Mapping
@@ -12,20 +12,21 @@ from distilrec.core.runner import Runner
 _Key = TypeVar("_Key", bound=str)
 _REQUESTS = 300
 _WARM_UP = 30
+"""Requests before the timed ones."""
 
 
 def p50_ms(
     runners: Mapping[_Key, Runner], history: NDArray[np.int32], exclude: NDArray[np.int32], requests: int = _REQUESTS
 ) -> dict[_Key, float]:
-    """Median milliseconds of a request of one user, one after another.
+    """Median milliseconds of a request of one user.
 
-    The runners are asked in turn, so that all of them meet the same moments of the machine.
+    Requests are sent one after another. The models take turns, so that a slow moment of the machine slows all of them.
 
     Args:
-        runners: what to time, by name.
-        history: int32 [U, L], users that are asked about in turn.
-        exclude: int32 [U, E].
-        requests: timed requests for each runner, after some that are not.
+        runners: Models to time, by name.
+        history: Histories of U users, who take turns, int32 [U, L].
+        exclude: Items to exclude for each user, int32 [U, E].
+        requests: Number of timed requests for each model.
     """
     seconds: dict[_Key, list[float]] = {name: [] for name in runners}
     for request in range(_WARM_UP + requests):

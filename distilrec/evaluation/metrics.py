@@ -1,8 +1,8 @@
 """Ranking metrics over the whole catalogue, one small function each.
 
-All take ``ranked`` int [U, K] (item indices, best first, 0 = nothing) and ``truth`` int [U, T] (right answers in any order,
-0 = padding), and give float64 [U], one value a user, where nothing else is said. Lists shorter than k count as if filled with
-wrong items. A user without any right answer gets 0 and should be left out beforehand.
+Unless stated otherwise, all take ``ranked`` int [U, K] (item indices, best first, 0 = empty) and ``truth`` int [U, T] (right
+answers in any order, 0 = padding), and return one value for each user, float64 [U]. A list with fewer than k items counts as if
+it was filled with wrong items. A user without any right answer gets 0 and should be left out beforehand.
 """
 
 from collections.abc import Callable
@@ -50,7 +50,7 @@ def mrr(ranked: Ints, truth: Ints, k: int) -> Floats:
 def overlap(ranked: Ints, other: Ints, k: int) -> Floats:
     """Overlap@k of two rankings: share of the first k items of ``ranked`` that are among the first k of ``other``.
 
-    Ranks that are empty (0) in ``ranked`` do not count; a row of nothing else agrees fully.
+    Empty ranks (0) of ``ranked`` do not count; a row of empty ranks alone has overlap 1.
     """
     shared = hits(ranked, other[:, :k], k).sum(axis=1)
     counted = (ranked[:, :k] != 0).sum(axis=1)
@@ -61,9 +61,9 @@ def popularity(ranked: Ints, counts: Ints, k: int) -> Floats:
     """Average recommendation popularity@k: mean training count of the first k items (Yin et al. 2012; Abdollahpouri et al. 2019).
 
     Args:
-        ranked: int [U, K].
-        counts: int [N + 1], training interactions of each item, 0 for padding.
-        k: items that count. Ranks that are empty do not count; a row of nothing else gets 0.
+        ranked: Recommended items, int [U, K].
+        counts: Training interactions of each item, int [N + 1], 0 for padding.
+        k: Number of items that count. Empty ranks do not count; a row of empty ranks alone gets 0.
     """
     top = ranked[:, :k]
     filled = (top != 0).sum(axis=1)

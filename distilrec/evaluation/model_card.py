@@ -1,6 +1,6 @@
 """The model card of a trained model, in Hugging Face's format: README.md with YAML front matter.
 
-Figures are of the validation split: the test split is not touched by training.
+All figures are measured on the validation split; the test split is reserved for ``distilrec evaluate``.
 """
 
 import json
@@ -10,9 +10,10 @@ from typing import Any
 
 from distilrec import __version__
 from distilrec.core.manifest import Manifest
+from distilrec.core.tables import markdown_table
 from distilrec.evaluation.bootstrap import Estimate
 from distilrec.evaluation.ranking import Evaluation
-from distilrec.evaluation.report import label, meanings, table, with_interval
+from distilrec.evaluation.report import label, meanings, with_interval
 from distilrec.evaluation.slices import MIN_USERS
 
 FILE_NAME = "README.md"
@@ -23,40 +24,41 @@ _SOURCES: dict[str, tuple[str, str | None]] = {
     "ml-100k": ("MovieLens-100K", "https://files.grouplens.org/datasets/movielens/ml-100k-README.txt"),
     _OWN: ("Own interactions", None),
 }
-"""Data sets by name: title, and where their terms stand."""
+"""Title of each data set, and the address of its terms of use."""
 
 
 @dataclass(frozen=True)
-class Card:
-    """What a card says."""
+class ModelCard:
+    """Content of a model card."""
 
     title: str
     summary: str
-    """What the model is, in a sentence or two."""
+    """Description of the model, in one or two sentences."""
     settings: Mapping[str, Any]
-    """JSON-ready; the same as in manifest.json."""
+    """JSON-ready settings, the same as in manifest.json."""
     seed: int
     epochs: int | None
-    """None for a model that was solved, not trained."""
+    """None for a model that was solved in closed form, not trained."""
     history_length: int
     parameters: int
     data: Manifest
-    """Of the data stage."""
+    """Manifest of the data stage."""
     evaluation: Evaluation
-    """By validation users, with one hop."""
+    """Evaluation of this model alone, over validation users."""
     truth_popularity: float
     """Mean training count of the right answers."""
 
 
-def render_card(card: Card) -> str:
-    """The card as Markdown with front matter; ends with a newline."""
+def render_card(card: ModelCard) -> str:
+    """Render the card as Markdown with front matter; ends with a newline."""
     parts = [f"---\n{_front_matter(card)}\n---", f"# {card.title}", card.summary]
     parts += [_data(card), _settings(card), _metrics(card), _slices(card), _limits(card)]
     return "\n\n".join(parts) + "\n"
 
 
-def _front_matter(card: Card) -> str:
-    """YAML, made and checked by Hugging Face's own classes; imported here because only trainings have them."""
+def _front_matter(card: ModelCard) -> str:
+    """YAML that Hugging Face's own classes write and check."""
+    # Here, because the package belongs to the extra [train].
     from huggingface_hub import EvalResult, ModelCardData
 
     source = card.data.settings["source"] or _OWN
@@ -76,7 +78,7 @@ def _front_matter(card: Card) -> str:
     ]
     data = ModelCardData(
         library_name="distilrec",
-        # Weights follow the terms of what they were learned from, which only its owner knows.
+        # The terms of the training data also apply to the weights, and only the data's owner knows them.
         license="other",
         license_name="terms-of-the-training-data",
         license_link=terms,
@@ -87,12 +89,12 @@ def _front_matter(card: Card) -> str:
     return data.to_yaml()
 
 
-def _estimates(card: Card) -> dict[str, Estimate]:
+def _estimates(card: ModelCard) -> dict[str, Estimate]:
     (estimates,) = card.evaluation.everybody.estimates.values()
     return estimates
 
 
-def _data(card: Card) -> str:
+def _data(card: ModelCard) -> str:
     metrics, settings = card.data.metrics, card.data.settings
     name, _ = _SOURCES[settings["source"] or _OWN]
     left = ", ".join(f"{key} = {settings[key]}" for key in ("k_core", "events", "min_rating", "max_users") if settings.get(key))
@@ -104,18 +106,18 @@ def _data(card: Card) -> str:
     )
 
 
-def _settings(card: Card) -> str:
+def _settings(card: ModelCard) -> str:
     rows = [[f"`{name}`", f"`{json.dumps(value)}`"] for name, value in sorted(card.settings.items())]
     rows += [["`seed`", f"`{card.seed}`"]]
     made = "solved" if card.epochs is None else f"trained for {card.epochs} epochs, of which the best one's weights are kept,"
     return (
-        f"## Settings\n\n{card.parameters:,} parameters at inference, {made} by DistilRec {__version__}. What the"
-        f" settings mean stands in `distilrec/config.py`; versions and digests in `manifest.json`.\n\n"
-        f"{table(['setting', 'value'], rows)}"
+        f"## Settings\n\n{card.parameters:,} parameters at inference, {made} by DistilRec {__version__}. The"
+        f" settings are explained in `distilrec/config/`; versions and digests are in `manifest.json`.\n\n"
+        f"{markdown_table(['setting', 'value'], rows)}"
     )
 
 
-def _metrics(card: Card) -> str:
+def _metrics(card: ModelCard) -> str:
     users = card.evaluation.everybody.users
     rows = [[label(m), with_interval(e)] for m, e in _estimates(card).items() if not m.startswith("popularity")]
     (coverage,) = card.evaluation.coverage.values()
@@ -123,11 +125,11 @@ def _metrics(card: Card) -> str:
     return (
         f"## Metrics\n\nFull ranking of the whole catalogue for {users:,} validation users, seen items removed; in brackets 95 %"
         f" intervals of a bootstrap over users. Coverage is the share of the catalogue that is among the first k of at least one"
-        f" user.\n\n{table(['', 'validation'], rows)}"
+        f" user.\n\n{markdown_table(['', 'validation'], rows)}"
     )
 
 
-def _slices(card: Card) -> str:
+def _slices(card: ModelCard) -> str:
     main = card.evaluation.primary
     rows = []
     for name, group in card.evaluation.slices.items():
@@ -135,22 +137,22 @@ def _slices(card: Card) -> str:
         rows.append([name, f"{group.users:,}", with_interval(estimates[main])])
     if not rows:
         return f"## Slices\n\nNo slice has {MIN_USERS} users."
-    return f"## Slices\n\n{table(['slice', 'users', label(main)], rows)}\n\n{meanings(card.evaluation)}"
+    return f"## Slices\n\n{markdown_table(['slice', 'users', label(main)], rows)}\n\n{meanings(card.evaluation)}"
 
 
-def _limits(card: Card) -> str:
+def _limits(card: ModelCard) -> str:
     cut = card.evaluation.primary.partition("@")[2]
     popularity = _estimates(card)[f"popularity@{cut}"].mean
     items = card.data.metrics["items"]
     limits = [
-        "The figures are those that epochs and settings are chosen by, and optimistic for that reason; `distilrec evaluate` judges"
-        " by the test split.",
-        "Offline figures say which item users went on to by themselves, not what they would have made of a recommendation.",
-        f"Knows {items:,} items; one that is newer is never recommended until the model is trained again.",
-        f"Reads the newest {card.history_length} items of a history.",
+        "Epochs and settings are chosen by these figures, which are optimistic for that reason; `distilrec evaluate` uses the"
+        " test split.",
+        "Offline figures show which items users chose by themselves, not how they would react to a recommendation.",
+        f"The model knows {items:,} items; a newer item is never recommended until the model is trained again.",
+        f"The model reads the newest {card.history_length} items of a history.",
         f"Recommended items have {popularity:.1f} training interactions on average, right answers {card.truth_popularity:.1f}."
-        " Where the first number is larger, what is popular is recommended more often than it is wanted.",
-        f"Slices of fewer than {MIN_USERS} users are not judged. Attributes of users are no input of the model.",
-        "Learned from people's behaviour: whether the weights may be shared is a question of the data's terms and of those people.",
+        " Where the first number is larger, popular items are recommended more often than users want them.",
+        f"Slices of fewer than {MIN_USERS} users are not evaluated. Attributes of users are no input of the model.",
+        "The model is learned from people's behaviour: the data's terms and these people decide whether the weights may be shared.",
     ]
     return "## Limits\n\n" + "\n".join(f"- {limit}" for limit in limits)

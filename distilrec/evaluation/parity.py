@@ -1,4 +1,4 @@
-"""Does a converted model answer as the model it was made from? Equal scores, and equal items up to ties."""
+"""Parity of a converted model with its original: equal scores, and equal items up to ties."""
 
 from dataclasses import dataclass
 
@@ -10,19 +10,23 @@ from distilrec.core.runner import Answer, Runner
 from distilrec.core.specs import MASKED_SCORE, RecommenderSpec
 
 SCORE_TOLERANCE = 1e-4
+"""Largest difference of scores in FP32: runtimes add float32 numbers in different orders."""
+
+_SINGLE_REQUESTS = 8
+"""Requests that are also sent one by one."""
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How two answers to the same requests compare."""
+    """Comparison of two answers to the same requests."""
 
     rows: int
     max_score_error: float
     """Largest difference of scores at the same rank."""
     misplaced: int
-    """Items at a rank that no tie explains."""
+    """Number of items whose rank differs without a tie."""
     tied: int
-    """Items that differ at a rank, but score the same."""
+    """Number of items whose rank differs, but whose scores are tied."""
 
 
 def compare(reference: Answer, candidate: Answer, tolerance: float = SCORE_TOLERANCE) -> Parity:
@@ -45,13 +49,19 @@ def compare(reference: Answer, candidate: Answer, tolerance: float = SCORE_TOLER
 
 
 def check_parity(reference: Runner, candidate: Runner, history: NDArray[np.int32], exclude: NDArray[np.int32]) -> Parity:
-    """Ask both the same and compare, one by one and in a batch.
+    """Send both models the same requests, one by one and in a batch, and compare the answers.
+
+    Args:
+        reference: The original.
+        candidate: The converted model.
+        history: Histories of B requests, int32 [B, L].
+        exclude: Items to exclude, int32 [B, E].
 
     Raises:
-        ParityError: a score differs by more than ``SCORE_TOLERANCE``, or an item stands where no tie explains it.
+        ParityError: A score differs by more than ``SCORE_TOLERANCE``, or an item has another rank without a tie.
     """
     expected = reference.recommend(history, exclude)
-    singles = [candidate.recommend(history[i : i + 1], exclude[i : i + 1]) for i in range(min(8, len(history)))]
+    singles = [candidate.recommend(history[i : i + 1], exclude[i : i + 1]) for i in range(min(_SINGLE_REQUESTS, len(history)))]
     alone: Answer = (np.concatenate([items for items, _ in singles]), np.concatenate([scores for _, scores in singles]))
     parity = compare(expected, candidate.recommend(history, exclude))
     expected_alone = (expected[0][: len(singles)], expected[1][: len(singles)])

@@ -1,16 +1,16 @@
-"""evaluation.json and evaluation.md: what was kept of the teacher, what distillation gained, and who lost by it."""
+"""evaluation.json and evaluation.md: what the student kept of its teacher, gained from distillation, and for whom it lost."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from distilrec.core.tables import escape_cell, markdown_table
 from distilrec.evaluation import bootstrap
 from distilrec.evaluation.bootstrap import Difference, Estimate
 from distilrec.evaluation.metrics import METRICS
-from distilrec.evaluation.ranking import Evaluation, harm
+from distilrec.evaluation.ranking import Evaluation, regressions
 from distilrec.evaluation.slices import MIN_USERS
 
 JSON_FILE = "evaluation.json"
@@ -21,7 +21,7 @@ _LEVEL = f"{bootstrap.LEVEL:.0%}".replace("%", " %")
 
 @dataclass(frozen=True)
 class Roles:
-    """Which hop is what, by name."""
+    """Names of the models that are compared."""
 
     teacher: str
     undistilled: str
@@ -29,8 +29,8 @@ class Roles:
 
 
 @dataclass(frozen=True)
-class Report:
-    """An evaluation and what it is of."""
+class EvaluationReport:
+    """An evaluation, and the run, split, seeds and models it is about."""
 
     run: str
     split: str
@@ -39,42 +39,33 @@ class Report:
     truncated_users: int
     roles: Roles
     parameters: dict[str, int]
-    """Numbers each hop needs at inference."""
+    """Parameters that each model needs at inference."""
     size_bytes: dict[str, int]
+    """Size of each model's weights on disk."""
     catalogue_popularity: float
-    """Mean training count of the catalogue's items: what random recommendations would have."""
+    """Mean training count of the catalogue's items, which is also that of random recommendations."""
     truth_popularity: float
-    """The same of the right answers, mean over users."""
+    """Mean training count of the right answers, averaged over users."""
     evaluation: Evaluation
 
 
-def render_json(report: Report) -> str:
-    """The whole report as JSON; ends with a newline."""
+def render_json(report: EvaluationReport) -> str:
+    """Render the whole report as JSON; ends with a newline."""
     roles = report.roles
     content: dict[str, Any] = {"format_version": 1, **asdict(report)}
     content["bootstrap"] = {"samples": bootstrap.SAMPLES, "seed": bootstrap.SEED, "level": bootstrap.LEVEL}
-    content["harm"] = [asdict(one) for one in harm(report.evaluation, roles.distilled, roles.undistilled)]
+    content["harm"] = [asdict(one) for one in regressions(report.evaluation, roles.distilled, roles.undistilled)]
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
-def render_markdown(report: Report) -> str:
-    """The report for a reader; ends with a newline."""
-    parts = [_head(report), _overall(report), _differences(report), _catalogue(report), _slices(report), _harm(report)]
+def render_markdown(report: EvaluationReport) -> str:
+    """Render the report as Markdown; ends with a newline."""
+    parts = [_head(report), _overall(report), _differences(report), _catalogue(report), _slices(report), _regressions(report)]
     return "\n\n".join(parts) + "\n"
 
 
-def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, the first column to the left and all others to the right."""
-    lines = [headings, ["---", *["---:"] * (len(headings) - 1)], *rows]
-    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
-
-
 def label(metric: str) -> str:
-    """A metric as it is written, for example NDCG@10 or coverage@10."""
+    """Name of a metric as it is written for readers, for example NDCG@10 or coverage@10."""
     return metric.upper() if metric.partition("@")[0] in METRICS else metric
 
 
@@ -84,54 +75,59 @@ def with_interval(estimate: Estimate | Difference, sign: str = "") -> str:
 
 
 def meanings(evaluation: Evaluation) -> str:
-    """What the slices are whose names do not say it, as a list."""
-    return "\n".join(f"- {_cell(name)}: {_cell(group.meaning)}" for name, group in evaluation.slices.items() if group.meaning)
+    """Meanings of the slices whose names do not say it, as a Markdown list."""
+    return "\n".join(
+        f"- {escape_cell(name)}: {escape_cell(group.meaning)}" for name, group in evaluation.slices.items() if group.meaning
+    )
 
 
-def _head(report: Report) -> str:
+def _head(report: EvaluationReport) -> str:
     everybody = report.evaluation.everybody
     seeds = ", ".join(map(str, report.seeds))
     over = f"Means over the seeds {seeds}" if len(report.seeds) > 1 else f"One seed ({seeds})"
     return (
         f"# Evaluation of {report.run} on its {report.split} split\n\n"
         f"Full ranking of the whole catalogue for {everybody.users:,} held-out users, seen items removed"
-        f" ({report.unjudged_users:,} users have nothing to be judged by, {report.truncated_users:,} saw more than a request can"
-        f" name). {over}. In brackets: {_LEVEL} intervals of a paired bootstrap over users ({bootstrap.SAMPLES:,} draws)."
+        f" ({report.unjudged_users:,} users have no history or nothing new after the cut, {report.truncated_users:,} have seen"
+        f" more items than a request can hold). {over}. In brackets: {_LEVEL} intervals of a paired bootstrap over users"
+        f" ({bootstrap.SAMPLES:,} draws)."
     )
 
 
-def _overall(report: Report) -> str:
+def _overall(report: EvaluationReport) -> str:
     estimates = report.evaluation.everybody.estimates
     metrics = [metric for metric in next(iter(estimates.values())) if not metric.startswith("popularity")]
-    rows = [[hop, *(f"{of[metric].mean:.4f}" for metric in metrics)] for hop, of in estimates.items()]
-    text = f"## All users\n\n{table(['', *map(label, metrics)], rows)}"
+    rows = [[model, *(f"{of[metric].mean:.4f}" for metric in metrics)] for model, of in estimates.items()]
+    text = f"## All users\n\n{markdown_table(['', *map(label, metrics)], rows)}"
     if len(report.seeds) == 1:
         return text
     main = report.evaluation.primary
     spread = [
-        [hop, *(f"{x:.4f}" for x in of[main].seeds), f"{np.std(of[main].seeds, ddof=1):.4f}"] for hop, of in estimates.items()
+        [model, *(f"{x:.4f}" for x in of[main].seeds), f"{np.std(of[main].seeds, ddof=1):.4f}"] for model, of in estimates.items()
     ]
     headings = [f"{label(main)} by seed", *map(str, report.seeds), "standard deviation"]
-    return f"{text}\n\n{table(headings, spread)}"
+    return f"{text}\n\n{markdown_table(headings, spread)}"
 
 
-def _differences(report: Report) -> str:
-    """All hops in the primary metric, then the distilled student in all metrics."""
+def _differences(report: EvaluationReport) -> str:
+    """Tables of all models in the primary metric, and of the distilled student in all metrics."""
     everybody, main, roles = report.evaluation.everybody, report.evaluation.primary, report.roles
     to_undistilled, to_teacher = everybody.differences[roles.undistilled], everybody.differences[roles.teacher]
     rows = [
         [
-            hop,
+            model,
             with_interval(of[main]),
-            with_interval(to_undistilled[hop][main], "+") if hop in to_undistilled else "",
-            with_interval(to_teacher[hop][main], "+") if hop in to_teacher else "",
-            _retention(to_teacher[hop][main]) if hop in to_teacher else "",
-            f"{report.parameters[hop]:,}",
-            f"{report.size_bytes[hop]:,}",
+            with_interval(to_undistilled[model][main], "+") if model in to_undistilled else "",
+            with_interval(to_teacher[model][main], "+") if model in to_teacher else "",
+            _retention(to_teacher[model][main]) if model in to_teacher else "",
+            f"{report.parameters[model]:,}",
+            f"{report.size_bytes[model]:,}",
         ]
-        for hop, of in everybody.estimates.items()
+        for model, of in everybody.estimates.items()
     ]
-    hops = table(["", label(main), f"less {roles.undistilled}", f"less {roles.teacher}", "retention", "parameters", "bytes"], rows)
+    models = markdown_table(
+        ["", label(main), f"less {roles.undistilled}", f"less {roles.teacher}", "retention", "parameters", "bytes"], rows
+    )
     gained = [
         [label(m), with_interval(d, "+"), _relative(d), with_interval(t, "+"), _relative(t)]
         for m, d in to_undistilled[roles.distilled].items()
@@ -140,72 +136,77 @@ def _differences(report: Report) -> str:
     ]
     headings = [roles.distilled, f"less {roles.undistilled}", "relative", f"less {roles.teacher}", "relative"]
     return (
-        f"## What was kept and what was gained\n\nRetention is a hop's {label(main)} as a share of the teacher's.\n\n"
-        f"{hops}\n\n{table(headings, gained)}"
+        f"## What was kept and what was gained\n\nRetention is a model's {label(main)} as a share of the teacher's.\n\n"
+        f"{models}\n\n{markdown_table(headings, gained)}"
     )
 
 
-def _catalogue(report: Report) -> str:
+def _catalogue(report: EvaluationReport) -> str:
     cut = report.evaluation.primary.partition("@")[2]
     estimates, coverage = report.evaluation.everybody.estimates, report.evaluation.coverage
     rows = [
-        [hop, f"{coverage[hop][f'coverage@{cut}']:.1%}".replace("%", " %"), f"{of[f'popularity@{cut}'].mean:.1f}"]
-        for hop, of in estimates.items()
+        [model, f"{coverage[model][f'coverage@{cut}']:.1%}".replace("%", " %"), f"{of[f'popularity@{cut}'].mean:.1f}"]
+        for model, of in estimates.items()
     ]
     return (
         f"## Catalogue\n\nCoverage: share of the catalogue among the first {cut} of at least one user. Popularity: mean number of"
         f" training interactions of recommended items; an item of the catalogue has {report.catalogue_popularity:.1f} on average, a"
-        f" right answer {report.truth_popularity:.1f}.\n\n{table(['', f'coverage@{cut}', f'popularity@{cut}'], rows)}"
+        f" right answer {report.truth_popularity:.1f}.\n\n{markdown_table(['', f'coverage@{cut}', f'popularity@{cut}'], rows)}"
     )
 
 
-def _slices(report: Report) -> str:
+def _slices(report: EvaluationReport) -> str:
     evaluation, roles, main = report.evaluation, report.roles, report.evaluation.primary
     shown = (roles.teacher, roles.undistilled, roles.distilled)
     rows = []
     for name, group in evaluation.slices.items():
-        means = [f"{group.estimates[hop][main].mean:.4f}" for hop in shown]
+        means = [f"{group.estimates[model][main].mean:.4f}" for model in shown]
         rows.append(
             [name, f"{group.users:,}", *means, with_interval(group.differences[roles.undistilled][roles.distilled][main], "+")]
         )
     headings = [label(main), "users", *shown, "distilled less undistilled"]
-    return f"## Slices\n\nSlices of fewer than {MIN_USERS} users are left out.\n\n{table(headings, rows)}\n\n{meanings(evaluation)}"
+    text = f"## Slices\n\nSlices of fewer than {MIN_USERS} users are left out."
+    return f"{text}\n\n{markdown_table(headings, rows)}\n\n{meanings(evaluation)}"
 
 
-def _harm(report: Report) -> str:
+def _regressions(report: EvaluationReport) -> str:
     evaluation, roles, main = report.evaluation, report.roles, report.evaluation.primary
-    lost = harm(evaluation, roles.distilled, roles.undistilled)
-    text = f"## Distillation harm\n\n{_verdict(report, len(lost), sum(one.clear for one in lost))}"
-    if not lost:
+    worse = regressions(evaluation, roles.distilled, roles.undistilled)
+    text = f"## Regressions by distillation\n\n{_verdict(report, len(worse), sum(one.clear for one in worse))}"
+    if not worse:
         return text
     rows = [
         [one.slice, f"{one.users:,}", with_interval(one.difference, "+"), _relative(one.difference), "yes" if one.clear else "no"]
-        for one in lost
+        for one in worse
     ]
-    return f"{text}\n\n{table(['slice', 'users', f'difference in {label(main)}', 'relative', 'clear'], rows)}"
+    return f"{text}\n\n{markdown_table(['slice', 'users', f'difference in {label(main)}', 'relative', 'clear'], rows)}"
 
 
-def _verdict(report: Report, lost: int, clear: int) -> str:
-    """What can be said of the losses, and what the number of users does not let one say."""
+def _verdict(report: EvaluationReport, worse: int, clear: int) -> str:
+    """What the losses show, and what the number of users is too small to show.
+
+    Args:
+        report: The evaluation.
+        worse: Number of slices in which the distilled student ranks worse.
+        clear: Number of those whose whole interval lies below 0.
+    """
     evaluation, roles, main = report.evaluation, report.roles, report.evaluation.primary
     count = len(evaluation.slices)
     if not count:
         return f"No slice has {MIN_USERS} users; nothing can be said."
     what = f"against the undistilled student in {label(main)}"
-    if not lost:
-        found = f"None of the {count} slices lost {what}."
+    if not worse:
+        result = f"None of the {count} slices lost {what}."
     elif not clear:
-        found = f"{lost} of {count} slices lost {what}, none of them clearly: every interval reaches 0 or above."
+        result = f"{worse} of {count} slices lost {what}, none of them clearly: every interval reaches 0 or above."
     else:
-        found = f"{lost} of {count} slices lost {what}, {clear} of them clearly: the whole interval lies below 0."
+        result = f"{worse} of {count} slices lost {what}, {clear} of them clearly: the whole interval lies below 0."
     by_chance = count * (1 - bootstrap.LEVEL) / 2
     chance = f"If distillation changed nothing, about {by_chance:.1f} of {count} would lose clearly by chance."
-    name, worst = min(
-        ((name, group.differences[roles.undistilled][roles.distilled][main]) for name, group in evaluation.slices.items()),
-        key=lambda found: found[1].low,
-    )
-    rest = f"With these users a loss of up to {max(0.0, -worst.low):.4f} cannot be ruled out ({_cell(name)})."
-    return f"{found} {chance} {rest}"
+    differences = {name: group.differences[roles.undistilled][roles.distilled][main] for name, group in evaluation.slices.items()}
+    name, lowest = min(differences.items(), key=lambda difference: difference[1].low)
+    rest = f"With these users a loss of up to {max(0.0, -lowest.low):.4f} cannot be ruled out ({escape_cell(name)})."
+    return f"{result} {chance} {rest}"
 
 
 def _relative(difference: Difference) -> str:

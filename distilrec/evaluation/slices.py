@@ -1,4 +1,4 @@
-"""Groups of users that a model is judged by on their own, so that an average cannot hide who pays for it."""
+"""Groups of users that models are evaluated over separately, because an average can hide that a group loses."""
 
 import math
 from dataclasses import dataclass
@@ -10,35 +10,44 @@ from distilrec.data.attributes import UNKNOWN, Attributes
 from distilrec.data.dataset import Dataset, HeldOut, Split
 
 HEAD_IS_ONE_IN = 5
-"""The head is one item in so many (20 % of the catalogue), as in Abdollahpouri et al. 2019."""
+"""One item in 5 is a head item (20 % of the catalogue), as in Abdollahpouri et al. 2019."""
 
 MAX_VALUES = 8
-"""Most frequent values of an attribute that are slices of their own; numbers with more values are cut into bands."""
+"""Largest number of values of an attribute that are slices of their own, the most frequent ones. Numbers with more values are cut
+into bands."""
 
 BANDS = 4
-"""Bands of numbers, with about as many users each."""
+"""Number of bands that numbers are cut into, each with about as many users."""
 
 MIN_USERS = 20
-"""Smaller slices are left out: their figures would be noise, and about single people."""
+"""Smallest number of users of a slice. Figures of smaller slices would be noise, and reveal single people."""
 
 REST = "the rest"
+"""Slice of the users with a rare value of an attribute."""
 
 Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Slice:
-    """Some of the held-out users."""
+    """A group of held-out users."""
 
     name: str
     meaning: str
-    """Empty where the name says it."""
+    """Explanation of the name; empty where the name is enough."""
     users: Mask
     """bool [U]."""
 
 
 def user_slices(dataset: Dataset, users: HeldOut, split: Split, attributes: Attributes) -> list[Slice]:
-    """All slices of held-out users that have enough users, without those that hold everybody."""
+    """All slices of held-out users with at least ``MIN_USERS`` users, except those that hold all users.
+
+    Args:
+        dataset: Sequences of all users.
+        users: The held-out users, U of them.
+        split: Split that they are held out for.
+        attributes: Attributes of all users of the data set.
+    """
     starts = dataset.validation_start if split == "validation" else dataset.test_start
     slices = truth_slices(users.truth, dataset.training_counts()) + history_slices(starts[users.users])
     for name, values in attributes.items():
@@ -47,9 +56,13 @@ def user_slices(dataset: Dataset, users: HeldOut, split: Split, attributes: Attr
 
 
 def head_items(counts: NDArray[np.int64]) -> Mask:
-    """Which items are the head: the 20 % (rounded up) with the most training interactions, at a tie the lower index.
+    """Mask of the head items: the 20 % (rounded up) with the most training interactions, of tied ones those with lower indices.
 
-    ``counts`` is int64 [N + 1]; returns bool [N + 1], False for padding.
+    Args:
+        counts: Training interactions of each item, int64 [N + 1].
+
+    Returns:
+        bool [N + 1], False for padding.
     """
     item_count = len(counts) - 1
     by_popularity = np.argsort(-counts[1:], kind="stable") + 1
@@ -59,7 +72,12 @@ def head_items(counts: NDArray[np.int64]) -> Mask:
 
 
 def truth_slices(truth: NDArray[np.int32], counts: NDArray[np.int64]) -> list[Slice]:
-    """Users by the popularity of what they went on to. ``truth`` is int32 [U, T], ``counts`` int64 [N + 1]."""
+    """Users by the popularity of their right answers.
+
+    Args:
+        truth: Right answers, padded with 0, int32 [U, T].
+        counts: Training interactions of each item, int64 [N + 1].
+    """
     in_head = (head_items(counts)[truth] & (truth != 0)).sum(axis=1)
     head = 2 * in_head >= (truth != 0).sum(axis=1)
     share = f"{100 // HEAD_IS_ONE_IN} % of the items with the most training interactions"
@@ -70,7 +88,7 @@ def truth_slices(truth: NDArray[np.int32], counts: NDArray[np.int64]) -> list[Sl
 
 
 def history_slices(lengths: NDArray[np.int64]) -> list[Slice]:
-    """Users by the number of interactions before the cut, int64 [U], split at the median."""
+    """Users by the number of interactions before the cut, split at the median; ``lengths`` is int64 [U]."""
     median = float(np.median(lengths)) if len(lengths) else 0.0
     short = lengths <= median
     return [
@@ -80,12 +98,12 @@ def history_slices(lengths: NDArray[np.int64]) -> list[Slice]:
 
 
 def attribute_slices(name: str, values: tuple[str, ...], users: NDArray[np.int64]) -> list[Slice]:
-    """One slice a value, or a band of values where they are numbers.
+    """One slice for each value, or for each band of values where they are numbers.
 
     Args:
-        name: of the attribute.
-        values: one of each user of the data set; what is frequent, and the bands, are found over all of them.
-        users: int64 [U], which of them are held out.
+        name: Name of the attribute.
+        values: Value of each user of the data set; frequent values and bands are determined over all of them.
+        users: Indices of the held-out users, int64 [U].
     """
     labels = np.array(_bands(values) or _most_frequent(values))
     ordered = dict.fromkeys(sorted(set(labels), key=lambda label: (label in (REST, UNKNOWN), _number(label.split(" ")[0]), label)))

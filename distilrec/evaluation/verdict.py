@@ -1,4 +1,4 @@
-"""Which precision ships: the smallest one that is faster here and ranks as well."""
+"""The choice of the served precision: the smallest one that is faster on this machine and keeps the ranking."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,36 +7,36 @@ from distilrec.core.specs import Precision
 from distilrec.evaluation.contract import Agreement
 
 MAX_NDCG_LOSS = 0.005
-"""Budget: share of the reference's NDCG@10 that may be lost."""
+"""Largest share of the reference's NDCG@10 that may be lost."""
 
 MIN_OVERLAP_AT_10 = 0.95
-"""Budget: mean share of the reference's first 10 items that must be kept."""
+"""Smallest mean share of the reference's first 10 items that must be kept."""
 
 MAX_LATENCY_RATIO = 0.95
-"""Faster means at most this share of the other's time; a smaller gain is within what a measurement repeats to."""
+"""A precision is faster if it needs at most this share of the other one's time; repeated measurements differ by smaller gains."""
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One precision on one target."""
+class MeasuredPrecision:
+    """Speed and ranking of one precision on one target."""
 
     precision: Precision
     p50_ms: float
-    """Median time of one request of one user."""
+    """Median milliseconds of a request of one user."""
     agreement: Agreement
-    """With the FP32 reference, on validation users."""
+    """Agreement with the FP32 reference, over validation users."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What ships, and why the others do not."""
+    """The precision that ships, and the reason why the others do not."""
 
     precision: Precision
     reason: str
 
 
 def budget_faults(agreement: Agreement) -> list[str]:
-    """What of the ranking budget a precision misses, in words; empty when it keeps within it."""
+    """Descriptions of the limits that a precision exceeds; empty if it keeps the ranking."""
     faults = []
     if not agreement.ndcg_loss <= MAX_NDCG_LOSS:
         faults.append(f"it loses {agreement.ndcg_loss:.2%} of NDCG@10 (at most {MAX_NDCG_LOSS:.1%})")
@@ -45,11 +45,11 @@ def budget_faults(agreement: Agreement) -> list[str]:
     return faults
 
 
-def choose(measured: Sequence[Measured]) -> Verdict:
+def choose(measured: Sequence[MeasuredPrecision]) -> Verdict:
     """The first precision that keeps the ranking and is faster than every more exact one.
 
     Args:
-        measured: from the smallest precision to the reference, which is last and ships when nothing else may.
+        measured: Precisions from the smallest to the reference, which is last and ships when no other may.
     """
     passed_over: list[str] = []
     for place, candidate in enumerate(measured[:-1]):

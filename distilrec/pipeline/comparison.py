@@ -1,16 +1,18 @@
-"""The table of the demo: every hop from teacher to live server, judged by the same held-out users in one run."""
+"""The table of the demo: all models from the teacher to the live server, evaluated over the same held-out users."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from distilrec.config import Config
+from distilrec.config import Config, spec_of_run
 from distilrec.core.manifest import read_manifest
 from distilrec.core.runner import Runner
 from distilrec.core.specs import Precision
+from distilrec.core.tables import markdown_table
 from distilrec.data.dataset import HeldOut, held_out
+from distilrec.evaluation.latency import p50_ms
 from distilrec.evaluation.ranking import ranking_metrics, recommend_all
-from distilrec.pipeline.models import load_hops, served_spec
+from distilrec.pipeline.models import load_models
 from distilrec.pipeline.stages import run_dir, served_artefact
 
 _BATCH_SIZE = 64
@@ -18,8 +20,8 @@ _HEADINGS = ("", "NDCG@10", "HR@10", "parameters", "bytes on disk", "p50 ms, one
 
 
 @dataclass(frozen=True)
-class Row:
-    """One hop."""
+class ComparisonRow:
+    """Ranking, size and speed of one model."""
 
     name: str
     ndcg: float
@@ -27,30 +29,36 @@ class Row:
     parameters: int
     size_bytes: int
     p50_ms: float
-    """Median time of a request of one user, one after another, one thread."""
+    """Median milliseconds of a request of one user; requests are sent one after another, on one thread."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All hops, judged by the same users."""
+    """All models, evaluated over the same users."""
 
-    rows: list[Row]
+    rows: list[ComparisonRow]
     users: HeldOut
 
 
-def compare_hops(config: Config, url: str) -> Comparison:
-    """Measure all hops of a finished run; ``url`` is the gRPC endpoint of a server that serves its export."""
+def compare_models(config: Config, url: str) -> Comparison:
+    """Measure all models of a finished run.
+
+    Args:
+        config: Settings of the run.
+        url: gRPC endpoint of a server that serves the run's export.
+    """
+    # Here, because gRPC, Polars and ONNX are slow to load, and the last two are optional.
     from clients.grpc_model import GrpcModel
     from distilrec.data.stage import load
     from export.artefact import model_size_bytes
 
     dataset, vocabulary = load(run_dir(config) / "data")
-    spec = served_spec(config, len(vocabulary))
+    spec = spec_of_run(config, len(vocabulary))
     users = held_out(dataset, "test", spec)
     rows = []
     with _one_thread():
-        for hop in load_hops(config, spec):
-            rows.append(_measure(hop.name, hop.runner, users, hop.parameters, hop.size_bytes))
+        for model in load_models(config, spec):
+            rows.append(_measure(model.name, model.runner, users, model.parameters, model.size_bytes))
         artefact = served_artefact(config)
         precision = Precision(read_manifest(artefact).metrics["precision"])
         with GrpcModel(url) as served:
@@ -59,19 +67,18 @@ def compare_hops(config: Config, url: str) -> Comparison:
     return Comparison(rows, users)
 
 
-def markdown_table(rows: list[Row]) -> str:
+def comparison_table(rows: list[ComparisonRow]) -> str:
     """The rows as a Markdown table."""
-    lines = ["| " + " | ".join(_HEADINGS) + " |", "|---|" + "---:|" * (len(_HEADINGS) - 1)]
-    lines += [
-        f"| {r.name} | {r.ndcg:.4f} | {r.hit_rate:.4f} | {r.parameters:,} | {r.size_bytes:,} | {r.p50_ms:.2f} |" for r in rows
+    cells = [
+        [r.name, f"{r.ndcg:.4f}", f"{r.hit_rate:.4f}", f"{r.parameters:,}", f"{r.size_bytes:,}", f"{r.p50_ms:.2f}"] for r in rows
     ]
-    return "\n".join(lines)
+    return markdown_table(_HEADINGS, cells, "|---|---:|---:|---:|---:|---:|")
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """PyTorch on one thread, as ONNX Runtime and the server are."""
-    import torch
+    """Run PyTorch on one thread, as ONNX Runtime and the server do."""
+    import torch  # here, because the command line loads PyTorch only when it is needed
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -81,10 +88,8 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _measure(name: str, runner: Runner, users: HeldOut, parameters: int, size_bytes: int) -> Row:
-    from distilrec.evaluation.latency import p50_ms
-
+def _measure(name: str, runner: Runner, users: HeldOut, parameters: int, size_bytes: int) -> ComparisonRow:
     items, _ = recommend_all(runner, users, _BATCH_SIZE, name)
     metrics = ranking_metrics(items, users)
     time = p50_ms({name: runner}, users.history, users.exclude)[name]
-    return Row(name, metrics["ndcg@10"], metrics["hr@10"], parameters, size_bytes, time)
+    return ComparisonRow(name, metrics["ndcg@10"], metrics["hr@10"], parameters, size_bytes, time)

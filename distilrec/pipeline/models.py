@@ -1,4 +1,4 @@
-"""The hops of a finished run that need no server: teacher, students, and the exported precisions."""
+"""The models of a finished run that need no server: teacher, students, and the exported precisions."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,51 +14,49 @@ from distilrec.pipeline.stages import run_dir, served_artefact, teacher_folders
 
 Role = Literal["teacher", "undistilled", "distilled", "exported"]
 
+_STUDENTS: tuple[tuple[str, Role, str], ...] = (
+    ("student, no teacher", "undistilled", "student-undistilled"),
+    ("student, distilled", "distilled", "student"),
+)
+"""Name, role and stage folder of each student."""
+
 
 @dataclass(frozen=True)
-class Hop:
+class EvaluatedModel:
     """A model on the way from teacher to server."""
 
     name: str
     role: Role
     runner: Runner
     parameters: int
-    """Numbers needed at inference."""
+    """Parameters needed at inference."""
     size_bytes: int
-    """Weights on disk."""
+    """Size of the weights on disk."""
 
 
-def hop_folders(config: Config) -> list[Path]:
-    """Finished stage folders that the hops are read from.
+def model_folders(config: Config) -> list[Path]:
+    """Finished stage folders that the models are read from.
 
     Raises:
-        ManifestError: nothing has been exported.
+        ManifestError: Nothing has been exported.
     """
     teachers = teacher_folders(config)
-    students = [run_dir(config) / stage for stage in ("student-undistilled", "student")]
+    students = [run_dir(config) / stage for _, _, stage in _STUDENTS]
     return [*(teachers[name] for name in config.student_teachers), *students, served_artefact(config)]
 
 
-def served_spec(config: Config, item_count: int) -> RecommenderSpec:
-    """Sizes of the served model, by which all hops are judged.
+def load_models(config: Config, spec: RecommenderSpec) -> Iterator[EvaluatedModel]:
+    """Load one model after another, from the teacher to the exported precisions.
+
+    Args:
+        config: Settings of the run.
+        spec: Sizes that all models answer with.
 
     Raises:
-        MissingExtraError: what runs the hops is not installed.
+        MissingExtraError: A package that runs the models is not installed.
+        ParityError: An exported model cannot be loaded.
     """
-    with _extra_needed():
-        from export.stage import recommender_spec
-
-    return recommender_spec(config, item_count)
-
-
-def load_hops(config: Config, spec: RecommenderSpec) -> Iterator[Hop]:
-    """Load one hop after another, in their order.
-
-    Raises:
-        MissingExtraError: what runs them is not installed.
-        ParityError: an exported model cannot be loaded.
-    """
-    with _extra_needed():
+    with _extra_needed():  # here, because these packages load PyTorch and are optional
         from distill.models.runner import TorchRunner
         from distill.models.weights import WEIGHTS
         from distill.stages.student import load_student
@@ -69,27 +67,24 @@ def load_hops(config: Config, spec: RecommenderSpec) -> Iterator[Hop]:
     teachers = teacher_folders(config)
     ensemble = load_ensemble(config, teachers, spec.item_count)
     size = sum((teachers[name] / WEIGHTS).stat().st_size for name in config.student_teachers)
-    yield Hop("teacher (PyTorch)", "teacher", TorchRunner(ensemble, spec), ensemble.parameter_count(), size)
-    students: list[tuple[str, Role, str]] = [
-        ("student, no teacher", "undistilled", "student-undistilled"),
-        ("student, distilled", "distilled", "student"),
-    ]
+    yield EvaluatedModel("teacher (PyTorch)", "teacher", TorchRunner(ensemble, spec), ensemble.parameter_count(), size)
     parameters = 0
-    for name, role, stage in students:
+    for name, role, stage in _STUDENTS:
         folder = run_dir(config) / stage
         student = load_student(config, folder, spec.item_count)
         parameters = student.parameter_count()
-        yield Hop(name, role, TorchRunner(student, spec), parameters, (folder / WEIGHTS).stat().st_size)
+        yield EvaluatedModel(name, role, TorchRunner(student, spec), parameters, (folder / WEIGHTS).stat().st_size)
     artefact = served_artefact(config)
     for precision in Precision:
         path = model_path(artefact, precision)
         if path.exists():
             name, size = f"distilled, ONNX {precision.value.upper()}", model_size_bytes(artefact, precision)
-            yield Hop(name, "exported", OnnxRunner(path, spec), parameters, size)
+            yield EvaluatedModel(name, "exported", OnnxRunner(path, spec), parameters, size)
 
 
 @contextmanager
 def _extra_needed() -> Iterator[None]:
+    """Turn the failed import of an optional package into the command that installs it."""
     try:
         yield
     except ModuleNotFoundError as error:

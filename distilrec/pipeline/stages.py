@@ -1,4 +1,4 @@
-"""All stages in their order, each in its folder below the run's, and what of it is served."""
+"""All stages of a run in their order, each with a folder below the run's folder, and the choice of the export to serve."""
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -16,14 +16,16 @@ StageFunction = Callable[..., Manifest]
 
 
 class _Stage(NamedTuple):
+    """A stage: its function, and the folders that it reads."""
+
     module: str
-    """Module of the function."""
+    """Module that defines the function."""
     extra: str
-    """Installs what it needs."""
+    """Extra that installs the packages of the stage."""
     inputs: Mapping[str, str]
-    """Folder of each thing it reads."""
+    """Name of the stage folder of each input, by the input's role."""
     options: Mapping[str, Any] = {}
-    """What else the function is told."""
+    """Further keyword arguments of the function."""
     function: str = "run"
 
 
@@ -31,7 +33,7 @@ _QAD_STAGES = ("student-qad", "export-qad")
 
 
 def stages(config: Config) -> dict[str, _Stage]:
-    """All stages of a run by their folders, in order."""
+    """All stages of a run by the names of their folders, in the order in which they run."""
     data = {"data": "data"}
     trained = data | {"text": "text"}
     graph = {"data": _Stage("distilrec.data.stage", "train", {}), "text": _Stage("distill.stages.text", "train", data)}
@@ -45,19 +47,27 @@ def stages(config: Config) -> dict[str, _Stage]:
     graph["student-undistilled"] = _Stage("distill.stages.student", "train", trained)
     graph["student"] = _Stage("distill.stages.student", "train", trained | learned)
     graph["export"] = _Stage("export.stage", "export", data | {"student": "student"})
-    # Only when INT8 needs it (see QadConfig):
+    # These two run only if INT8 needs them (see QadConfig).
     graph["student-qad"] = _Stage("distill.stages.qad", "train", data | {"student": "student"})
     graph["export-qad"] = _Stage("export.stage", "export", data | {"student": "student-qad", "reference": "export"})
     return graph
 
 
 def _add_mixture(graph: dict[str, _Stage], weights: Mapping[str, float]) -> dict[str, str]:
-    """Add the stage that mixes these teachers' soft targets where they are several; returns what a learner reads."""
+    """Add the stage that mixes the soft targets of several teachers.
+
+    Args:
+        graph: Stages so far; the new stage is added to it.
+        weights: Weights of the teachers by name.
+
+    Returns:
+        The input that a student of these teachers reads; empty without teachers.
+    """
     if not weights:
         return {}
     folder = f"targets-{next(iter(weights))}"
     if len(weights) > 1:
-        # Two learners may have the same teachers, mixed otherwise.
+        # Two students may have the same teachers with other weights.
         folder = "targets-" + "+".join(name if weight == 1 else f"{weight:g}x{name}" for name, weight in weights.items())
         inputs = {"data": "data"} | {name: f"targets-{name}" for name in weights}
         graph[folder] = _Stage("distill.stages.targets", "train", inputs, {"weights": dict(weights)}, "run_mix")
@@ -65,7 +75,7 @@ def _add_mixture(graph: dict[str, _Stage], weights: Mapping[str, float]) -> dict
 
 
 def run_dir(config: Config) -> Path:
-    """Folder of a run's stages."""
+    """Folder that holds the stage folders of a run."""
     return Path("runs") / config.name
 
 
@@ -75,15 +85,15 @@ def teacher_folders(config: Config) -> dict[str, Path]:
 
 
 def run_stage(config: Config, stage: str, *, force: bool = False) -> Manifest:
-    """Run one stage on what the stages before it have left.
+    """Run one stage on the folders of the stages before it.
 
     Args:
         config: Settings of the run.
-        stage: Name of its folder.
+        stage: Name of the stage's folder.
         force: Whether it runs again, from its start, where nothing has changed.
 
     Raises:
-        DistilRecError: as the stage says; ManifestError when an earlier stage has not been run.
+        DistilRecError: An error of the stage; ManifestError if an earlier stage has not been run.
     """
     found, folder = stages(config)[stage], run_dir(config)
     try:
@@ -96,12 +106,15 @@ def run_stage(config: Config, stage: str, *, force: bool = False) -> Manifest:
 
 
 def run_all(config: Config, *, serve: bool = True, force: bool = False) -> Path:
-    """Run all stages, those that are unchanged are skipped; returns the artefact to serve, which goes into the repository.
+    """Run all stages except those that are unchanged, and fill the repository with the artefact to serve.
 
     Args:
         config: Settings of the run.
-        serve: Whether the Triton repository gets the artefact.
+        serve: False to leave the repository as it is.
         force: Whether all stages run again, from their start, where nothing has changed.
+
+    Returns:
+        Folder of the artefact to serve.
     """
     for stage in stages(config):
         if stage not in _QAD_STAGES:
@@ -113,10 +126,10 @@ def run_all(config: Config, *, serve: bool = True, force: bool = False) -> Path:
 
 
 def served_artefact(config: Config) -> Path:
-    """The export to serve: the one trained for INT8 where that is what let INT8 ship, else the plain one.
+    """Folder of the export to serve: the student trained for INT8 if INT8 ships only by that training, else the plain student.
 
     Raises:
-        ManifestError: nothing has been exported.
+        ManifestError: Nothing has been exported.
     """
     plain, qad = (run_dir(config) / name for name in ("export", "export-qad"))
     exported = read_manifest(plain)
@@ -132,12 +145,16 @@ def _serves_int8(manifest: Manifest) -> bool:
 
 
 def fill_repository(config: Config, *, with_benchmarks: bool = False) -> Path:
-    """Put the artefact to serve into the Triton repository; returns the artefact.
+    """Fill the Triton repository with the artefact to serve.
 
     Args:
-        config: of the run.
-        with_benchmarks: also the teacher, and a model that does no work, to compare with.
+        config: Settings of the run.
+        with_benchmarks: True to add the teacher and a model that does no work, for comparison.
+
+    Returns:
+        Folder of the artefact.
     """
+    # Here, because ONNX and PyTorch are optional and slow to load.
     from export.repository import fill as repository
 
     artefact = served_artefact(config)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from distilrec.evaluation.report import table as markdown_table
+from distilrec.core.tables import markdown_table
 from distilrec.report import tables
 from distilrec.report.collect import Facts
 from distilrec.report.headline import figures, findings, sentence

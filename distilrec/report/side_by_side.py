@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from distilrec.config import Config
+from distilrec.config import Config, spec_of_run
 from distilrec.core.specs import PADDING
 from distilrec.data.dataset import HeldOut, held_out
 from distilrec.data.stage import load
 from distilrec.data.vocabulary import Vocabulary
-from distilrec.pipeline.models import load_hops, served_spec
+from distilrec.pipeline.models import load_models
 from distilrec.pipeline.stages import run_dir
 
 _SHOWN_HISTORY = 5
@@ -56,12 +56,12 @@ def examples(config: Config, hops: Sequence[str], count: int = 3) -> tuple[Examp
         DistilRecError: a model cannot be loaded.
     """
     dataset, vocabulary = load(run_dir(config) / "data")
-    spec = served_spec(config, len(vocabulary))
+    spec = spec_of_run(config, len(vocabulary))
     users = held_out(dataset, "test", spec)
     rows = np.random.default_rng(_SEED).choice(len(users.users), min(count, len(users.users)), replace=False)
     answers = {
         hop.name: hop.runner.recommend(users.history[rows], users.exclude[rows])[0]
-        for hop in load_hops(config, spec)
+        for hop in load_models(config, spec)
         if hop.name in hops
     }
     return describe(users, rows, answers, vocabulary)

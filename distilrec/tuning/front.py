@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import optuna
 
 from distilrec.core.errors import TuningError
+from distilrec.core.tables import markdown_table
 from distilrec.tuning.space import Drawn, describe
 from distilrec.tuning.study import failures
 
@@ -47,8 +48,8 @@ def choose(front: Sequence[Entry], latency_ms: float | None = None) -> Entry:
     return max(fast, key=lambda entry: entry.ndcg)
 
 
-def markdown_table(front: Sequence[Entry]) -> str:
+def front_table(front: Sequence[Entry]) -> str:
     """The front as a Markdown table."""
-    lines = ["| trial | NDCG@10 | p50 ms, one request | parameters | settings |", "|---:|---:|---:|---:|---|"]
-    lines += [f"| {e.number} | {e.ndcg:.4f} | {e.p50_ms:.3f} | {e.parameters:,} | {describe(e.drawn)} |" for e in front]
-    return "\n".join(lines)
+    headings = ["trial", "NDCG@10", "p50 ms, one request", "parameters", "settings"]
+    rows = [[str(e.number), f"{e.ndcg:.4f}", f"{e.p50_ms:.3f}", f"{e.parameters:,}", describe(e.drawn)] for e in front]
+    return markdown_table(headings, rows, "|---:|---:|---:|---:|---|")

@@ -13,7 +13,7 @@ from distilrec.core.errors import TuningError
 from distilrec.core.machine import processor
 from distilrec.core.manifest import sha256_of_json
 from distilrec.pipeline.stages import run_dir, run_stage, stages
-from distilrec.tuning.front import choose, markdown_table, pareto_front
+from distilrec.tuning.front import choose, front_table, pareto_front
 from distilrec.tuning.preset import write_preset
 from distilrec.tuning.space import check_space, with_drawn
 from distilrec.tuning.study import ended, failures, open_study, search
@@ -49,7 +49,7 @@ def run_tuning(config: Config, say: Callable[[str], None], *, output: Path | Non
     front = pareto_front(study)
     trials = f"{len(ended(study))} trials ({len(failures(study))} failed)"
     measured = f"validation users; one request on one thread of {processor()}, ONNX FP32"
-    say(f"{markdown_table(front)}\nPareto front of {trials}; {measured}.")
+    say(f"{front_table(front)}\nPareto front of {trials}; {measured}.")
     best = choose(front, latency_ms)
     within = "" if latency_ms is None else f" at or below {latency_ms} ms"
     comment = (

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from distill.models.encoders import Recommender
 from distill.stages.student import fit_student
-from distilrec.config import Config
+from distilrec.config import Config, spec_of_run
 from distilrec.core.manifest import sha256_of_json
 from distilrec.core.stage import Inputs
 from distilrec.data import stage as data_stage
@@ -17,7 +17,6 @@ from distilrec.evaluation.ranking import ranking_metrics, recommend_all
 from distilrec.tuning.study import Bar, Outcome
 from export.graph.onnx import export_onnx
 from export.graph.onnx_runner import OnnxRunner
-from export.stage import recommender_spec
 
 _BATCH_SIZE = 64
 
@@ -32,7 +31,7 @@ def evaluate(config: Config, inputs: Inputs, folder: Path, bar: Bar) -> Outcome:
         bar: when to give the training up.
     """
     dataset, _ = data_stage.load(inputs["data"])
-    spec = recommender_spec(config, dataset.item_count)
+    spec = spec_of_run(config, dataset.item_count)
     users = held_out(dataset, "validation", spec)
     with _scratch(folder / sha256_of_json(config.student.model_dump(mode="json"))[:16]) as scratch:
         student, result = fit_student(config.student, config, inputs, scratch, give_up=bar)

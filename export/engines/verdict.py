@@ -15,7 +15,7 @@ from distilrec.core.specs import Precision
 from distilrec.evaluation.contract import BATCH_TOLERANCE, agreement, check_contract
 from distilrec.evaluation.latency import p50_ms
 from distilrec.evaluation.parity import edge_requests
-from distilrec.evaluation.verdict import Measured, budget_faults, choose
+from distilrec.evaluation.verdict import MeasuredPrecision, budget_faults, choose
 from export.artefact import CALIBRATION_FILE, plan_path, tensorrt_path
 from export.engines.backends import Backend, find_backend
 from export.engines.build import build_engine
@@ -32,7 +32,7 @@ class Engines:
 
     built: Mapping[Precision, PlanManifest]
     refused: Mapping[Precision, str]
-    measured: Sequence[Measured]
+    measured: Sequence[MeasuredPrecision]
     """Empty without a GPU the plans are for."""
 
     def report(self) -> dict[str, Any]:
@@ -113,7 +113,9 @@ def _runs_here(backend: Backend, built: Mapping[Precision, PlanManifest]) -> boo
     return bool(built) and all(capability in manifest.compute_capabilities for manifest in built.values())
 
 
-def _measure(artefact: Path, judge: Judge, vocabulary_sha256: str, built: Mapping[Precision, PlanManifest]) -> list[Measured]:
+def _measure(
+    artefact: Path, judge: Judge, vocabulary_sha256: str, built: Mapping[Precision, PlanManifest]
+) -> list[MeasuredPrecision]:
     spec, users, expected = judge
     paths = {precision: plan_path(artefact, manifest.backend, precision) for precision, manifest in built.items()}
     runners = {p: EngineRunner(path, spec, vocabulary_sha256, cuda_graph_batches=(1,)) for p, path in paths.items()}
@@ -128,7 +130,7 @@ def _measure(artefact: Path, judge: Judge, vocabulary_sha256: str, built: Mappin
         found = agreement(expected, answers(runner, users, f"engine {precision.value}"), users)
         manifest = read_plan_manifest(paths[precision])
         write_plan_manifest(paths[precision], manifest.model_copy(update={"agreement": asdict(found)}))
-        measured.append(Measured(precision, times[precision], found))
+        measured.append(MeasuredPrecision(precision, times[precision], found))
     return measured
 
 

@@ -17,7 +17,7 @@ from distilrec.evaluation.contract import BATCH_TOLERANCE, agreement, check_cont
 from distilrec.evaluation.latency import p50_ms
 from distilrec.evaluation.parity import edge_requests
 from distilrec.evaluation.ranking import recommend_all
-from distilrec.evaluation.verdict import Measured
+from distilrec.evaluation.verdict import MeasuredPrecision
 from export.artefact import TENSORRT_FILE, model_folder, model_path, save_sharing_weights
 from export.graph.calibration import CalibrationSet, activation_ranges
 from export.graph.fp16 import to_fp16
@@ -69,7 +69,7 @@ def answers(runner: Runner, users: HeldOut, title: str) -> Answer:
     return recommend_all(runner, users, _BATCH_SIZE, title)
 
 
-def measure(artefact: Path, judge: Judge, precisions: Sequence[Precision]) -> list[Measured]:
+def measure(artefact: Path, judge: Judge, precisions: Sequence[Precision]) -> list[MeasuredPrecision]:
     """Check the contract of every precision in ONNX Runtime, one thread, and measure it.
 
     Raises:
@@ -85,7 +85,7 @@ def measure(artefact: Path, judge: Judge, precisions: Sequence[Precision]) -> li
         check_contract(runner, spec, history, exclude, BATCH_TOLERANCE[precision])
     times = p50_ms(runners, users.history, users.exclude)
     return [
-        Measured(precision, times[precision], agreement(expected, answers(runner, users, precision.value), users))
+        MeasuredPrecision(precision, times[precision], agreement(expected, answers(runner, users, precision.value), users))
         for precision, runner in runners.items()
     ]
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from distilrec.config import ExportConfig
-from distilrec.core import golden
+from distilrec.config import ExportConfig, spec_of_artefact
+from distilrec.core import golden, histories
 from distilrec.core.errors import RepositoryError
 from distilrec.core.files import replace_folder, write_text
 from distilrec.core.manifest import Manifest, verify_manifest
-from distilrec.core.specs import FIRST_VERSION, FRONT_DOOR_NAME, MODEL_NAME, PLAN_FILE, VOCABULARY_NAME, Precision, RecommenderSpec
+from distilrec.core.specs import FIRST_VERSION, FRONT_DOOR_NAME, MODEL_NAME, PLAN_FILE, VOCABULARY_NAME, Precision
 from distilrec.data import vocabulary as vocabularies
 from export.artefact import plan_path, served_files
 from export.engines.plan import manifest_path
@@ -20,15 +20,9 @@ from export.repository.config import HEADER, Facts, render_front_door, render_st
 from export.repository.versions import pin, used_numbers
 
 
-def artefact_spec(manifest: Manifest) -> RecommenderSpec:
-    """Sizes of an export stage's model."""
-    item_count, sizes = manifest.metrics["item_count"], manifest.settings
-    return RecommenderSpec(item_count, sizes["history_length"], sizes["exclude_length"], min(sizes["top_k"], item_count))
-
-
 def artefact_facts(manifest: Manifest) -> Facts:
     """What configurations say of an export stage's model."""
-    return Facts(artefact_spec(manifest), manifest.metrics["vocabulary_sha256"], Precision(manifest.metrics["precision"]))
+    return Facts(spec_of_artefact(manifest), manifest.metrics["vocabulary_sha256"], Precision(manifest.metrics["precision"]))
 
 
 def write_student(artefact: Path, manifest: Manifest, config: ExportConfig, folder: Path) -> None:
@@ -53,7 +47,9 @@ def write_front_door(artefact: Path, manifest: Manifest, config: ExportConfig, f
     """Write all files of a version of the front door into ``folder``, which is made anew."""
     served = served_files(artefact, Precision(manifest.metrics["precision"])) if config.target == "python" else []
     source = model_source(FRONT_DOOR_NAME)
-    make_version(folder, {path.name: path for path in (*served, artefact / vocabularies.FILE_NAME)})
+    # model.py runs where DistilRec is not installed.
+    files = (*served, artefact / vocabularies.FILE_NAME, Path(histories.__file__))
+    make_version(folder, {path.name: path for path in files})
     write_text(folder / "model.py", source)
 
 

@@ -7,9 +7,9 @@ import pytest
 from benchmarks.peers import __main__ as peers
 from benchmarks.peers.contenders import Setting
 from benchmarks.peers.measure import CONTENDERS, REFERENCE, measure
-from benchmarks.peers.table import markdown_table
+from benchmarks.peers.table import peers_table
+from distilrec.config import spec_of_run
 from distilrec.data import stage as data_stage
-from export.stage import recommender_spec
 
 pytestmark = pytest.mark.server
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.server
 def measured(shop_run, shop_config, tmp_path_factory):
     folder = tmp_path_factory.mktemp("peers")
     dataset, vocabulary = data_stage.load(shop_run / "data")
-    spec = recommender_spec(shop_config, len(vocabulary))
+    spec = spec_of_run(shop_config, len(vocabulary))
     with pytest.MonkeyPatch.context() as patch, peers._server(shop_run / "export", shop_config, folder) as (url, fault):
         patch.chdir(shop_run.parents[1])
         assert fault is None
@@ -45,5 +45,5 @@ def test_peer_that_is_not_there_is_never_a_number(measured):
             rows = [row for name, row in measured["contenders"].items() if name.startswith(peer)]
             assert rows
             assert all(row == {"not_measured": f"ModuleNotFoundError: No module named '{package}'"} for row in rows), rows
-    table = markdown_table(measured | {"model": {"item_count": 88}, "server_fault": None})
+    table = peers_table(measured | {"model": {"item_count": 88}, "server_fault": None})
     assert "not measured" in table

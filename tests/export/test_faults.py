@@ -8,7 +8,7 @@ import onnx
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from distilrec.config import CalibrationConfig, parse_config
+from distilrec.config import CalibrationConfig, parse_config, spec_of_run
 from distilrec.core.errors import CalibrationError, ConfigError, ManifestError, ParityError, PrecisionError
 from distilrec.core.manifest import record_files, verify_manifest, write_manifest
 from distilrec.data import stage as data_stage
@@ -17,7 +17,6 @@ from export import stage
 from export.graph import precisions
 from export.graph.calibration import load_calibration
 from export.graph.onnx_runner import OnnxRunner
-from export.stage import recommender_spec
 
 
 @pytest.fixture
@@ -162,13 +161,13 @@ def test_more_than_3840_items_in_an_answer_are_refused(tmp_path):
 
 def _spec_and_vocabulary(config, run):
     _, vocabulary = data_stage.load(run / "data")
-    return recommender_spec(config, len(vocabulary)), vocabulary.sha256
+    return spec_of_run(config, len(vocabulary)), vocabulary.sha256
 
 
 def test_layer_that_costs_most_is_found(shop_config, shop_run, tmp_path):
     """Calibrated with cold users alone, averages of a history have no range, and the layer that reads them loses everything."""
     dataset, vocabulary = data_stage.load(shop_run / "data")
-    spec = recommender_spec(shop_config, len(vocabulary))
+    spec = spec_of_run(shop_config, len(vocabulary))
     users = held_out(dataset, "validation", spec)
     fp32 = OnnxRunner(shop_run / "export" / "fp32" / "model.onnx", spec)
     judge = precisions.Judge(spec, users, precisions.answers(fp32, users, "reference"))

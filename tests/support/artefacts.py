@@ -6,24 +6,24 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from distilrec.config import spec_of_artefact
 from distilrec.core.golden import Golden, load_golden
 from distilrec.core.manifest import read_manifest, record_files, write_manifest
 from distilrec.core.specs import RecommenderSpec
 from distilrec.data.vocabulary import Vocabulary
 from distilrec.evaluation.parity import edge_requests
 from export.graph.onnx_runner import OnnxRunner
-from export.repository.fill import artefact_spec
 
 
 def record(folder, spec=None, requests=None, **metrics):
     """Golden answers and manifest of an artefact whose model was edited."""
     manifest = read_manifest(folder)
-    spec = spec or artefact_spec(manifest)
+    spec = spec or spec_of_artefact(manifest)
     former = load_golden(folder / "golden.npz")
     history, exclude = requests or (former.history, former.exclude)
     answer = OnnxRunner(folder / "fp32" / "model.onnx", spec).recommend(history, exclude)
     Golden(history, exclude, *answer).save(folder / "golden.npz")
-    if spec != artefact_spec(manifest):
+    if spec != spec_of_artefact(manifest):
         (folder / "calibration.npz").unlink()
     sizes = {"history_length": spec.history_length, "exclude_length": spec.exclude_length, "top_k": spec.top_k}
     update = {"settings": manifest.settings | sizes, "metrics": manifest.metrics | metrics, "files": record_files(folder)}

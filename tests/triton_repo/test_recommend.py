@@ -16,9 +16,11 @@ from tritonclient import grpc
 from tritonclient.utils import InferenceServerException
 
 from clients import RecommenderClient
+from distilrec.config import spec_of_run
 from distilrec.core.errors import ServerError
 from distilrec.core.manifest import read_manifest
 from distilrec.data import stage as data_stage
+from distilrec.data.dataset import requests
 from distilrec.serving.process.server import TritonServer, free_ports
 from export.repository.config import render_front_door
 from export.repository.fill import artefact_facts, fill_repository
@@ -79,6 +81,18 @@ def test_answers_are_those_of_the_client(triton, client, history, exclude):
     assert ids == [list(expected.ids)]
     assert scores[0].tolist() == pytest.approx(list(expected.scores), abs=1e-4)
     assert unknown == [list(expected.unknown_ids)]
+
+
+def test_long_history_is_cut_as_evaluation_cuts_it(triton, vocabulary, shop_config):
+    """More items than both tensors hold: the front door rules out the same ones as held-out users do when models are judged."""
+    history = [f"item-{place * 7 % 90}" for place in range(50)]
+    spec = spec_of_run(shop_config, len(vocabulary))
+    tensors = []
+    for tensor, rows in zip(spec.inputs, requests([np.array(vocabulary.encode(history), np.int32)], spec), strict=True):
+        tensors.append(grpc.InferInput(tensor.name, rows.shape, "INT32"))
+        tensors[-1].set_data_from_numpy(rows)
+    expected = vocabulary.decode(triton.infer("student", tensors).as_numpy("items")[0].tolist())
+    assert recommend(triton, strings("history", [history]), number(spec.top_k))[0] == [expected]
 
 
 def test_curl_needs_no_more_than_json(shop_server):

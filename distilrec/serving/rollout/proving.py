@@ -7,6 +7,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
+from distilrec.config import spec_of_artefact
 from distilrec.core import golden
 from distilrec.core.errors import DistilRecError, ParityError, RepositoryError
 from distilrec.core.golden import Golden, load_golden
@@ -19,7 +20,6 @@ from distilrec.evaluation.contract import BATCH_TOLERANCE, check_contract
 from distilrec.evaluation.parity import compare
 from export.artefact import model_path
 from export.graph.onnx_runner import OnnxRunner
-from export.repository.fill import artefact_spec
 
 
 def prove_artefact(artefact: Path) -> Manifest:
@@ -36,7 +36,7 @@ def prove_artefact(artefact: Path) -> Manifest:
         raise RepositoryError(
             f"{artefact}: found an artefact of stage {manifest.stage!r}, expected an export. Make it: distilrec export"
         )
-    spec, precision = artefact_spec(manifest), Precision(manifest.metrics["precision"])
+    spec, precision = spec_of_artefact(manifest), Precision(manifest.metrics["precision"])
     vocabulary = load_vocabulary(artefact / vocabularies.FILE_NAME)
     path = model_path(artefact, precision)
     runner = OnnxRunner(path, spec)

@@ -8,7 +8,7 @@ from distill.models.encoders import Recommender
 from distill.models.quantization import FakeQuantizedActivation, FakeQuantizedEncoder, FakeQuantizedWeight
 from distill.models.runner import TorchRunner
 from distill.stages.student import build_student, load_student
-from distilrec.config import StudentConfig
+from distilrec.config import StudentConfig, spec_of_run
 from distilrec.core.specs import ACTIVATION_LIMIT, RecommenderSpec
 from distilrec.data import stage as data_stage
 from distilrec.data.dataset import held_out
@@ -16,7 +16,6 @@ from export.graph.int8 import Form, quantize_weights, to_int8
 from export.graph.layers import weight_layers
 from export.graph.onnx import export_onnx
 from export.graph.onnx_runner import OnnxRunner
-from export.stage import recommender_spec
 
 
 @pytest.fixture
@@ -127,7 +126,7 @@ def test_every_matrix_that_is_rounded_learns(untrained):
 def test_fake_quantised_student_answers_as_its_int8_export(student, shop_run, shop_config, tmp_path):
     """Training sees what serving does: the same ranges give the same scores."""
     dataset, vocabulary = data_stage.load(shop_run / "data")
-    spec = recommender_spec(shop_config, len(vocabulary))
+    spec = spec_of_run(shop_config, len(vocabulary))
     users = held_out(dataset, "test", spec)
     model = onnx.load(shop_run / "export" / "fp32" / "model.onnx")
     ranges = {layer.activation: 2.5 for layer in weight_layers(model.graph) if layer.activation}

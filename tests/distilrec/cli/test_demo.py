@@ -3,7 +3,7 @@
 import pytest
 
 from distilrec.cli.demo import run_demo
-from distilrec.pipeline.comparison import compare_hops, markdown_table
+from distilrec.pipeline.comparison import compare_models, comparison_table
 
 pytestmark = pytest.mark.server
 
@@ -15,7 +15,7 @@ def _in_work_dir(shop_run, monkeypatch):
 
 @pytest.mark.usefixtures("_in_work_dir")
 def test_every_hop_is_measured_and_none_loses_anything_after_the_student(shop_config, shop_server):
-    rows = {row.name: row for row in compare_hops(shop_config, shop_server.url).rows}
+    rows = {row.name: row for row in compare_models(shop_config, shop_server.url).rows}
     assert list(rows) == [
         "teacher (PyTorch)",
         "student, no teacher",
@@ -31,7 +31,7 @@ def test_every_hop_is_measured_and_none_loses_anything_after_the_student(shop_co
     assert (onnx.ndcg, onnx.hit_rate) == (served.ndcg, served.hit_rate) == (distilled.ndcg, distilled.hit_rate)
     assert all(0 < row.ndcg < row.hit_rate < 1 and row.p50_ms > 0 for row in rows.values())
     assert distilled.parameters < rows["teacher (PyTorch)"].parameters
-    table = markdown_table(list(rows.values())).splitlines()
+    table = comparison_table(list(rows.values())).splitlines()
     assert len(table) == 9
     assert {line.count("|") for line in table} == {7}
 

@@ -13,8 +13,13 @@ def dataset() -> Dataset:
 def test_history_is_the_newest_and_older_items_are_excluded():
     users = held_out(dataset(), "test", RecommenderSpec(8, history_length=3, exclude_length=4, top_k=5))
     assert users.history[0].tolist() == [3, 4, 5]
-    assert users.exclude[0].tolist() == [1, 2, 0, 0]
+    assert users.exclude[0].tolist() == [2, 1, 0, 0]
     assert users.truth[0].tolist() == [6]
+
+
+def test_newest_of_the_older_items_are_excluded_when_not_all_fit():
+    users = held_out(dataset(), "test", RecommenderSpec(8, history_length=2, exclude_length=2, top_k=5))
+    assert users.exclude[0].tolist() == [3, 2]
 
 
 def test_users_without_anything_new_are_left_out_and_counted():

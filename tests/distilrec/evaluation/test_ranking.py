@@ -2,9 +2,18 @@ import numpy as np
 import pytest
 
 from distilrec.data.dataset import HeldOut
-from distilrec.evaluation.bootstrap import paired_bootstrap
+from distilrec.evaluation import bootstrap
 from distilrec.evaluation.metrics import coverage, ndcg, popularity
-from distilrec.evaluation.ranking import compare, cuts, evaluate_runners, harm, join_seeds, judge, primary, ranking_metrics
+from distilrec.evaluation.ranking import (
+    compare_metrics,
+    cuts,
+    evaluate_runners,
+    join_seeds,
+    primary,
+    ranking_metrics,
+    regressions,
+    user_metrics,
+)
 from distilrec.evaluation.slices import Slice
 
 USERS, ITEMS = 60, 30
@@ -52,34 +61,43 @@ SLICES = [Slice("first", "the first 25", FIRST), Slice("last", "the others", ~FI
 
 def test_means_are_those_of_the_metrics(users, answers):
     evaluation = evaluate_runners({name: Ranks(items) for name, items in answers.items()}, users, COUNTS, SLICES)
-    for hop, items in answers.items():
-        found = {name: estimate.mean for name, estimate in evaluation.everybody.estimates[hop].items()}
+    for model, items in answers.items():
+        found = {name: estimate.mean for name, estimate in evaluation.everybody.estimates[model].items()}
         for name, mean in ranking_metrics(items, users, (5, 10, 20)).items():
             assert found[name] == pytest.approx(mean)
         assert found["popularity@5"] == pytest.approx(popularity(items, COUNTS, 5).mean())
-        assert evaluation.coverage[hop]["coverage@5"] == coverage(items, ITEMS, 5)
-        first = evaluation.slices["first"].estimates[hop]["ndcg@10"]
+        assert evaluation.coverage[model]["coverage@5"] == coverage(items, ITEMS, 5)
+        first = evaluation.slices["first"].estimates[model]["ndcg@10"]
         assert first.mean == pytest.approx(ndcg(items, users.truth, 10)[FIRST].mean())
         assert first.low < first.mean < first.high
     assert evaluation.everybody.differences == {}
     assert (evaluation.slices["first"].users, evaluation.slices["last"].users) == (25, 35)
 
 
-def test_differences_are_those_of_the_paired_bootstrap(users, answers):
-    judged = {name: judge(items, users, COUNTS) for name, items in answers.items()}
-    evaluation = compare(judged, SLICES, references=("weak",))
+def test_differences_are_those_of_a_naive_paired_bootstrap(users, answers):
+    metrics = {name: user_metrics(items, users, COUNTS) for name, items in answers.items()}
+    evaluation = compare_metrics(metrics, SLICES, references=("weak",))
     found = evaluation.slices["last"].differences["weak"]["strong"]["ndcg@10"]
     a, b = (ndcg(answers[name], users.truth, 10)[~FIRST] for name in ("strong", "weak"))
-    expected = paired_bootstrap(a, b)
-    assert [found.mean, found.low, found.high, found.relative_low] == pytest.approx(
-        [expected.mean, expected.low, expected.high, expected.relative_low]
-    )
+    random = np.random.default_rng(bootstrap.SEED)
+    drawn = [random.integers(0, len(a), len(a)) for _ in range(bootstrap.SAMPLES)]
+    absolute = [a[some].mean() - b[some].mean() for some in drawn]
+    relative = [a[some].mean() / b[some].mean() - 1 for some in drawn]
+    assert found.mean == pytest.approx(a.mean() - b.mean())
+    assert [found.low, found.high] == pytest.approx(np.percentile(absolute, [2.5, 97.5]))
+    assert [found.relative_low, found.relative_high] == pytest.approx(np.percentile(relative, [2.5, 97.5]))
     assert "weak" not in evaluation.everybody.differences["weak"]
 
 
+def test_identical_models_differ_by_exactly_nothing(users, answers):
+    metrics = {name: user_metrics(answers["strong"], users, COUNTS) for name in ("one", "other")}
+    difference = compare_metrics(metrics, SLICES, references=("one",)).everybody.differences["one"]["other"]["ndcg@10"]
+    assert set(vars(difference).values()) == {0}
+
+
 def test_seeds_are_averaged(users, answers):
-    seeds = [judge(answers[name], users, COUNTS) for name in ("strong", "weak")]
-    evaluation = compare({"both": join_seeds(seeds)}, SLICES)
+    seeds = [user_metrics(answers[name], users, COUNTS) for name in ("strong", "weak")]
+    evaluation = compare_metrics({"both": join_seeds(seeds)}, SLICES)
     estimate = evaluation.everybody.estimates["both"]["hr@5"]
     means = tuple(ranking_metrics(answers[name], users, (5,))["hr@5"] for name in ("strong", "weak"))
     assert estimate.seeds == pytest.approx(means)
@@ -88,18 +106,18 @@ def test_seeds_are_averaged(users, answers):
     assert evaluation.coverage["both"]["coverage@10"] == pytest.approx(np.mean(shown))
 
 
-def test_harm_is_found_where_it_is_and_told_from_chance(users, answers):
+def test_regressions_are_reported_where_they_are_and_distinguished_from_chance(users, answers):
     mixed = np.where(FIRST[:, None], answers["weak"], answers["strong"])  # loses for the first 25 only
-    judged = {name: judge(items, users, COUNTS) for name, items in {**answers, "mixed": mixed}.items()}
-    evaluation = compare(judged, SLICES, references=("strong", "weak"))
-    (lost,) = harm(evaluation, "mixed", "strong")
+    metrics = {name: user_metrics(items, users, COUNTS) for name, items in {**answers, "mixed": mixed}.items()}
+    evaluation = compare_metrics(metrics, SLICES, references=("strong", "weak"))
+    (lost,) = regressions(evaluation, "mixed", "strong")
     assert (lost.slice, lost.users, lost.clear) == ("first", 25, True)
     assert lost.difference.high < 0
-    assert harm(evaluation, "strong", "weak") == []
+    assert regressions(evaluation, "strong", "weak") == []
     one_worse = answers["strong"].copy()
     one_worse[np.flatnonzero(FIRST & (one_worse[:, 0] == users.truth[:, 0]))[0], 0] = 0
-    judged["one worse"] = judge(one_worse, users, COUNTS)
-    (lost,) = harm(compare(judged, SLICES, references=("strong",)), "one worse", "strong")
+    metrics["one worse"] = user_metrics(one_worse, users, COUNTS)
+    (lost,) = regressions(compare_metrics(metrics, SLICES, references=("strong",)), "one worse", "strong")
     assert lost.difference.mean < 0
     assert not lost.clear
 

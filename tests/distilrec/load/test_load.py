@@ -11,12 +11,12 @@ import time
 import pytest
 
 from clients.connection import Connection
+from distilrec.config import spec_of_run
 from distilrec.load.endpoint import examine
 from distilrec.load.run import measure
 from distilrec.load.settings import LoadSettings
 from distilrec.load.slo import parse_slo
 from distilrec.serving.process.server import TritonServer, free_ports
-from export.stage import recommender_spec
 
 pytestmark = pytest.mark.server
 
@@ -37,7 +37,7 @@ def settings_of(url, **changes):
 
 def test_sizes_are_read_from_the_server(shop_server, shop_config):
     endpoint = examine(Connection(shop_server.url), "student", 5.0)
-    assert endpoint.spec == recommender_spec(shop_config, endpoint.spec.item_count)
+    assert endpoint.spec == spec_of_run(shop_config, endpoint.spec.item_count)
     assert (endpoint.backend, endpoint.model_version, endpoint.on_this_machine) == ("python", "1", True)
     assert endpoint.dynamic_batching
 

@@ -1,6 +1,7 @@
-"""`distilrec evaluate` and the model cards on the tiny shop: what they say is what the hops do."""
+"""`distilrec evaluate` and the model cards on the tiny shop: their figures are those of the models."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -9,17 +10,17 @@ from huggingface_hub import ModelCard
 from typer.testing import CliRunner
 
 from distilrec.cli.app import app
-from distilrec.config import with_seed
+from distilrec.config import spec_of_run, with_seed
 from distilrec.core.errors import ManifestError
 from distilrec.core.manifest import read_manifest, verify_manifest
 from distilrec.data.dataset import held_out
 from distilrec.data.stage import load
 from distilrec.evaluation.ranking import ranking_metrics, recommend_all
 from distilrec.pipeline.evaluate import evaluate
-from distilrec.pipeline.models import load_hops, served_spec
+from distilrec.pipeline.models import load_models
 from distilrec.tuning.preset import write_preset
 
-HOPS = [
+MODELS = [
     "teacher (PyTorch)",
     "student, no teacher",
     "student, distilled",
@@ -42,17 +43,17 @@ def report(_in_work_dir, shop_config):
     return json.loads((folder / "evaluation.json").read_text()), (folder / "evaluation.md").read_text()
 
 
-def test_figures_are_those_of_the_hops(report, shop_run, shop_config):
+def test_figures_are_those_of_the_models(report, shop_run, shop_config):
     found, _ = report
     dataset, vocabulary = load(shop_run / "data")
-    spec = served_spec(shop_config, len(vocabulary))
+    spec = spec_of_run(shop_config, len(vocabulary))
     users = held_out(dataset, "test", spec)
     estimates = found["evaluation"]["everybody"]["estimates"]
-    assert list(estimates) == HOPS
-    for hop in load_hops(shop_config, spec):
-        items, _ = recommend_all(hop.runner, users, 32, hop.name)
+    assert list(estimates) == MODELS
+    for model in load_models(shop_config, spec):
+        items, _ = recommend_all(model.runner, users, 32, model.name)
         for name, mean in ranking_metrics(items, users, (5, 10, 20)).items():
-            assert estimates[hop.name][name]["mean"] == pytest.approx(mean, abs=1e-12)
+            assert estimates[model.name][name]["mean"] == pytest.approx(mean, abs=1e-12)
     gain = found["evaluation"]["everybody"]["differences"]["student, no teacher"]["student, distilled"]["ndcg@10"]
     means = [estimates[name]["ndcg@10"]["mean"] for name in ("student, distilled", "student, no teacher")]
     assert gain["mean"] == pytest.approx(means[0] - means[1])
@@ -67,12 +68,12 @@ def test_slices_are_those_of_popularity_history_and_attributes(report):
         assert sum(slices[name]["users"] for name in kind) == report[0]["evaluation"]["everybody"]["users"]
 
 
-def test_harm_lists_the_slices_that_lost(report):
+def test_regressions_are_the_slices_that_lost(report):
     found, text = report
     slices = found["evaluation"]["slices"]
     differences = {n: s["differences"]["student, no teacher"]["student, distilled"]["ndcg@10"]["mean"] for n, s in slices.items()}
     assert {one["slice"] for one in found["harm"]} == {name for name, mean in differences.items() if mean < 0}
-    section = text.split("## Distillation harm\n\n")[1]
+    section = text.split("## Regressions by distillation\n\n")[1]
     assert f"of {len(slices)} slices lost" in section or f"None of the {len(slices)} slices lost" in section
     assert "cannot be ruled out" in section
 
@@ -82,7 +83,7 @@ def test_report_reads_well(report, tmp_path):
     assert text.startswith("# Evaluation of shop on its test split\n\nFull ranking of the whole catalogue for 2")
     titles = [line for line in text.splitlines() if line.startswith("#")][1:]
     assert titles == [
-        f"## {t}" for t in ("All users", "What was kept and what was gained", "Catalogue", "Slices", "Distillation harm")
+        f"## {t}" for t in ("All users", "What was kept and what was gained", "Catalogue", "Slices", "Regressions by distillation")
     ]
     tables = [block for block in text.split("\n\n") if block.startswith("|")]
     assert all(len({line.count("|") for line in block.splitlines()}) == 1 for block in tables)
@@ -102,7 +103,7 @@ def test_command_prints_the_report_or_json(report, shop_config, tmp_path):
 
 
 @pytest.mark.usefixtures("report")
-def test_unchanged_run_is_not_judged_again_and_a_damaged_one_is_refused(shop_run, shop_config):
+def test_unchanged_run_is_not_evaluated_again_and_a_damaged_one_is_refused(shop_run, shop_config):
     path = shop_run / "evaluation" / "evaluation.md"
     before = path.stat().st_mtime_ns
     evaluate(shop_config, "test")
@@ -181,6 +182,9 @@ def test_model_card_is_one_of_hugging_face(stage, shop_run):
     for title in ("Data", "Settings", "Metrics", "Slices", "Limits"):
         assert f"\n## {title}\n" in card.text
     assert all(f"| `{name}` |" in card.text for name in manifest.settings)
+    named = re.findall(r"`(distilrec/[^`]*)`", card.text)
+    assert named
+    assert all((Path(__file__).parents[3] / path).exists() for path in named), named
     assert "| head | " in card.text
     assert "| plan: paid | " in card.text
     assert "/" + shop_run.parts[1] not in card.content.replace("https://", "")

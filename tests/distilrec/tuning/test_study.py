@@ -6,7 +6,7 @@ import optuna
 import pytest
 
 from distilrec.core.errors import TuningError
-from distilrec.tuning.front import choose, markdown_table, pareto_front
+from distilrec.tuning.front import choose, front_table, pareto_front
 from distilrec.tuning.study import Bar, Outcome, ended, failures, hopeless_bar, open_study, search
 
 
@@ -147,4 +147,4 @@ def test_front_holds_what_nothing_beats_and_the_choice_respects_the_latency(tmp_
     assert choose(front, latency_ms=0.5).drawn == {}
     with pytest.raises(TuningError, match=r"found no trial at or below 0.1 ms, the fastest needs 0.320 ms"):
         choose(front, latency_ms=0.1)
-    assert "| 0 | 0.0477 | 0.480 | 480 | as given |" in markdown_table(front)
+    assert "| 0 | 0.0477 | 0.480 | 480 | as given |" in front_table(front)

@@ -4,20 +4,19 @@ import numpy as np
 import onnx
 import pytest
 
-from distilrec.config import CalibrationConfig
+from distilrec.config import CalibrationConfig, spec_of_run
 from distilrec.core.errors import CalibrationError
 from distilrec.core.specs import RecommenderSpec
 from distilrec.data import stage as data_stage
 from distilrec.data.dataset import Dataset
 from export.graph.calibration import activation_ranges, check_calibration, load_calibration, sample_calibration
 from export.graph.layers import weight_layers
-from export.stage import recommender_spec
 
 
 @pytest.fixture(scope="module")
 def shop(shop_run, shop_config):
     dataset, vocabulary = data_stage.load(shop_run / "data")
-    return dataset, vocabulary, recommender_spec(shop_config, len(vocabulary))
+    return dataset, vocabulary, spec_of_run(shop_config, len(vocabulary))
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto
 
+from distilrec.config import spec_of_run
 from distilrec.core.errors import PrecisionError
 from distilrec.core.specs import MASKED_SCORE
 from distilrec.data import stage as data_stage
@@ -12,7 +13,6 @@ from distilrec.evaluation.contract import agreement
 from distilrec.evaluation.parity import edge_requests
 from export.graph.fp16 import to_fp16
 from export.graph.onnx_runner import OnnxRunner
-from export.stage import recommender_spec
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_scores_are_not_rounded_again_on_their_way_to_the_answer(half):
 
 def test_masked_scores_keep_their_value(half, shop_run, shop_config, tmp_path):
     _, vocabulary = data_stage.load(shop_run / "data")
-    spec = recommender_spec(shop_config, len(vocabulary))
+    spec = spec_of_run(shop_config, len(vocabulary))
     onnx.save(half, tmp_path / "model.onnx")
     everything = np.arange(1, 91, dtype=np.int32)
     history, exclude = edge_requests(spec)
@@ -56,7 +56,7 @@ def test_masked_scores_keep_their_value(half, shop_run, shop_config, tmp_path):
 
 def test_optimisations_do_not_change_the_ranking(half, shop_run, shop_config, tmp_path):
     dataset, vocabulary = data_stage.load(shop_run / "data")
-    spec = recommender_spec(shop_config, len(vocabulary))
+    spec = spec_of_run(shop_config, len(vocabulary))
     users = held_out(dataset, "test", spec)
     onnx.save(half, tmp_path / "model.onnx")
     answers = [

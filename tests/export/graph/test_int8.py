@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from onnx import TensorProto, numpy_helper
 
+from distilrec.config import spec_of_run
 from distilrec.core.errors import PrecisionError
 from distilrec.core.specs import WEIGHT_LIMIT
 from distilrec.data import stage as data_stage
@@ -14,7 +15,6 @@ from export.artefact import TENSORRT_FILE, WEIGHTS_FILE, save_sharing_weights
 from export.graph.int8 import Form, quantize_weights, to_int8
 from export.graph.layers import HEAD, constant, weight_layers
 from export.graph.onnx_runner import OnnxRunner
-from export.stage import recommender_spec
 
 LAYERS = ["embedding", "scorer.mlp.1.weight", "scorer.mlp.4.weight", "head"]
 
@@ -32,7 +32,7 @@ def ranges(source):
 @pytest.fixture(scope="module")
 def shop(shop_run, shop_config):
     dataset, vocabulary = data_stage.load(shop_run / "data")
-    spec = recommender_spec(shop_config, len(vocabulary))
+    spec = spec_of_run(shop_config, len(vocabulary))
     return spec, held_out(dataset, "test", spec)
 
 

@@ -4,7 +4,7 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from distilrec.config import ExportConfig
+from distilrec.config import ExportConfig, spec_of_artefact
 from distilrec.core.errors import RepositoryError
 from distilrec.core.manifest import read_manifest
 from distilrec.core.specs import Precision
@@ -12,7 +12,7 @@ from export.artefact import plan_path
 from export.engines.plan import manifest_path
 from export.repository.check import check_config
 from export.repository.config import Facts, render_student
-from export.repository.fill import artefact_spec, fill_repository
+from export.repository.fill import fill_repository
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def with_engine(shop_run, student, **settings):
     plan = plan_path(shop_run / "export", "tensorrt_rtx", Precision.FP32)
     shutil.copyfile(plan, student / "1" / "model.plan")
     shutil.copyfile(manifest_path(plan), student / "1" / "model.plan.json")
-    spec = artefact_spec(read_manifest(shop_run / "export"))
+    spec = spec_of_artefact(read_manifest(shop_run / "export"))
     (student / "config.pbtxt").write_text(
         render_student(Facts(spec, "v", Precision.FP32), ExportConfig(target="tensorrt", **settings))
     )

@@ -5,7 +5,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from distill.stages.teacher import load_teacher
-from distilrec.config import ExportConfig, load_config
+from distilrec.config import ExportConfig, load_config, spec_of_artefact, spec_of_run
 from distilrec.core.errors import ManifestError, RepositoryError
 from distilrec.core.manifest import read_manifest
 from distilrec.core.specs import Precision, RecommenderSpec
@@ -13,8 +13,7 @@ from distilrec.data import stage as data_stage
 from export.graph.onnx_runner import OnnxRunner
 from export.repository.benchmark_models import fill_benchmark_models
 from export.repository.config import Facts, render_front_door, render_student
-from export.repository.fill import MODELS, artefact_spec, fill_repository
-from export.stage import recommender_spec
+from export.repository.fill import MODELS, fill_repository
 
 COMMITTED = Path(__file__).parents[3] / "triton_repo"
 FACTS = Facts(RecommenderSpec(10, 4, 3, 5), "abc", Precision.INT8)
@@ -26,7 +25,7 @@ def test_committed_config_is_what_the_default_preset_renders(tmp_path):
     _, vocabulary = data_stage.load(tmp_path / "data")
     for model in MODELS:
         # FP32 is what the demo's verdict is with a catalogue this small.
-        facts = Facts(recommender_spec(config, len(vocabulary)), vocabulary.sha256, Precision.FP32)
+        facts = Facts(spec_of_run(config, len(vocabulary)), vocabulary.sha256, Precision.FP32)
         rendered = model.render(facts, config.export, 1)
         assert (COMMITTED / model.name / "config.pbtxt").read_text() == rendered
 
@@ -63,6 +62,7 @@ def test_filled_repository_is_complete_and_serves_the_committed_model(shop_run, 
     config = ExportConfig(repository=tmp_path / "repo", exclude_length=16, top_k=20)
     fill_repository(shop_run / "export", config)
     assert files(config.repository) == [
+        "recommend/1/histories.py",
         "recommend/1/model.onnx",
         "recommend/1/model.py",
         "recommend/1/vocabulary.json",
@@ -150,7 +150,7 @@ def test_benchmark_models_are_of_this_artefact_or_gone(shop_run, shop_config, tm
     config = shop_config.export.model_copy(update={"repository": tmp_path / "repo"})
     fill_repository(shop_run / "export", config)
     fill_benchmark_models(load_teacher(shop_config, "sequence", shop_run / "teacher-sequence", 90), shop_run / "export", config)
-    spec = artefact_spec(read_manifest(shop_run / "export"))
+    spec = spec_of_artefact(read_manifest(shop_run / "export"))
     assert OnnxRunner(tmp_path / "repo" / "teacher" / "1" / "model.onnx", spec)
     assert "identity/1/model.py" in files(config.repository)
     (tmp_path / "repo" / "identity" / "config.pbtxt").write_text('name: "identity"\nbackend: "of somebody else"\n')

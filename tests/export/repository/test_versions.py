@@ -1,9 +1,9 @@
 import pytest
 
+from distilrec.config import spec_of_artefact
 from distilrec.core.errors import DataError, RepositoryError
 from distilrec.core.golden import load_golden
 from export.graph.onnx_runner import OnnxRunner
-from export.repository.fill import artefact_spec
 from export.repository.versions import served_version, version_folder
 
 
@@ -42,7 +42,7 @@ def test_artefact_carries_requests_with_the_answers_it_must_give(shop_run):
     from distilrec.core.manifest import read_manifest
 
     golden = load_golden(shop_run / "export" / "golden.npz")
-    spec = artefact_spec(read_manifest(shop_run / "export"))
+    spec = spec_of_artefact(read_manifest(shop_run / "export"))
     items, scores = OnnxRunner(shop_run / "export" / "fp32" / "model.onnx", spec).recommend(golden.history, golden.exclude)
     assert len(golden.history) == 64
     assert (items == golden.items).all()

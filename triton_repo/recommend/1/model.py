@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
+from histories import PADDING, cut_history, request_tensors  # distilrec/core/histories.py, copied next to this file
 
-PADDING = 0
 MASKED = -1e38
 
 
@@ -72,20 +72,16 @@ class TritonPythonModel:
         if len(excludes) != len(histories):
             raise BadRequest(f"exclude: found {len(excludes)} rows, expected {len(histories)} as in history")
         k = self._k(request)
-        history = np.full((len(histories), self.history_length), PADDING, np.int32)
-        exclude = np.full((len(histories), self.exclude_length), PADDING, np.int32)
-        unknown = []
-        for row, (seen_ids, banned_ids) in enumerate(zip(histories, excludes, strict=True)):
+        rows, unknown = [], []
+        for seen_ids, banned_ids in zip(histories, excludes, strict=True):
             seen, not_seen = self._known(seen_ids)
             banned, not_banned = self._known(banned_ids)
             if len(set(banned)) > self.exclude_length:
                 raise BadRequest(f"exclude: found {len(set(banned))} ids, expected at most {self.exclude_length}")
-            # Of a long history the newest items are read; older ones are not recommended either, as far as they fit.
-            newest, older = seen[-self.history_length :], seen[: -self.history_length]
-            banned = list(dict.fromkeys([*banned, *reversed(older)]))[: self.exclude_length]
-            history[row, self.history_length - len(newest) :] = newest
-            exclude[row, : len(banned)] = banned
+            rows.append(cut_history(seen, banned, self.history_length, self.exclude_length))
             unknown.append(not_seen + not_banned)
+        newest, excluded = [row.newest for row in rows], [row.exclude for row in rows]
+        history, exclude = request_tensors(newest, excluded, self.history_length, self.exclude_length)
         return history, exclude, k, unknown
 
     def _k(self, request):

@@ -19,6 +19,7 @@ from clients.grpc_model import GrpcModel
 from distill.models.runner import TorchRunner
 from distill.stages.student import load_student
 from distill.stages.teacher import load_teacher
+from distilrec.config import spec_of_run
 from distilrec.core.errors import ServerError
 from distilrec.core.manifest import read_manifest, write_manifest
 from distilrec.core.specs import Precision
@@ -33,7 +34,6 @@ from export.artefact import model_path
 from export.graph.onnx_runner import OnnxRunner
 from export.repository.benchmark_models import fill_benchmark_models
 from export.repository.fill import fill_repository
-from export.stage import recommender_spec
 
 pytestmark = pytest.mark.server
 
@@ -45,7 +45,7 @@ def shop(shop_run):
 
 def test_triton_answers_as_pytorch_for_200_held_out_users(shop_server, shop_run, shop_config, shop):
     dataset, vocabulary = shop
-    spec = recommender_spec(shop_config, len(vocabulary))
+    spec = spec_of_run(shop_config, len(vocabulary))
     users = held_out(dataset, "test", spec, max_users=200)
     assert len(users.users) == 200
     reference = TorchRunner(load_student(shop_config, shop_run / "student", len(vocabulary)), spec)
@@ -63,7 +63,7 @@ def test_triton_answers_as_pytorch_for_200_held_out_users(shop_server, shop_run,
 
 def test_bad_indices_harm_nobody_in_their_batch(shop_server, shop_config, shop):
     dataset, vocabulary = shop
-    spec = recommender_spec(shop_config, len(vocabulary))
+    spec = spec_of_run(shop_config, len(vocabulary))
     users = held_out(dataset, "test", spec, max_users=60)
     bad = np.full((1, spec.history_length), 2**31 - 1, np.int32)
     with GrpcModel(shop_server.url) as served, ThreadPoolExecutor(16) as pool:
@@ -81,7 +81,7 @@ def test_bad_indices_harm_nobody_in_their_batch(shop_server, shop_config, shop):
 
 def test_requests_are_batched(shop_server, shop_config, shop):
     dataset, vocabulary = shop
-    spec = recommender_spec(shop_config, len(vocabulary))
+    spec = spec_of_run(shop_config, len(vocabulary))
     users = held_out(dataset, "test", spec, max_users=8)
 
     def executions(client) -> tuple[int, int]:
@@ -179,7 +179,7 @@ def test_every_precision_is_served_and_keeps_the_contract(shop_run, shop_config,
     config = shop_config.export.model_copy(update={"repository": tmp_path / "repo"})
     fill_repository(artefact, config)
     dataset, vocabulary = shop
-    spec = recommender_spec(shop_config, len(vocabulary))
+    spec = spec_of_run(shop_config, len(vocabulary))
     users = held_out(dataset, "test", spec)
     path = model_path(artefact, Precision(precision))
     with TritonServer(config.repository, free_ports(), tmp_path / "log") as server, GrpcModel(server.url) as served:
@@ -195,7 +195,7 @@ def test_every_precision_is_served_and_keeps_the_contract(shop_run, shop_config,
 @pytest.fixture(scope="module")
 def runners(shop_run, shop_config, shop, shop_server):
     """Everything that recommends, behind the one interface."""
-    spec = recommender_spec(shop_config, len(shop[1]))
+    spec = spec_of_run(shop_config, len(shop[1]))
     found = {precision: OnnxRunner(model_path(shop_run / "export", precision), spec) for precision in Precision}
     with GrpcModel(shop_server.url) as served:
         yield {**found, "torch": TorchRunner(load_student(shop_config, shop_run / "student", len(shop[1])), spec), "triton": served}
@@ -203,7 +203,7 @@ def runners(shop_run, shop_config, shop, shop_server):
 
 @pytest.mark.parametrize("name", ["torch", *Precision, "triton"])
 def test_contract_is_kept_by_every_runner(runners, name, shop, shop_config):
-    spec = recommender_spec(shop_config, len(shop[1]))
+    spec = spec_of_run(shop_config, len(shop[1]))
     users = held_out(shop[0], "test", spec)
     edges = edge_requests(spec)
     history, exclude = np.concatenate([edges[0], users.history[:50]]), np.concatenate([edges[1], users.exclude[:50]])
@@ -219,7 +219,7 @@ def test_teacher_and_idle_model_are_served_for_benchmarks(shop_run, shop_config,
     teacher = load_teacher(shop_config, "sequence", shop_run / "teacher-sequence", len(shop[1]))
     fill_repository(shop_run / "export", config)
     fill_benchmark_models(teacher, shop_run / "export", config)
-    spec = recommender_spec(shop_config, len(shop[1]))
+    spec = spec_of_run(shop_config, len(shop[1]))
     users = held_out(shop[0], "test", spec, max_users=40)
     with TritonServer(config.repository, free_ports(), tmp_path / "log") as server:
         with GrpcModel(server.url, "teacher") as served:

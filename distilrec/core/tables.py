@@ -1,0 +1,25 @@
+"""Tables in Markdown."""
+
+from collections.abc import Sequence
+
+
+def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]], rule: str | None = None) -> str:
+    """Render a table; line breaks and bars within a cell do not break it.
+
+    Args:
+        headings: One text for each column.
+        rows: Cells, as many in each row as there are headings.
+        rule: The line below the headings, which aligns the columns, for example ``|---:|---|``. The default aligns the first
+            column left and all others right.
+    """
+    rule = rule or _line(["---", *["---:"] * (len(headings) - 1)])
+    return "\n".join([_line(headings), rule, *map(_line, rows)])
+
+
+def escape_cell(text: str) -> str:
+    """The text on one line, with its bars escaped."""
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(map(escape_cell, cells)) + " |"
