@@ -7,11 +7,11 @@ import pytest
 
 from benchmarks.peers import environment
 from benchmarks.peers.table import markdown_table
-from benchmarks.peers.timing import Times, interleaved
+from benchmarks.peers.timing import ContenderTimes, interleaved
 
 
 class Clock:
-    """Time that only passes when somebody works."""
+    """A clock that advances only while a contender works."""
 
     def __init__(self):
         self.now = 0.0
@@ -43,10 +43,10 @@ def test_all_are_asked_the_same_requests_in_turn():
 
 def test_ratio_is_taken_within_rounds():
     # The machine slows down to a third in the second half: both get slower, and none of it is in the ratio.
-    reference = Times(np.array([[1.0], [1.0], [3.0], [3.0]]))
-    assert Times(2 * reference.seconds).ratio_to(reference) == (2.0, 2.0, 2.0)
+    reference = ContenderTimes(np.array([[1.0], [1.0], [3.0], [3.0]]))
+    assert ContenderTimes(2 * reference.seconds).ratio_to(reference) == (2.0, 2.0, 2.0)
     # One disturbed round is not in the median, but in the spread.
-    middle, _, high = Times(np.array([[2.0], [2.0], [6.0], [600.0]])).ratio_to(reference)
+    middle, _, high = ContenderTimes(np.array([[2.0], [2.0], [6.0], [600.0]])).ratio_to(reference)
     assert (middle, high > 50) == (2.0, True)
 
 
@@ -64,7 +64,7 @@ def test_table_shows_no_number_for_what_was_not_measured():
 
 
 def test_pip_says_why_it_could_not_install():
-    assert "nowhere" in environment._pip(sys.executable, "/nowhere/at-all.whl")
+    assert "nowhere" in environment._pip_install(sys.executable, "/nowhere/at-all.whl")
 
 
 def test_environment_of_the_same_requirements_is_taken_as_it_is(tmp_path, monkeypatch):
