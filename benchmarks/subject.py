@@ -73,9 +73,7 @@ class Subject:
         if not (folder / JSON_FILE).is_file():
             return {"not_judged": f"found no {folder / JSON_FILE}; make it with: {evaluate}"}
         if read_manifest(folder).inputs.get(f"{self.config.name}/{self.artefact.name}") != self.manifest.digest:
-            return {
-                "not_judged": f"{folder} is of another export; evaluate this one: distilrec evaluate --preset {self.config.name}"
-            }
+            return {"not_judged": f"{folder} is of another export; evaluate this one: {evaluate}"}
         evaluation = json.loads((folder / JSON_FILE).read_text(encoding="utf-8"))
         return _quality(evaluation, _evaluated_model_name(evaluation, evaluated_as))
 
