@@ -97,8 +97,8 @@ def test_main_numbers_are_those_of_the_evaluation():
     whole = json.loads(Path("runs/shop/evaluation/evaluation.json").read_text())
     kept = main_numbers(whole)
     everybody = whole["evaluation"]["everybody"]
-    for hop, values in kept["evaluation"]["everybody"]["estimates"].items():
-        assert values == {metric: everybody["estimates"][hop][metric] for metric in ("ndcg@10", "hr@10")}
+    for model, values in kept["evaluation"]["everybody"]["estimates"].items():
+        assert values == {metric: everybody["estimates"][model][metric] for metric in ("ndcg@10", "hr@10")}
     assert len(json.dumps(kept)) < len(json.dumps(whole)) / 10
 
 

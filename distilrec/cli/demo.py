@@ -40,9 +40,7 @@ def run_demo(config: Config, say: Callable[[str], None]) -> None:
     users = comparison.users
     say(f"\n{markdown_table(comparison.rows)}\n")
     say(f"Full ranking of the whole catalogue for {len(users.users)} held-out users of {config.name}, seen items removed")
-    say(
-        f"({users.unjudged_users} users have no held-out item, {users.truncated_users} saw more items than a request can name)."
-    )
+    say(f"({users.unjudged_users} users have no held-out item, {users.truncated_users} saw more items than a request can name).")
     say(f"Precision: {precision_verdict(artefact)}.")
     say("p50: one request in flight, one thread. tritonserver was stopped and ended cleanly.")
 

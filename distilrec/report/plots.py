@@ -121,9 +121,9 @@ _Box = tuple[float, float, float, float]
 
 def _label_places(across: float, height: float, width: float) -> Iterator[tuple[str, _Box]]:
     """Yield possible places of a label, the nearest first: SVG's text-anchor, and the box that the label fills."""
-    beside = _TEXT_HALF_HEIGHT + 2
+    offset = _TEXT_HALF_HEIGHT + 2
     for distance in range(0, _LABEL_REACH, _LABEL_STEP):
-        for anchor, left in (("start", across + beside), ("end", across - beside - width), ("middle", across - width / 2)):
+        for anchor, left in (("start", across + offset), ("end", across - offset - width), ("middle", across - width / 2)):
             for middle in (height - distance, height + distance):
                 yield anchor, (left, middle - _TEXT_HALF_HEIGHT, left + width, middle + _TEXT_HALF_HEIGHT)
 
