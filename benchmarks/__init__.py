@@ -1,1 +1,1 @@
-"""pytest-benchmark suites on what a finished run left: ``pytest --benchmark-only`` after ``make demo``."""
+"""pytest-benchmark suites that measure a finished run: ``pytest --benchmark-only`` after ``make demo``."""

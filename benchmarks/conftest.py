@@ -1,7 +1,7 @@
-"""Benchmarks run only when asked for, on the run that ``--run-preset`` names or the export folder ``--artefact``.
+"""Options and fixtures of the benchmarks, which run only with ``pytest --benchmark-only``.
 
-``pytest --benchmark-only`` of the whole suite leaves its result in ``runs/NAME/benchmark.json``, where ``distilrec report`` looks
-for it; ``--benchmark-json`` names another place.
+They measure the run of ``--run-preset``, or the export folder of ``--artefact``. A run of the whole suite writes its result to
+``runs/NAME/benchmark.json``, where ``distilrec report`` reads it; ``--benchmark-json`` names another file.
 """
 
 from pathlib import Path
@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 
-from benchmarks import environment
-from benchmarks.subject import MissingError, Subject, of_artefact, of_run
+from benchmarks import provenance
+from benchmarks.subject import CannotMeasureError, Subject, of_artefact, of_run
 from distilrec.config import Config, load_config
 from distilrec.core.errors import DistilRecError
 from distilrec.pipeline.stages import run_dir
-
-RESULT_FILE = "benchmark.json"
+from distilrec.report.content import BENCHMARK_FILE
 
 _not_run = pytest.StashKey[dict[str, str]]()
 _FOLDER = Path(__file__).parent
@@ -23,18 +22,23 @@ _FOLDER = Path(__file__).parent
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--run-preset", default="ml-100k", help="preset of the finished run to measure (default: %(default)s)")
-    parser.addoption("--artefact", type=Path, help="export folder to measure instead; what needs the teacher is skipped")
+    parser.addoption("--artefact", type=Path, help="export folder to measure instead; benchmarks that need the teacher are skipped")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_not_run] = {}
-    # A part of the suite must not replace the whole of it.
-    whole = not config.option.keyword and all(Path(argument).is_dir() for argument in config.args)
-    if config.getoption("benchmark_only") and config.getoption("benchmark_json") is None and whole and not config.option.artefact:
+    # The result of a part of the suite must not replace the result of the whole suite.
+    whole_suite = not config.option.keyword and all(Path(argument).is_dir() for argument in config.args)
+    if (
+        config.getoption("benchmark_only")
+        and config.getoption("benchmark_json") is None
+        and whole_suite
+        and not config.option.artefact
+    ):
         folder = run_dir(load_config(config.option.run_preset))
         if folder.is_dir():
-            config.option.benchmark_json = folder / RESULT_FILE
+            config.option.benchmark_json = folder / BENCHMARK_FILE
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -46,7 +50,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
-    """What could not run is part of the result, with the reason."""
+    """Note each benchmark that could not run, with the reason; ``pytest_benchmark_update_json`` adds these notes to the result."""
     report = yield
     if item.path.parent == _FOLDER and not report.passed:
         reason = (
@@ -58,7 +62,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
     machine_info.pop("node", None)
-    machine_info |= environment.machine()
+    machine_info |= provenance.machine()
 
 
 def pytest_benchmark_update_commit_info(commit_info: dict[str, Any]) -> None:
@@ -66,7 +70,7 @@ def pytest_benchmark_update_commit_info(commit_info: dict[str, Any]) -> None:
 
 
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
-    output_json["artefact"] = environment.measured_subject(_find(config))
+    output_json["artefact"] = provenance.measured_subject(_find(config))
     output_json["not_run"] = config.stash[_not_run]
 
 
@@ -82,7 +86,7 @@ def subject(request: pytest.FixtureRequest) -> Subject:
 def finished(subject: Subject) -> Config:
     try:
         return subject.run()
-    except MissingError as error:
+    except CannotMeasureError as error:
         pytest.skip(str(error))
 
 

@@ -1,4 +1,7 @@
-"""How models are loaded. Light: what a process loads beside the model would count as the model's memory."""
+"""Loading of models, with heavy imports inside the functions.
+
+The memory of a process that runs one model is measured, and packages that the model does not need would count as its memory.
+"""
 
 from pathlib import Path
 
@@ -9,7 +12,7 @@ from distilrec.pipeline.stages import teacher_folders
 
 
 def load_teacher(config: Config, names: tuple[str, ...], spec: RecommenderSpec) -> Runner:
-    """One teacher, or all of the student's mixed, in PyTorch on one thread."""
+    """Load one teacher, or the student's teachers as an ensemble, in PyTorch on one thread."""
     import torch
 
     from distill.models.runner import TorchRunner
@@ -23,7 +26,7 @@ def load_teacher(config: Config, names: tuple[str, ...], spec: RecommenderSpec) 
 
 
 def load_student(config: Config, folder: Path, spec: RecommenderSpec) -> Runner:
-    """A student in PyTorch on one thread."""
+    """Load a student in PyTorch on one thread."""
     import torch
 
     from distill.models.runner import TorchRunner
@@ -34,17 +37,17 @@ def load_student(config: Config, folder: Path, spec: RecommenderSpec) -> Runner:
 
 
 def load_onnx(path: Path, spec: RecommenderSpec) -> Runner:
-    """A graph in ONNX Runtime on one thread."""
+    """Load a graph in ONNX Runtime on one thread."""
     from export.graph.onnx_runner import OnnxRunner
 
     return OnnxRunner(path, spec)
 
 
 def load_engine(path: Path, spec: RecommenderSpec, vocabulary_sha256: str) -> Runner:
-    """An engine on the GPU.
+    """Load an engine on the GPU.
 
     Raises:
-        EngineError: it is for another GPU or version.
+        EngineError: The engine is for another GPU or version.
     """
     from export.engines.runner import EngineRunner
 

@@ -1,4 +1,4 @@
-"""Memory that a model needs, measured in a process that has nothing else to do."""
+"""Memory of a model, measured in a process that runs nothing else."""
 
 import pickle
 import subprocess
@@ -12,18 +12,22 @@ from numpy.typing import NDArray
 from distilrec.core.runner import Runner
 
 _REQUESTS = 20
+"""Requests before the measurement, so that memory that the first requests allocate is included."""
 
 
 def resident_bytes(load: Callable[[], Runner], history: NDArray[np.int32], exclude: NDArray[np.int32]) -> int:
-    """Resident memory of a process that has loaded the model and answered some requests; the interpreter counts.
+    """Measure the resident bytes of a process that has loaded the model and answered some requests, with the interpreter.
 
     Args:
-        load: makes the runner; can be pickled.
-        history: int32 [B, L], what is asked.
-        exclude: int32 [B, E].
+        load: Function that loads the model; it can be pickled.
+        history: Histories of the requests, int32 [B, L].
+        exclude: Items to leave out, int32 [B, E].
+
+    Raises:
+        RuntimeError: The process failed.
     """
-    job = pickle.dumps((load, history, exclude))
-    done = subprocess.run([sys.executable, "-m", "benchmarks.memory"], input=job, capture_output=True, check=False)
+    request = pickle.dumps((load, history, exclude))
+    done = subprocess.run([sys.executable, "-m", "benchmarks.memory"], input=request, capture_output=True, check=False)
     if done.returncode:
         raise RuntimeError(f"could not measure the memory of {load}: {done.stderr.decode(errors='replace')}")
     return int(done.stdout)

@@ -1,4 +1,4 @@
-"""Every model that is timed, by name: how it is loaded, how large it is, and by which name the evaluation judged it."""
+"""The timed models by name: how each is loaded, its size, and its counterpart in the evaluation."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.loaders import load_engine, load_onnx, load_student, load_teacher
-from benchmarks.subject import Judged, MissingError, Subject
+from benchmarks.subject import CannotMeasureError, EvaluatedAs, Subject
 from distilrec.config import TextTeacherConfig
 from distilrec.core.runner import Runner
 from distilrec.core.specs import Precision
@@ -22,53 +22,54 @@ NAMES = (
     *(f"distilled-onnx-{precision.value}" for precision in Precision),
     *(f"distilled-tensorrt-{precision.value}" for precision in Precision),
 )
-"""Who learned (or taught), what runs it, and in which precision where it is not FP32."""
+"""Role, runtime and, for exported models, precision."""
 
 _COMPARED = 64
+"""Requests on which a graph is compared with the PyTorch model that it was exported from."""
 
 
 @dataclass(frozen=True)
-class Model:
+class TimedModel:
     """A model that can be timed."""
 
     load: Callable[[], Runner]
-    """Can be pickled."""
+    """Function that loads the model; it can be pickled."""
     size_bytes: int
-    judged: Judged | None
-    """None where nobody has judged it."""
+    evaluated_as: EvaluatedAs | None
+    """Counterpart in the evaluation; None where there is none."""
 
 
-def find(name: str, subject: Subject, scratch: Path) -> Model:
-    """The model of this name.
+def find(name: str, subject: Subject, scratch: Path) -> TimedModel:
+    """Return the model of a name.
 
     Args:
-        name: one of ``NAMES``.
-        subject: what is measured.
-        scratch: folder for graphs that the run does not have.
+        name: One of ``NAMES``.
+        subject: Run or export folder to measure.
+        scratch: Folder for graphs that the run does not have.
 
     Raises:
-        MissingError: it is not there; the message says why.
+        CannotMeasureError: The model does not exist; the message says why.
     """
-    who, _, runtime = name.replace("text-teacher", "text").partition("-")
+    role, _, runtime = name.replace("text-teacher", "text").partition("-")
     if runtime.startswith("onnx-"):
         return _exported(subject, Precision(runtime.removeprefix("onnx-")))
     if runtime.startswith("tensorrt-"):
         return _engine(subject, Precision(runtime.removeprefix("tensorrt-")))
-    eager = {"teacher": _teacher, "text": _text_teacher}.get(who) or partial(_student, who=who)
+    eager = {"teacher": _teacher, "text": _text_teacher}.get(role) or partial(_student, role=role)
     model = eager(subject)
-    return model if runtime == "torch" else _as_onnx(model, subject, scratch / f"{who}.onnx")
+    return model if runtime == "torch" else _as_onnx(model, subject, scratch / f"{role}.onnx")
 
 
-def _teacher(subject: Subject) -> Model:
+def _teacher(subject: Subject) -> TimedModel:
     from distill.models.weights import WEIGHTS
 
     config = subject.run()
     folders = teacher_folders(config)
     size = sum((folders[teacher] / WEIGHTS).stat().st_size for teacher in config.student_teachers)
-    return Model(partial(load_teacher, config, tuple(config.student_teachers), subject.spec), size, "teacher")
+    return TimedModel(partial(load_teacher, config, tuple(config.student_teachers), subject.spec), size, "teacher")
 
 
-def _text_teacher(subject: Subject) -> Model:
+def _text_teacher(subject: Subject) -> TimedModel:
     from distill.models.weights import WEIGHTS
 
     config = subject.run()
@@ -78,23 +79,23 @@ def _text_teacher(subject: Subject) -> Model:
         if isinstance(settings, TextTeacherConfig) and (teacher_folders(config)[name] / WEIGHTS).exists()
     ]
     if not trained:
-        raise MissingError(f"preset {config.name} has trained no teacher of kind text")
+        raise CannotMeasureError(f"preset {config.name} has trained no teacher of kind text")
     size = (teacher_folders(config)[trained[0]] / WEIGHTS).stat().st_size
-    alone = list(config.student_teachers) == trained[:1]
-    return Model(partial(load_teacher, config, (trained[0],), subject.spec), size, "teacher" if alone else None)
+    only_teacher = list(config.student_teachers) == trained[:1]
+    return TimedModel(partial(load_teacher, config, (trained[0],), subject.spec), size, "teacher" if only_teacher else None)
 
 
-def _student(subject: Subject, who: str) -> Model:
+def _student(subject: Subject, role: str) -> TimedModel:
     from distill.models.weights import WEIGHTS
 
     config = subject.run()
-    folder = run_dir(config) / ("student" if who == "distilled" else "student-undistilled")
-    judged: Judged = "distilled" if who == "distilled" else "undistilled"
-    return Model(partial(load_student, config, folder, subject.spec), (folder / WEIGHTS).stat().st_size, judged)
+    evaluated_as: EvaluatedAs = "distilled" if role == "distilled" else "undistilled"
+    folder = run_dir(config) / ("student" if role == "distilled" else "student-undistilled")
+    return TimedModel(partial(load_student, config, folder, subject.spec), (folder / WEIGHTS).stat().st_size, evaluated_as)
 
 
-def _as_onnx(eager: Model, subject: Subject, path: Path) -> Model:
-    """The same model as a graph; it is proved to answer the same, so what was judged of one holds for both."""
+def _as_onnx(eager: TimedModel, subject: Subject, path: Path) -> TimedModel:
+    """Export the model as a graph; both are compared, so that the evaluation of one holds for the other."""
     from distill.models.runner import TorchRunner
     from distilrec.evaluation.parity import check_parity
     from export.graph.onnx import export_onnx
@@ -103,30 +104,30 @@ def _as_onnx(eager: Model, subject: Subject, path: Path) -> Model:
         runner = eager.load()
         assert isinstance(runner, TorchRunner)
         export_onnx(runner.recommender, path, {})
-        asked = subject.requests
-        check_parity(runner, load_onnx(path, subject.spec), asked.history[:_COMPARED], asked.exclude[:_COMPARED])
-    return Model(partial(load_onnx, path, subject.spec), path.stat().st_size, eager.judged)
+        requests = subject.requests
+        check_parity(runner, load_onnx(path, subject.spec), requests.history[:_COMPARED], requests.exclude[:_COMPARED])
+    return TimedModel(partial(load_onnx, path, subject.spec), path.stat().st_size, eager.evaluated_as)
 
 
-def _exported(subject: Subject, precision: Precision) -> Model:
+def _exported(subject: Subject, precision: Precision) -> TimedModel:
     from export.artefact import model_path, model_size_bytes
 
     path = model_path(subject.artefact, precision)
     if not path.exists():
         reason = subject.export_report["precisions"].get(precision.value, {}).get("refused", "the export has none")
-        raise MissingError(f"no {precision.value.upper()} in {subject.artefact}: {reason}")
-    return Model(partial(load_onnx, path, subject.spec), model_size_bytes(subject.artefact, precision), precision)
+        raise CannotMeasureError(f"no {precision.value.upper()} in {subject.artefact}: {reason}")
+    return TimedModel(partial(load_onnx, path, subject.spec), model_size_bytes(subject.artefact, precision), precision)
 
 
-def _engine(subject: Subject, precision: Precision) -> Model:
+def _engine(subject: Subject, precision: Precision) -> TimedModel:
     import torch
 
     from export.artefact import plan_path
 
     paths = [plan_path(subject.artefact, backend, precision) for backend in ("tensorrt", "tensorrt_rtx")]
-    found = next((path for path in paths if path.exists()), None)
-    if found is None:
-        raise MissingError(f"the export has no {precision.value.upper()} engine; no TensorRT was installed when it was made")
+    path = next((path for path in paths if path.exists()), None)
+    if path is None:
+        raise CannotMeasureError(f"the export has no {precision.value.upper()} engine; no TensorRT was installed when it was made")
     if not torch.cuda.is_available():
-        raise MissingError("no CUDA GPU here to run the engine on")
-    return Model(partial(load_engine, found, subject.spec, subject.vocabulary_sha256), found.stat().st_size, None)
+        raise CannotMeasureError("no CUDA GPU here to run the engine on")
+    return TimedModel(partial(load_engine, path, subject.spec, subject.vocabulary_sha256), path.stat().st_size, None)

@@ -1,7 +1,7 @@
 """Fills the README's tables from ``benchmarks/results``, between ``<!-- results: NAME -->`` and ``<!-- end -->``.
 
-A table whose results are not recorded yet stays as it is, and that is said. ``--check`` changes nothing and fails where README and
-results differ.
+A table whose results are not recorded yet stays as it is, and its name is printed. ``--check`` changes nothing and fails where
+README and results differ.
 
 Example: python -m benchmarks.record --preset ml-100k && python -m benchmarks.readme
 """
@@ -19,58 +19,62 @@ from benchmarks.record import PRECISIONS_FILE, RESULTS, STAGES_FILE
 from distilrec.core.files import write_text
 from distilrec.core.tables import markdown_table
 from distilrec.evaluation.report import JSON_FILE
-from distilrec.report.benchmark_file import read_benchmarks
-from distilrec.report.collect import BENCHMARK_FILE, PEERS_FILE
-from distilrec.report.judgement import HopRow, Judgement, read_judgement
-from distilrec.report.names import SERVED, look, megabytes, milliseconds, number_with_interval, percent, share_with_interval, times
+from distilrec.report.benchmark_file import read_benchmark_file
+from distilrec.report.content import BENCHMARK_FILE, PEERS_FILE
+from distilrec.report.evaluation_file import EvaluatedModel, EvaluationFile, exported_model_name, read_evaluation_file
+from distilrec.report.model_styles import SERVED_MODEL_STYLES, model_style
+from distilrec.report.number_format import megabytes, milliseconds, number_with_interval, percent, share_with_interval, times
 
 README = Path(__file__).parents[1] / "README.md"
 
 DATA_SETS = {"amazon-beauty": "Amazon Beauty", "ml-100k": "MovieLens-100K"}
 """Title of each recorded run, in the order of the tables."""
 
-TIMED = DATA_SETS | {"ml-100k-text": "MovieLens-100K"}
-"""Runs whose models were timed; the last is the demo's with a text teacher beside it (benchmarks/ml-100k-text.toml)."""
+TIMED_RUNS = DATA_SETS | {"ml-100k-text": "MovieLens-100K"}
+"""Title of each run whose models were timed; the last is the demo's run with a text teacher (benchmarks/ml-100k-text.toml)."""
 
 _STUDENT, _TEXT_TEACHER = "distilled-onnx-fp32", "text-teacher-torch"
-_SHOWN = ["teacher-torch", "teacher-onnx", "distilled-torch", _STUDENT, "distilled-onnx-fp16", "distilled-onnx-int8"]
+_SHOWN_MODELS = ["teacher-torch", "teacher-onnx", "distilled-torch", _STUDENT, "distilled-onnx-fp16", "distilled-onnx-int8"]
 _IN_FLIGHT = 32
+"""Requests in flight in the throughput columns: the most that ``benchmarks/test_serving.py`` measures."""
+_SHOWN_HISTORY = 50
+"""History length in the table of catalogue sizes: the presets' own."""
 _BLOCK = re.compile(r"(<!-- results: (?P<name>[\w-]+) -->\n)(?P<content>.*?)(<!-- end -->)", re.DOTALL)
 
 
 def fill(text: str, results: Path) -> tuple[str, list[str]]:
-    """The text with all blocks filled, and the names of those whose results are not recorded.
+    """Fill all blocks; returns the text, and the names of the blocks whose results are not recorded.
 
     Args:
-        text: of the README.
-        results: folder with a folder for each run.
+        text: Content of the README.
+        results: Folder with one folder for each run.
 
     Raises:
-        KeyError: a block has a name that nothing is known of.
+        KeyError: A block has an unknown name.
     """
-    left = []
+    not_recorded = []
 
     def filled(block: re.Match[str]) -> str:
-        made = TABLES[block["name"]](results)
-        if made is None:
-            left.append(block["name"])
+        content = TABLES[block["name"]](results)
+        if content is None:
+            not_recorded.append(block["name"])
             return block[0]
-        return f"{block[1]}{made.replace(chr(0xA0), ' ')}\n{block[4]}"
+        return f"{block[1]}{content.replace(chr(0xA0), ' ')}\n{block[4]}"
 
-    return _BLOCK.sub(filled, text), left
+    return _BLOCK.sub(filled, text), not_recorded
 
 
 def distillation(results: Path) -> str | None:
-    """Teacher, student without, student with, and what is left of that in INT8; by data set."""
+    """Compare teacher, undistilled student, distilled student and its INT8 export, by data set."""
     rows: list[list[str]] = []
     notes = []
-    for name, title in DATA_SETS.items():
-        path = results / name / JSON_FILE
+    for run, title in DATA_SETS.items():
+        path = results / run / JSON_FILE
         if path.exists():
-            judgement = read_judgement(path)
-            rows += _hops(title, judgement, _teachers(results / name))
-            seeds = f"mean of {len(judgement.seeds)} seeds" if len(judgement.seeds) > 1 else "one seed"
-            notes.append(f"{title}: {judgement.users:,} {judgement.split} users, {seeds}")
+            evaluation = read_evaluation_file(path)
+            rows += _evaluated_models(title, evaluation, _teachers(results / run))
+            seeds = f"mean of {len(evaluation.seeds)} seeds" if len(evaluation.seeds) > 1 else "one seed"
+            notes.append(f"{title}: {evaluation.users:,} {evaluation.split} users, {seeds}")
     if not rows:
         return None
     headings = ["", "NDCG@10", "HR@10", "less undistilled", "kept of the teacher", "parameters"]
@@ -78,26 +82,28 @@ def distillation(results: Path) -> str | None:
 
 
 def precisions(results: Path) -> str | None:
-    """What the export measured of each precision, on validation users."""
+    """Show what the export measured of each precision on validation users."""
     rows = [
-        [f"{title}, {name.upper()}", *_precision(found)]
+        [f"{title}, {name.upper()}", *_precision(measured)]
         for run, title in DATA_SETS.items()
-        for name, found in reversed(_precisions(results / run).items())
-        if "refused" not in found
+        for name, measured in reversed(_precisions(results / run).items())
+        if "refused" not in measured
     ]
     headings = ["validation users, one thread", "NDCG@10", "lost", "top 10 kept", "top 100 kept", "bytes", "p50 ms"]
     return markdown_table(headings, rows) if rows else None
 
 
 def speed(results: Path) -> str | None:
-    """One request on one thread: each model beside the student in FP32, which was timed in the same run."""
-    rows = [row for run, title in TIMED.items() if (path := results / run / BENCHMARK_FILE).exists() for row in _timed(title, path)]
+    """Compare one request to each model, on one thread, with the student in FP32 of the same benchmark run."""
+    rows = [
+        row for run, title in TIMED_RUNS.items() if (path := results / run / BENCHMARK_FILE).exists() for row in _timed(title, path)
+    ]
     headings = ["one request, one thread", "p50 ms", "times the student", "memory of a process"]
     return markdown_table(headings, rows) if rows else None
 
 
 def serving(results: Path) -> str | None:
-    """Through a live server, beside a model with the same tensors that does no work."""
+    """Compare the served models with a model that has the same tensors and does no work, through a live server."""
     rows = [
         row for run, title in DATA_SETS.items() if (path := results / run / BENCHMARK_FILE).exists() for row in _served(title, path)
     ]
@@ -106,7 +112,7 @@ def serving(results: Path) -> str | None:
 
 
 def catalogue_size(results: Path) -> str | None:
-    """FP32 and INT8 by catalogue, one request, beside the machine's limit; of the first run that has it."""
+    """Compare FP32, INT8 and the machine's limit by catalogue size, for one request, of the first run that measured them."""
     for run in DATA_SETS:
         path = results / run / BENCHMARK_FILE
         rows = list(_sizes(path)) if path.exists() else []
@@ -117,7 +123,7 @@ def catalogue_size(results: Path) -> str | None:
 
 
 def peers(results: Path) -> str | None:
-    """The student beside other people's recommenders; of the first run that has it."""
+    """Compare the student with other people's recommenders, of the first run that measured them."""
     for run in DATA_SETS:
         path = results / run / PEERS_FILE
         if path.exists():
@@ -133,29 +139,29 @@ TABLES: dict[str, Callable[[Path], str | None]] = {
     "catalogue-size": catalogue_size,
     "peers": peers,
 }
-"""What makes each block; None where nothing is recorded."""
+"""Function that makes the content of each block; it returns None where nothing is recorded."""
 
 
-def _hops(title: str, judgement: Judgement, teachers: str) -> Iterator[list[str]]:
-    int8 = "distilled, ONNX INT8"
-    names = {judgement.teacher: f"teacher ({teachers})", judgement.undistilled: "student, no teacher"}
-    names |= {judgement.distilled: "student, distilled", int8: "distilled, ONNX INT8"}
-    for hop, name in names.items():
-        if hop in judgement.hops:
-            yield _hop(f"{title}: {name}", judgement.hops[hop])
+def _evaluated_models(title: str, evaluation: EvaluationFile, teachers: str) -> Iterator[list[str]]:
+    int8 = exported_model_name("int8")
+    labels = {evaluation.teacher: f"teacher ({teachers})", evaluation.undistilled: "student, no teacher"}
+    labels |= {evaluation.distilled: "student, distilled", int8: int8}
+    for name, label in labels.items():
+        if name in evaluation.models:
+            yield _evaluated_model(f"{title}: {label}", evaluation.models[name])
 
 
-def _hop(name: str, hop: HopRow) -> list[str]:
-    gain = "" if hop.gain is None else number_with_interval(hop.gain, "+")
-    kept = "" if hop.retention is None else share_with_interval(hop.retention)
-    return [name, number_with_interval(hop.quality), f"{hop.hit_rate:.4f}", gain, kept, f"{hop.parameters:,}"]
+def _evaluated_model(label: str, model: EvaluatedModel) -> list[str]:
+    gain = "" if model.gain is None else number_with_interval(model.gain, "+")
+    kept = "" if model.retention is None else share_with_interval(model.retention)
+    return [label, number_with_interval(model.quality), f"{model.hit_rate:.4f}", gain, kept, f"{model.parameters:,}"]
 
 
 def _teachers(folder: Path) -> str:
-    """Names of the teachers that the student of a recorded run has learned from."""
+    """Names of the teachers that a recorded run's student was distilled from."""
     stages = json.loads((folder / STAGES_FILE).read_text(encoding="utf-8"))["stages"]
-    *_, taught_by = (stage.removeprefix("targets-") for stage in stages if stage.startswith("targets-"))
-    return str(taught_by).replace("+", " + ")
+    *_, targets = (stage.removeprefix("targets-") for stage in stages if stage.startswith("targets-"))
+    return str(targets).replace("+", " + ")
 
 
 def _precisions(folder: Path) -> dict[str, Any]:
@@ -163,46 +169,47 @@ def _precisions(folder: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text(encoding="utf-8"))["precisions"]) if path.exists() else {}
 
 
-def _precision(found: dict[str, Any]) -> list[str]:
-    lost = percent(found["ndcg_loss"]) if found["ndcg_loss"] else ""
-    kept = [f"{found[f'overlap_at_{k}']:.4f}" if lost or found["overlap_at_10"] < 1 else "" for k in (10, 100)]
-    return [f"{found['ndcg']:.4f}", lost, *kept, f"{found['size_bytes']:,}", f"{found['p50_ms']:.3f}"]
+def _precision(measured: dict[str, Any]) -> list[str]:
+    lost = percent(measured["ndcg_loss"]) if measured["ndcg_loss"] else ""
+    kept = [f"{measured[f'overlap_at_{k}']:.4f}" if lost or measured["overlap_at_10"] < 1 else "" for k in (10, 100)]
+    return [f"{measured['ndcg']:.4f}", lost, *kept, f"{measured['size_bytes']:,}", f"{measured['p50_ms']:.3f}"]
 
 
 def _timed(title: str, path: Path) -> Iterator[list[str]]:
-    found = read_benchmarks(path)
-    student = found.model(_STUDENT)
-    shown = [_TEXT_TEACHER] if path.parent.name not in DATA_SETS else _SHOWN
-    for row in (found.model(name) for name in shown):
+    benchmarks = read_benchmark_file(path)
+    student = benchmarks.model(_STUDENT)
+    shown = [_TEXT_TEACHER] if path.parent.name not in DATA_SETS else _SHOWN_MODELS
+    for row in (benchmarks.model(name) for name in shown):
         if row is not None and student is not None:
             ratio = "" if row is student else times(row.p50_ms / student.p50_ms)
-            yield [f"{title}: {_timed_name(row.model)}", milliseconds(row.p50_ms), ratio, megabytes(row.resident_bytes)]
+            yield [f"{title}: {_timed_label(row.model)}", milliseconds(row.p50_ms), ratio, megabytes(row.resident_bytes)]
 
 
-def _timed_name(model: str) -> str:
-    return f"student, {look(model).label}" if model.startswith("distilled") else look(model).label
+def _timed_label(model: str) -> str:
+    label = model_style(model).label
+    return f"student, {label}" if model.startswith("distilled") else label
 
 
 def _served(title: str, path: Path) -> Iterator[list[str]]:
-    found = {(row.model, row.concurrency): row for row in read_benchmarks(path).serving}
-    for model, name in SERVED.items():
-        alone, together = found.get((model, 1)), found.get((model, _IN_FLIGHT))
-        if alone is not None and together is not None:
-            floor, most = found["identity", 1], found["identity", _IN_FLIGHT]
+    rows = {(row.model, row.concurrency): row for row in read_benchmark_file(path).serving}
+    for model, style in SERVED_MODEL_STYLES.items():
+        single, loaded = rows.get((model, 1)), rows.get((model, _IN_FLIGHT))
+        if single is not None and loaded is not None:
+            identity_single, identity_loaded = rows["identity", 1], rows["identity", _IN_FLIGHT]
             yield [
-                f"{title}: {name.label}",
-                milliseconds(alone.p50_ms),
-                f"{alone.p50_ms / floor.p50_ms:.2f}x",
-                f"{together.requests_per_s:,.0f}",
-                f"{together.requests_per_s / most.requests_per_s:.2f}x",
+                f"{title}: {style.label}",
+                milliseconds(single.p50_ms),
+                f"{single.p50_ms / identity_single.p50_ms:.2f}x",
+                f"{loaded.requests_per_s:,.0f}",
+                f"{loaded.requests_per_s / identity_loaded.requests_per_s:.2f}x",
             ]
 
 
 def _sizes(path: Path) -> Iterator[list[str]]:
-    found = read_benchmarks(path).scale
-    usual = {(row.items, row.precision): row for row in found if row.batch == 1 and row.history == 50}
-    for items in sorted({items for items, _ in usual}):
-        fp32, int8 = usual.get((items, "fp32")), usual.get((items, "int8"))
+    benchmarks = read_benchmark_file(path).scale
+    rows = {(row.items, row.precision): row for row in benchmarks if row.batch == 1 and row.history == _SHOWN_HISTORY}
+    for items in sorted({items for items, _ in rows}):
+        fp32, int8 = rows.get((items, "fp32")), rows.get((items, "int8"))
         if fp32 is not None and int8 is not None:
             yield [
                 f"{items:,}",
@@ -216,17 +223,17 @@ def _sizes(path: Path) -> Iterator[list[str]]:
 
 
 def main() -> int:
-    """Fill, or check; returns the exit status."""
+    """Fill the README's tables, or check them; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="change nothing; fail where README and results differ")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     text = README.read_text(encoding="utf-8")
-    filled, left = fill(text, RESULTS)
-    for name in left:
+    filled, not_recorded = fill(text, RESULTS)
+    for name in not_recorded:
         print(f"{name}: not recorded yet, left as it is", file=sys.stderr)
     if filled == text:
         return 0
-    if asked.check:
+    if options.check:
         print(
             "README.md: found other numbers than in benchmarks/results; fill it with: python -m benchmarks.readme", file=sys.stderr
         )

@@ -1,4 +1,4 @@
-"""Copies what a finished and evaluated run measured into ``benchmarks/results``, where the README's figures come from.
+"""Copies the results of a finished and evaluated run into ``benchmarks/results``, where the README's numbers come from.
 
 Example: python -m benchmarks.record --preset ml-100k && python -m benchmarks.readme
 """
@@ -15,8 +15,8 @@ from distilrec.core.machine import processor
 from distilrec.core.manifest import read_manifest
 from distilrec.evaluation.report import JSON_FILE, MARKDOWN_FILE
 from distilrec.pipeline.stages import run_dir, served_artefact, stages
-from distilrec.report.benchmark_file import read_benchmarks
-from distilrec.report.collect import BENCHMARK_FILE
+from distilrec.report.benchmark_file import read_benchmark_file
+from distilrec.report.content import BENCHMARK_FILE
 from export.artefact import REPORT_FILE
 
 RESULTS = Path(__file__).parent / "results"
@@ -27,19 +27,19 @@ _MACHINE = ("processor", "cpu_features", "cores", "memory_bytes", "gpu", "system
 
 
 def record(config: Config, results: Path = RESULTS) -> Path:
-    """Write what was judged and measured of a run, and returns the folder.
+    """Write the results of a run, and return their folder.
 
-    evaluation.md (intervals, slices, loss), evaluation.json (its numbers for all users), stages.json (settings, seconds, metrics of
-    each stage), precisions.json (what the export measured of each precision) and, where ``pytest --benchmark-only`` has left its
-    result in the run, benchmark.json without the single timings.
+    The files are evaluation.md (intervals, slices, regressions), evaluation.json (its numbers for all users), stages.json
+    (settings, seconds and metrics of each stage), precisions.json (what the export measured of each precision) and, if the run has
+    a result of ``pytest --benchmark-only``, benchmark.json without the single timings.
 
     Args:
-        config: of the run.
-        results: folder that gets one folder for each run.
+        config: Settings of the run.
+        results: Folder with one folder for each run.
 
     Raises:
-        ManifestError: the run is not finished, or not evaluated.
-        DataError: the benchmarks' result cannot be read.
+        ManifestError: The run is not finished, or not evaluated.
+        DataError: The benchmarks' result cannot be read.
     """
     folder = results / config.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -54,38 +54,42 @@ def record(config: Config, results: Path = RESULTS) -> Path:
 
 
 def record_benchmarks(config: Config, results: Path = RESULTS) -> Path:
-    """Write benchmark.json alone, as ``record`` does: of a run that was made to be timed.
+    """Write benchmark.json alone, for a run that is timed and not evaluated; returns its folder.
+
+    Args:
+        config: Settings of the run.
+        results: Folder with one folder for each run.
 
     Raises:
-        DataError: there is none, or it cannot be read.
+        DataError: The run has no result of benchmarks, or it cannot be read.
     """
     source, folder = run_dir(config) / BENCHMARK_FILE, results / config.name
-    read_benchmarks(source)  # refuses what is none
+    read_benchmark_file(source)  # Raises for anything but a result of benchmarks.
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / BENCHMARK_FILE, without_timings(_read(source)))
     return folder
 
 
 def main_numbers(evaluation: dict[str, Any]) -> dict[str, Any]:
-    """Of evaluation.json what tables are made of: NDCG@10 and HR@10 of all users, no slices and no other cuts."""
+    """Keep the numbers of evaluation.json that tables are made of: NDCG@10 and HR@10 of all users, without slices."""
     kept = ("format_version", "run", "split", "seeds", "roles", "parameters", "size_bytes", "bootstrap")
-    found, everybody = evaluation["evaluation"], evaluation["evaluation"]["everybody"]
-    metrics = [found["primary"], found["primary"].replace("ndcg", "hr")]
+    metric, all_users = evaluation["evaluation"]["primary"], evaluation["evaluation"]["everybody"]
+    metrics = [metric, metric.replace("ndcg", "hr")]
 
-    def cut(of: dict[str, Any]) -> dict[str, Any]:
-        return {hop: {metric: values[metric] for metric in metrics} for hop, values in of.items()}
+    def selected(models: dict[str, Any]) -> dict[str, Any]:
+        return {model: {name: values[name] for name in metrics} for model, values in models.items()}
 
     numbers = {
-        "users": everybody["users"],
-        "estimates": cut(everybody["estimates"]),
-        "differences": {reference: cut(of) for reference, of in everybody["differences"].items()},
+        "users": all_users["users"],
+        "estimates": selected(all_users["estimates"]),
+        "differences": {reference: selected(models) for reference, models in all_users["differences"].items()},
     }
     head = {name: evaluation[name] for name in kept if name in evaluation}
-    return head | {"evaluation": {"primary": found["primary"], "everybody": numbers, "slices": {}}}
+    return head | {"evaluation": {"primary": metric, "everybody": numbers, "slices": {}}}
 
 
 def without_timings(benchmarks: dict[str, Any]) -> dict[str, Any]:
-    """A pytest-benchmark result with medians and what stands beside them, but not each timing."""
+    """Keep the statistics and additional values of a pytest-benchmark result, but not each timing."""
     rows = [
         {name: row[name] for name in ("group", "name", "extra_info")}
         | {"stats": {name: row["stats"][name] for name in _STATISTICS}}
@@ -97,8 +101,8 @@ def without_timings(benchmarks: dict[str, Any]) -> dict[str, Any]:
 
 
 def _stages(config: Config) -> dict[str, Any]:
-    made = [stage for stage in stages(config) if not stage.endswith("-qad")]
-    manifests = {stage: read_manifest(run_dir(config) / stage) for stage in [*made, "evaluation"]}
+    recorded = [stage for stage in stages(config) if not stage.endswith("-qad")]
+    manifests = {stage: read_manifest(run_dir(config) / stage) for stage in [*recorded, "evaluation"]}
     kept = {"settings", "seed", "metrics"}
     return {
         "processor": processor(),
@@ -118,6 +122,6 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", required=True, help="preset or TOML file of the run")
-    parser.add_argument("--benchmarks-only", action="store_true", help="of a run that was made to be timed, not judged")
-    asked = parser.parse_args()
-    print((record_benchmarks if asked.benchmarks_only else record)(load_config(asked.preset)))
+    parser.add_argument("--benchmarks-only", action="store_true", help="record benchmark.json alone; needs no evaluation")
+    options = parser.parse_args()
+    print((record_benchmarks if options.benchmarks_only else record)(load_config(options.preset)))

@@ -1,4 +1,4 @@
-"""What is measured: a finished run, or an export folder alone."""
+"""The subject of the benchmarks: a finished run, or an export folder alone."""
 
 import json
 from dataclasses import dataclass
@@ -11,85 +11,86 @@ from distilrec.core.manifest import Manifest, read_manifest
 from distilrec.core.specs import Precision, RecommenderSpec
 from distilrec.evaluation.report import JSON_FILE
 from distilrec.pipeline.stages import run_dir, served_artefact
+from distilrec.report.evaluation_file import exported_model_name
 from export.artefact import CALIBRATION_FILE, REPORT_FILE
 from export.graph.calibration import CalibrationSet, load_calibration
 
-Judged = Literal["teacher", "undistilled", "distilled"] | Precision
-"""How a model is known to the evaluation: by its role, or as a precision of the export."""
+EvaluatedAs = Literal["teacher", "undistilled", "distilled"] | Precision
+"""A model's counterpart in the evaluation: its role, or its precision for a model of the export."""
 
 
-class MissingError(Exception):
-    """Something cannot be measured; the message says what is missing."""
+class CannotMeasureError(Exception):
+    """A benchmark cannot run; the message says what is missing."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is measured, and with which requests."""
+    """Run or export folder to measure, and the requests to measure it with."""
 
     artefact: Path
     """Export folder."""
     manifest: Manifest
-    """Of the artefact."""
+    """Manifest of the artefact."""
     config: Config | None
-    """Of the run; None where there is an export folder alone."""
+    """Settings of the run; None for an export folder alone."""
     spec: RecommenderSpec
 
     @property
     def vocabulary_sha256(self) -> str:
-        """Of the items that are recommended."""
+        """Digest of the vocabulary of recommended items."""
         return str(self.manifest.metrics["vocabulary_sha256"])
 
     @cached_property
     def requests(self) -> CalibrationSet:
-        """Training requests shaped like traffic, which travel with every artefact."""
+        """Requests that are sampled like traffic from the training data; every artefact contains them."""
         return load_calibration(self.artefact / CALIBRATION_FILE, self.spec, self.vocabulary_sha256)
 
     @cached_property
     def export_report(self) -> dict[str, Any]:
-        """What the export measured."""
+        """Content of the export's report.json."""
         return dict(json.loads((self.artefact / REPORT_FILE).read_text(encoding="utf-8")))
 
     def run(self) -> Config:
-        """Settings of the run.
+        """Return the settings of the run.
 
         Raises:
-            MissingError: there is an export folder alone.
+            CannotMeasureError: The subject is an export folder alone.
         """
         if self.config is None:
-            raise MissingError("needs the teacher and the students of a run, and --artefact names an export folder alone")
+            raise CannotMeasureError("needs the teacher and the students of a run, and --artefact names an export folder alone")
         return self.config
 
-    def quality(self, judged: Judged) -> dict[str, Any]:
-        """NDCG@10 and retention of a model, as far as somebody has measured them, or why not.
+    def quality(self, evaluated_as: EvaluatedAs) -> dict[str, Any]:
+        """Return NDCG@10 and retention of a model, as far as they were measured, or the reason why not.
 
-        Where there is a run, by its evaluation; where there is an artefact alone, by what its own report says of a precision.
+        They come from the evaluation of the run, or, for an export folder alone, from its report.json.
         """
         if self.config is None:
-            found = self.export_report["precisions"].get(judged, {})
-            return {"ndcg@10": found["ndcg"], "judged_by": "validation users"} if "ndcg" in found else {}
-        folder = run_dir(self.config) / "evaluation"
+            measured = self.export_report["precisions"].get(evaluated_as, {})
+            return {"ndcg@10": measured["ndcg"], "judged_by": "validation users"} if "ndcg" in measured else {}
+        folder, evaluate = run_dir(self.config) / "evaluation", f"distilrec evaluate --preset {self.config.name}"
         if not (folder / JSON_FILE).is_file():
-            return {"not_judged": f"found no {folder / JSON_FILE}; make it with: distilrec evaluate --preset {self.config.name}"}
+            return {"not_judged": f"found no {folder / JSON_FILE}; make it with: {evaluate}"}
         if read_manifest(folder).inputs.get(f"{self.config.name}/{self.artefact.name}") != self.manifest.digest:
-            return {"not_judged": f"{folder} is of another export; judge this one: distilrec evaluate --preset {self.config.name}"}
-        report = json.loads((folder / JSON_FILE).read_text(encoding="utf-8"))
-        return _quality(report, _hop(report, judged))
+            return {"not_judged": f"{folder} is of another export; evaluate this one: {evaluate}"}
+        evaluation = json.loads((folder / JSON_FILE).read_text(encoding="utf-8"))
+        return _quality(evaluation, _evaluated_model_name(evaluation, evaluated_as))
 
 
 def of_run(config: Config) -> Subject:
-    """The run of these settings.
+    """Return the run of these settings as a subject.
 
     Raises:
-        ManifestError: it is not finished.
+        ManifestError: The run is not finished.
     """
     return _subject(served_artefact(config), config)
 
 
 def of_artefact(folder: Path) -> Subject:
-    """An export folder.
+    """Return an export folder as a subject.
 
     Raises:
-        ManifestError: it is none.
+        ManifestError: The folder is not a finished export.
     """
     return _subject(folder, None)
 
@@ -99,18 +100,20 @@ def _subject(artefact: Path, config: Config | None) -> Subject:
     return Subject(artefact, manifest, config, spec_of_artefact(manifest))
 
 
-def _hop(report: dict[str, Any], judged: Judged) -> str:
-    return f"distilled, ONNX {judged.value.upper()}" if isinstance(judged, Precision) else str(report["roles"][judged])
+def _evaluated_model_name(evaluation: dict[str, Any], evaluated_as: EvaluatedAs) -> str:
+    if isinstance(evaluated_as, Precision):
+        return exported_model_name(evaluated_as.value)
+    return str(evaluation["roles"][evaluated_as])
 
 
-def _quality(report: dict[str, Any], hop: str) -> dict[str, Any]:
-    everybody, metric = report["evaluation"]["everybody"], report["evaluation"]["primary"]
-    if hop not in everybody["estimates"]:
-        return {"not_judged": f"the evaluation has no {hop}"}
-    estimate = everybody["estimates"][hop][metric]
-    to_teacher = everybody["differences"][report["roles"]["teacher"]].get(hop, {}).get(metric, {"relative": 0.0})
+def _quality(evaluation: dict[str, Any], model: str) -> dict[str, Any]:
+    all_users, metric = evaluation["evaluation"]["everybody"], evaluation["evaluation"]["primary"]
+    if model not in all_users["estimates"]:
+        return {"not_judged": f"the evaluation has no {model}"}
+    estimate = all_users["estimates"][model][metric]
+    to_teacher = all_users["differences"][evaluation["roles"]["teacher"]].get(model, {}).get(metric, {"relative": 0.0})
     quality = {metric: estimate["mean"], f"{metric}_low": estimate["low"], f"{metric}_high": estimate["high"]}
     if to_teacher["relative"] is not None:
         quality["retention"] = 1 + to_teacher["relative"]
-    judges = f"{everybody['users']:,} {report['split']} users, {len(report['seeds'])} seed(s)"
-    return quality | {"judged_as": hop, "judged_by": judges}
+    users = f"{all_users['users']:,} {evaluation['split']} users, {len(evaluation['seeds'])} seed(s)"
+    return quality | {"judged_as": model, "judged_by": users}

@@ -1,6 +1,6 @@
-"""What the client costs beside tritonclient itself: one call, many histories, and the import. Ratios of one run, interleaved.
+"""Cost of the client compared with tritonclient alone: one call, many histories, and the import.
 
-The tiny model answers at once, so that the client's own share is as large as it can be.
+Both take turns in one run, and their ratio is the result. The model is small, so the client's own share of the time is large.
 """
 
 import resource
@@ -25,8 +25,12 @@ from distilrec.serving.process.server import TritonServer, free_ports
 from export.repository.fill import fill_repository
 
 _CALLS = 2000
-_MANY, _SINGLE = 10_000, 1000
+_PACKED_HISTORIES, _SINGLE_HISTORIES = 10_000, 1000
+"""Histories of one ``recommend_many``, and of the loop of single calls, which takes longer for each."""
 _IMPORTS = 15
+_USERS = 500
+"""Number of different histories."""
+_TIMEOUT_S = 5.0
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +45,12 @@ def server(finished: Config, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 @pytest.fixture(scope="module")
 def histories(finished: Config) -> list[list[str]]:
     dataset, vocabulary = load(run_dir(finished) / "data")
-    users = held_out(dataset, "test", spec_of_run(finished, len(vocabulary)), max_users=500)
+    users = held_out(dataset, "test", spec_of_run(finished, len(vocabulary)), max_users=_USERS)
     return [vocabulary.decode(row[row > 0].tolist()) for row in users.history]
 
 
 def test_recommend_beside_a_bare_call(benchmark: Any, server: TritonServer, histories: list[list[str]]) -> None:
-    """p50 of ``recommend``, ids and titles and all, over that of ``tritonclient`` with the same tensors."""
+    """Compare p50 of ``recommend``, with ids and titles, with p50 of ``tritonclient`` on the same tensors."""
     benchmark.group = "client: one request in flight"
     with RecommenderClient(server.url) as client, grpc.InferenceServerClient(server.url) as bare:
         spec, vocabulary = client.info().spec, client.vocabulary()
@@ -57,7 +61,7 @@ def test_recommend_beside_a_bare_call(benchmark: Any, server: TritonServer, hist
             for name, values in zip(("history", "exclude"), tensors[place], strict=True):
                 inputs.append(grpc.InferInput(name, values.shape, "INT32"))
                 inputs[-1].set_data_from_numpy(values)
-            result = bare.infer("student", inputs, client_timeout=5.0)
+            result = bare.infer("student", inputs, client_timeout=_TIMEOUT_S)
             assert result.as_numpy("items").shape == result.as_numpy("scores").shape
 
         def measure() -> dict[str, list[float]]:
@@ -77,25 +81,25 @@ def test_recommend_beside_a_bare_call(benchmark: Any, server: TritonServer, hist
 
 
 def test_recommend_many_beside_single_calls(benchmark: Any, server: TritonServer, histories: list[list[str]]) -> None:
-    """Histories a second in ``recommend_many`` of 10,000, over those of a loop of single calls."""
+    """Compare the histories a second of one ``recommend_many`` with those of a loop of single calls."""
     benchmark.group = "client: many histories"
-    many = [histories[number % len(histories)] for number in range(_MANY)]
+    many = [histories[number % len(histories)] for number in range(_PACKED_HISTORIES)]
     with RecommenderClient(server.url) as client:
 
         def measure() -> tuple[float, float]:
             begin = time.perf_counter()
-            for history in many[:_SINGLE]:
+            for history in many[:_SINGLE_HISTORIES]:
                 client.recommend(history)
             between = time.perf_counter()
-            assert len(client.recommend_many(many)) == _MANY
-            return _SINGLE / (between - begin), _MANY / (time.perf_counter() - between)
+            assert len(client.recommend_many(many)) == _PACKED_HISTORIES
+            return _SINGLE_HISTORIES / (between - begin), _PACKED_HISTORIES / (time.perf_counter() - between)
 
         single, packed = benchmark.pedantic(measure, rounds=1, warmup_rounds=1)
     benchmark.extra_info |= {"single_per_s": round(single), "many_per_s": round(packed), "ratio": round(packed / single, 2)}
 
 
 def test_import_beside_tritonclient(benchmark: Any) -> None:
-    """CPU seconds of importing the client, over those of importing ``tritonclient.grpc`` alone."""
+    """Compare the CPU seconds of importing the client with those of importing ``tritonclient.grpc`` alone."""
     benchmark.group = "client: import"
 
     def cpu_s(statement: str) -> float:

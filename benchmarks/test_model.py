@@ -1,6 +1,6 @@
-"""What distillation, ONNX and each precision buy: teacher against student, one thread.
+"""Request times of teacher and student in PyTorch, in ONNX Runtime and in each precision, on one thread.
 
-Each row also says what the evaluation found of the model's ranking, its bytes, and the memory of a process that runs nothing else.
+Each result also has the model's ranking quality from the evaluation, its size, and the memory of a process that runs nothing else.
 """
 
 from pathlib import Path
@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import models
 from benchmarks.memory import resident_bytes
-from benchmarks.subject import MissingError, Subject
+from benchmarks.subject import CannotMeasureError, Subject
 from benchmarks.timing import time_requests
 from distilrec.core.errors import EngineError
 
@@ -22,7 +22,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def resident() -> dict[str, int]:
-    """Memory by model: it is measured once."""
+    """Memory in bytes by model, so that it is measured once for all batch sizes."""
     return {}
 
 
@@ -32,11 +32,11 @@ def test_model(benchmark: Any, subject: Subject, scratch: Path, resident: dict[s
     try:
         model = models.find(name, subject, scratch)
         runner = model.load()
-    except (MissingError, EngineError) as error:
+    except (CannotMeasureError, EngineError) as error:
         pytest.skip(str(error))
     if name not in resident:
         resident[name] = resident_bytes(model.load, subject.requests.history[:1], subject.requests.exclude[:1])
     benchmark.group = f"model, batch {batch}"
     benchmark.extra_info |= {"suite": "model", "model": name, "size_bytes": model.size_bytes, "resident_bytes": resident[name]}
-    benchmark.extra_info |= {} if model.judged is None else subject.quality(model.judged)
+    benchmark.extra_info |= {} if model.evaluated_as is None else subject.quality(model.evaluated_as)
     time_requests(benchmark, runner, subject.requests, batch)

@@ -1,9 +1,9 @@
-"""How cost grows with catalogue, history and batch: an untrained student over random items, beside the machine's limits.
+"""Growth of request time with catalogue, history and batch: an untrained student over random items, and the machine's limits.
 
-Time does not depend on what the weights are. Each model is timed alone, on one thread, with its table in the cache if it fits
-there, as on a box that serves one model. The limit of a request is the longer of reading the item table once, at the speed
-measured for that many bytes, and the float32 products of the batch with it; for INT8 only the reading counts, as products of
-bytes were not measured.
+The time does not depend on the values of the weights. Each model is timed alone, on one thread, and its table stays in the
+processor's cache if it fits, as on a machine that serves one model. The limit of a request is the longer of reading the item table
+once, at the speed measured for that many bytes, and the float32 products of the batch with it. For INT8 only the reading counts,
+because products of bytes are not measured.
 """
 
 from functools import cache
@@ -33,13 +33,18 @@ _CASES = [(items, _MIDDLE_HISTORY, batch) for items in CATALOGUES for batch in B
 _CASES += [(_MIDDLE_CATALOGUE, length, 1) for length in HISTORIES if length != _MIDDLE_HISTORY]
 _WIDTH = StudentConfig().embedding_size
 _BYTES = {Precision.FP32: 4, Precision.INT8: 1}
+"""Bytes of a number in the item table."""
+_EXCLUDE_LENGTH, _TOP_K = 128, 100
+_REQUESTS = 128
+"""Number of different requests: two of the largest batches."""
+_BUDGET_S = 0.5
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Any:
     @cache
     def make(item_count: int, history_length: int) -> tuple[Path, RecommenderSpec]:
-        settings, spec = StudentConfig(), RecommenderSpec(item_count, history_length, exclude_length=128, top_k=100)
+        settings, spec = StudentConfig(), RecommenderSpec(item_count, history_length, _EXCLUDE_LENGTH, _TOP_K)
         torch.manual_seed(0)
         student = MlpStudent(ItemTable(item_count, _WIDTH), history_length, settings.hidden_size, settings.decays, settings.dropout)
         folder = tmp_path_factory.mktemp(f"items-{item_count}")
@@ -64,7 +69,7 @@ def multiplying() -> float:
 
 def requests(spec: RecommenderSpec) -> CalibrationSet:
     random = np.random.default_rng(0)
-    history = random.integers(1, spec.item_count + 1, (128, spec.history_length), dtype=np.int32)
+    history = random.integers(1, spec.item_count + 1, (_REQUESTS, spec.history_length), dtype=np.int32)
     return CalibrationSet(history, np.zeros((len(history), spec.exclude_length), np.int32), "")
 
 
@@ -78,7 +83,7 @@ def test_scale(
     flop = 2 * table_rows(items) * _WIDTH * batch if precision is Precision.FP32 else 0
     limit_ms = least_ms(table_bytes, reading(table_bytes), flop, multiplying)
     benchmark.group = f"scale, {items:,} items, history {history}, batch {batch}"
-    time_requests(benchmark, OnnxRunner(model_path(folder, precision), spec), requests(spec), batch, budget_s=0.5)
+    time_requests(benchmark, OnnxRunner(model_path(folder, precision), spec), requests(spec), batch, budget_s=_BUDGET_S)
     benchmark.extra_info |= {
         "suite": "scale",
         "items": items,

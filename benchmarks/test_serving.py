@@ -1,10 +1,11 @@
-"""A real tritonserver on this machine, asked over gRPC: one request in flight, and several.
+"""Times of a real tritonserver on this machine over gRPC: with one request in flight, and with several.
 
-``identity`` has the student's tensors and does no work: what remains is the price of serving. What the server spent, by its own
-statistics, is told from what the client and the way to it took.
+The model ``identity`` has the student's tensors and does no work, so its time is the cost of serving alone. The server's own
+statistics separate its time from the time of client and network.
 """
 
 import itertools
+import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, NamedTuple
@@ -14,8 +15,9 @@ import pytest
 
 from benchmarks.subject import Subject
 from benchmarks.timing import quantiles_ms
-from benchmarks.wire_load import connect, send_all, server_side, statistics
+from benchmarks.wire_load import SenderPool, connect, send_all, server_side, statistics
 from clients.wire import front_door_request, infer_request, read_answer
+from distill.stages.teacher import load_ensemble
 from distilrec.config import ExportConfig
 from distilrec.core.errors import MissingExtraError, ServerError
 from distilrec.core.specs import FRONT_DOOR_NAME, MODEL_NAME
@@ -28,12 +30,18 @@ from export.repository.benchmark_models import fill_benchmark_models
 from export.repository.fill import IDENTITY_NAME, TEACHER_NAME, fill_repository
 
 _MODELS = (IDENTITY_NAME, MODEL_NAME, FRONT_DOOR_NAME, TEACHER_NAME)
-_ONE_BY_ONE, _TOGETHER = 500, 1000
+_SINGLE_REQUESTS, _CONCURRENT_REQUESTS = 500, 1000
+"""Timed requests with one in flight, and with several in flight: enough for p99."""
+_WARMUP_REQUESTS = 20
+_ROUNDS = 3
 _PROCESSES = 4
+"""Sending processes: one alone would be the bottleneck, and more would take the server's processors."""
 _USERS = 64
+"""Number of different requests."""
+_TIMEOUT_S = 30
 
 
-class Served(NamedTuple):
+class RunningServer(NamedTuple):
     """A running server."""
 
     url: str
@@ -41,7 +49,7 @@ class Served(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def served(subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     try:
         find_tritonserver()
     except (MissingExtraError, ServerError) as error:
@@ -52,12 +60,10 @@ def served(subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     fill_repository(subject.artefact, config)
     _fill_benchmark_models(subject, config)
     with TritonServer(config.repository, free_ports(), folder / "log") as server:
-        yield Served(server.url, subject.config is not None)
+        yield RunningServer(server.url, subject.config is not None)
 
 
 def _fill_benchmark_models(subject: Subject, config: ExportConfig) -> None:
-    from distill.stages.teacher import load_ensemble
-
     run = subject.config
     teacher = load_ensemble(run, teacher_folders(run), subject.spec.item_count) if run else None
     fill_benchmark_models(teacher, subject.artefact, config)
@@ -65,42 +71,40 @@ def _fill_benchmark_models(subject: Subject, config: ExportConfig) -> None:
 
 @pytest.fixture(scope="module")
 def messages(subject: Subject) -> dict[str, list[Any]]:
-    """A request of each user, by model."""
-    asked = subject.requests
-    rows = np.flatnonzero((asked.history > 0).any(axis=1))[:_USERS]
+    """Requests by model, one of each user."""
+    requests = subject.requests
+    rows = np.flatnonzero((requests.history > 0).any(axis=1))[:_USERS]
     vocabulary = load_vocabulary(subject.artefact / VOCABULARY)
-    texts = [vocabulary.decode(asked.history[row][asked.history[row] > 0].tolist()) for row in rows]
+    histories = [vocabulary.decode(requests.history[row][requests.history[row] > 0].tolist()) for row in rows]
     by_index = {
-        model: [infer_request(model, asked.history[row, None], asked.exclude[row, None]) for row in rows]
+        model: [infer_request(model, requests.history[row, None], requests.exclude[row, None]) for row in rows]
         for model in (IDENTITY_NAME, MODEL_NAME, TEACHER_NAME)
     }
-    return by_index | {FRONT_DOOR_NAME: [front_door_request([text], [[]], k=10) for text in texts]}
+    return by_index | {FRONT_DOOR_NAME: [front_door_request([history], [[]], k=10) for history in histories]}
 
 
 @pytest.fixture(scope="module")
-def pool() -> Iterator[ProcessPoolExecutor]:
-    import multiprocessing
-
-    # Forked processes of one that has used gRPC hang.
-    with ProcessPoolExecutor(_PROCESSES, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield pool
+def pool() -> Iterator[SenderPool]:
+    # A process that has used gRPC cannot be forked: the child hangs.
+    with ProcessPoolExecutor(_PROCESSES, mp_context=multiprocessing.get_context("spawn")) as executor:
+        yield SenderPool(executor, _PROCESSES)
 
 
 @pytest.mark.parametrize("model", _MODELS)
-def test_one_in_flight(benchmark: Any, served: Served, messages: dict[str, list[Any]], model: str) -> None:
+def test_one_in_flight(benchmark: Any, served: RunningServer, messages: dict[str, list[Any]], model: str) -> None:
     _skip_without_teacher(served, model)
     stub, turn = connect(served.url), itertools.cycle(messages[model])
 
-    def ask(message: Any) -> Any:
-        return stub.ModelInfer(message, timeout=30)
+    def infer(message: Any) -> Any:
+        return stub.ModelInfer(message, timeout=_TIMEOUT_S)
 
-    for _ in range(20):
-        answer = ask(next(turn))
+    for _ in range(_WARMUP_REQUESTS):
+        answer = infer(next(turn))
     if model != FRONT_DOOR_NAME:
         read_answer(answer, rows=1)
     benchmark.group = "serving, one request in flight"
     before = statistics(stub, model)
-    benchmark.pedantic(ask, setup=lambda: ((next(turn),), {}), rounds=_ONE_BY_ONE)
+    benchmark.pedantic(infer, setup=lambda: ((next(turn),), {}), rounds=_SINGLE_REQUESTS)
     _note(benchmark, model, 1, server_side(before, statistics(stub, model)), list(benchmark.stats.stats.data))
     benchmark.extra_info["requests_per_s"] = 1 / benchmark.stats.stats.mean
 
@@ -109,34 +113,34 @@ def test_one_in_flight(benchmark: Any, served: Served, messages: dict[str, list[
 @pytest.mark.parametrize("model", _MODELS)
 def test_throughput(
     benchmark: Any,
-    served: Served,
+    served: RunningServer,
     messages: dict[str, list[Any]],
-    pool: ProcessPoolExecutor,
+    pool: SenderPool,
     model: str,
     concurrency: int,
 ) -> None:
     _skip_without_teacher(served, model)
-    stub, texts = connect(served.url), [message.SerializeToString() for message in messages[model]]
-    took: list[float] = []
+    stub, serialised = connect(served.url), [message.SerializeToString() for message in messages[model]]
+    seconds: list[float] = []
 
     def load() -> None:
-        took.extend(send_all(served.url, texts, _TOGETHER, concurrency, pool))
+        seconds.extend(send_all(served.url, serialised, _CONCURRENT_REQUESTS, concurrency, pool))
 
     load()
-    took.clear()
-    benchmark.group = f"serving, {_TOGETHER} requests, {concurrency} in flight"
+    seconds.clear()  # The first load warms the server up.
+    benchmark.group = f"serving, {_CONCURRENT_REQUESTS} requests, {concurrency} in flight"
     before = statistics(stub, model)
-    benchmark.pedantic(load, rounds=3)
-    _note(benchmark, model, concurrency, server_side(before, statistics(stub, model)), took)
-    benchmark.extra_info["requests_per_s"] = _TOGETHER / benchmark.stats.stats.median
+    benchmark.pedantic(load, rounds=_ROUNDS)
+    _note(benchmark, model, concurrency, server_side(before, statistics(stub, model)), seconds)
+    benchmark.extra_info["requests_per_s"] = _CONCURRENT_REQUESTS / benchmark.stats.stats.median
 
 
-def _note(benchmark: Any, model: str, concurrency: int, server: dict[str, Any], took: list[float]) -> None:
-    client_ms = float(np.mean(took)) * 1000 - server["server_ms"]
+def _note(benchmark: Any, model: str, concurrency: int, server: dict[str, Any], seconds: list[float]) -> None:
+    client_ms = float(np.mean(seconds)) * 1000 - server["server_ms"]
     benchmark.extra_info |= {"suite": "serving", "model": model, "concurrency": concurrency, "client_side_ms": client_ms}
-    benchmark.extra_info |= server | quantiles_ms(took)
+    benchmark.extra_info |= server | quantiles_ms(seconds)
 
 
-def _skip_without_teacher(served: Served, model: str) -> None:
+def _skip_without_teacher(served: RunningServer, model: str) -> None:
     if model == TEACHER_NAME and not served.has_teacher:
         pytest.skip("needs the teacher of a run, and --artefact names an export folder alone")

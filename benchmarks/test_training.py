@@ -1,7 +1,7 @@
-"""What learning costs: epochs of a teacher, of the student on true items alone, and of the student on ready soft targets.
+"""Training speed: epochs of a teacher, of the undistilled student, and of the distilled student on ready soft targets.
 
-The teacher is never run while the student learns. Validation does not count. Compare ``examples_per_s`` within one run; keep the
-processor free.
+The teacher does not run while the student is trained, and the time of validation does not count. Only values of ``examples_per_s``
+from the same run can be compared, and the processor should be free of other work.
 """
 
 from pathlib import Path
@@ -16,27 +16,28 @@ from distilrec.core.manifest import read_manifest
 from distilrec.pipeline.stages import run_dir, stages
 
 _EPOCHS = {"epochs": 2, "patience": 2, "schedule": "constant"}
+"""Two epochs, as the first includes start-up time."""
 _GROUP = f"training, {_EPOCHS['epochs']} epochs"
 
 
-@pytest.mark.parametrize("lesson", ["undistilled", "distilled"])
-def test_student(benchmark: Any, finished: Config, tmp_path: Path, lesson: str) -> None:
-    folder, taught = run_dir(finished), lesson == "distilled"
-    inputs = {role: folder / name for role, name in stages(finished)["student"].inputs.items() if taught or role != "targets"}
+@pytest.mark.parametrize("role", ["undistilled", "distilled"])
+def test_student(benchmark: Any, finished: Config, tmp_path: Path, role: str) -> None:
+    folder, distilled = run_dir(finished), role == "distilled"
+    inputs = {key: folder / name for key, name in stages(finished)["student"].inputs.items() if distilled or key != "targets"}
     settings = finished.student.model_copy(update=_EPOCHS)
     benchmark.group = _GROUP
     (_, result) = benchmark.pedantic(lambda: fit_student(settings, finished, inputs, tmp_path), rounds=1)
-    _note(benchmark, finished, f"student, {lesson}", result.seconds_an_epoch)
-    if taught:
+    _note(benchmark, finished, f"student, {role}", result.seconds_an_epoch)
+    if distilled:
         cache = read_manifest(inputs["targets"]).metrics
         benchmark.extra_info |= {"cache_bytes": cache["size_bytes"], "cache_gb_a_million_prefixes": cache["gb_a_million_prefixes"]}
 
 
 def test_teacher(benchmark: Any, finished: Config, tmp_path: Path) -> None:
-    """The first teacher that learns from every training prefix; a text teacher learns from a few, and EASE has no epochs."""
-    found = (n for n, t in finished.teachers.items() if not isinstance(t, TextTeacherConfig | EaseTeacherConfig))
-    if (name := next(found, None)) is None:
-        pytest.skip(f"preset {finished.name} has no teacher that learns from every prefix in epochs")
+    """Time the first teacher that is trained on every prefix in epochs, which excludes text teachers and EASE."""
+    names = (name for name, teacher in finished.teachers.items() if not isinstance(teacher, TextTeacherConfig | EaseTeacherConfig))
+    if (name := next(names, None)) is None:
+        pytest.skip(f"preset {finished.name} has no teacher that is trained on every prefix in epochs")
     settings = finished.teachers[name]
     update: dict[str, Any] = _EPOCHS
     if isinstance(settings, AssistantTeacherConfig):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from reports import benchmark_content, evaluated_shop, facts, measured, tune_config  # noqa: F401
+from reports import benchmark_content, evaluated_shop, measured, report_content, tune_config  # noqa: F401
 from servers import certificates, promotable, serving_config, variant  # noqa: F401
 
 from distilrec.config import Config

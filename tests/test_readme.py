@@ -1,6 +1,7 @@
-"""The README's tables are those of the recorded results."""
+"""The README's tables are those of the recorded results, and all files that the documentation names exist."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -25,6 +26,15 @@ def test_readme_holds_what_is_recorded():
     filled, _ = fill(text, RESULTS)
     assert filled == text, "fill it with: python -m benchmarks.readme"
     assert all(f"<!-- results: {name} -->" in text for name in TABLES)
+
+
+@pytest.mark.parametrize("document", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "OPERATIONS.md"])
+def test_documentation_names_files_that_exist(document):
+    root = README.parent
+    folders = "|".join(path.name for path in root.iterdir() if path.is_dir() and path.name != "runs" and path.name[0] != ".")
+    named = re.findall(rf"(?:`|\]\()((?:{folders})(?:/[\w.-]+)*/?)(?:`|\))", (root / document).read_text(encoding="utf-8"))
+    assert named
+    assert [name for name in named if not (root / name).exists()] == []
 
 
 def test_another_number_is_drift(results):
@@ -87,8 +97,8 @@ def test_main_numbers_are_those_of_the_evaluation():
     whole = json.loads(Path("runs/shop/evaluation/evaluation.json").read_text())
     kept = main_numbers(whole)
     everybody = whole["evaluation"]["everybody"]
-    for hop, values in kept["evaluation"]["everybody"]["estimates"].items():
-        assert values == {metric: everybody["estimates"][hop][metric] for metric in ("ndcg@10", "hr@10")}
+    for model, values in kept["evaluation"]["everybody"]["estimates"].items():
+        assert values == {metric: everybody["estimates"][model][metric] for metric in ("ndcg@10", "hr@10")}
     assert len(json.dumps(kept)) < len(json.dumps(whole)) / 10
 
 

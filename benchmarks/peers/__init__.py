@@ -1,1 +1,1 @@
-"""Other people's recommenders beside the student: the same requests on the same machine, in an environment of their own."""
+"""Comparison of the student with other people's recommenders: the same requests, on the same machine."""

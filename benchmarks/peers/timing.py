@@ -1,4 +1,4 @@
-"""Timing several recommenders fairly: in turn, in rounds, compared within each round."""
+"""Fair timing of several recommenders: they take turns in rounds, and are compared within each round."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -11,49 +11,50 @@ from numpy.typing import NDArray
 Items = NDArray[np.integer[Any]]
 """Item indices [K], best first."""
 
-Answerer = Callable[[int], Items]
-"""Answers the request of a row."""
+Contender = Callable[[int], Items]
+"""Recommender to compare: answers the request of the given row."""
 
 
 @dataclass(frozen=True)
-class Times:
-    """Seconds of each request: float64 [rounds, requests a round]."""
+class ContenderTimes:
+    """Seconds of each request to a contender: float64 [rounds, requests in a round]."""
 
     seconds: NDArray[np.float64]
 
     @property
     def median_s(self) -> float:
-        """Median over rounds of each round's median."""
+        """Median over the rounds of each round's median."""
         return float(np.median(np.median(self.seconds, axis=1)))
 
-    def ratio_to(self, reference: "Times") -> tuple[float, float, float]:
-        """How many times slower than ``reference``, round by round: median, and 10th and 90th percentile over the rounds."""
+    def ratio_to(self, reference: "ContenderTimes") -> tuple[float, float, float]:
+        """Return how many times slower than ``reference`` it is: median, 10th and 90th percentile of the rounds' ratios."""
         ratios = np.median(self.seconds, axis=1) / np.median(reference.seconds, axis=1)
         low, middle, high = np.quantile(ratios, (0.1, 0.5, 0.9))
         return float(middle), float(low), float(high)
 
 
 def interleaved(
-    answerers: Mapping[str, Answerer], rows: int, *, rounds: int, requests: int, clock: Callable[[], float] = time.perf_counter
-) -> dict[str, Times]:
-    """Time all of them on the same requests, one request at a time.
+    contenders: Mapping[str, Contender], rows: int, *, rounds: int, requests: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, ContenderTimes]:
+    """Time all contenders on the same requests, one request at a time.
 
-    Each round asks everyone, beginning with another one, so that all meet the same moments of the machine. In its turn each is
-    asked several times, and once before that does not count: a model that another has just pushed out of the cache is not slow.
+    All contenders take a turn in each round, and each round begins with another one, so that a disturbance of the machine affects
+    all of them. A turn is several requests, and one before them that does not count: a contender whose model was pushed out of the
+    processor's cache by the one before it should not look slow.
 
     Args:
-        answerers: what to time, by name.
-        rows: requests there are; they are asked in turn.
-        rounds: of all answerers.
-        requests: timed requests of each in a round.
-        clock: gives seconds.
+        contenders: Contenders by name.
+        rows: Number of different requests, which are sent in turn.
+        rounds: Number of rounds.
+        requests: Number of timed requests in a turn.
+        clock: Clock that returns seconds.
     """
-    names = list(answerers)
+    names = list(contenders)
     seconds = {name: np.empty((rounds, requests)) for name in names}
     for number in range(rounds):
         turn = number % len(names)
         for name in names[turn:] + names[:turn]:
-            answer = answerers[name]
+            answer = contenders[name]
             first = number * requests
             answer(first % rows)
             for place in range(requests):
@@ -61,4 +62,4 @@ def interleaved(
                 started = clock()
                 answer(row)
                 seconds[name][number, place] = clock() - started
-    return {name: Times(values) for name, values in seconds.items()}
+    return {name: ContenderTimes(values) for name, values in seconds.items()}

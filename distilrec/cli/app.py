@@ -1,4 +1,4 @@
-"""The command line: parse, import the stage lazily, call, say where the result lies."""
+"""The command line: each command parses its options, imports its stage, calls it and prints where the result is."""
 
 import logging
 import sys
@@ -18,7 +18,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_mar
 
 
 def main() -> None:
-    """Entry point: errors of ours end with one message and status 1, not with a traceback."""
+    """Run the command line; an error of DistilRec ends it with one message and status 1, without a traceback."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     for package in ("distilrec", "distill", "export"):
         logging.getLogger(package).setLevel(logging.INFO)
@@ -51,25 +51,27 @@ def root(
 @app.command()
 def run(
     preset: Preset = DEFAULT_PRESET,
-    seed: Annotated[int | None, typer.Option(help="Another seed than the preset's: a run of its own, not served.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed instead of the preset's; makes a run of its own, which is not served.")
+    ] = None,
     force: Force = False,
 ) -> None:
     """Run all stages.
 
-    What is unchanged is skipped, what was interrupted goes on.
+    Unchanged stages are skipped, and an interrupted stage continues where it stopped.
 
     Example: distilrec run --preset ml-100k
     """
     config = load_config(preset)
-    another = config if seed is None else with_seed(config, seed)
-    print(f"export: {run_all(another, serve=another == config, force=force)}")
+    seeded = config if seed is None else with_seed(config, seed)
+    print(f"export: {run_all(seeded, serve=seeded == config, force=force)}")
 
 
 @app.command()
 def demo(preset: Preset = DEFAULT_PRESET) -> None:
-    """Run all stages, serve for a moment, print the table.
+    """Run all stages, serve the student briefly, and print the table.
 
-    Starts a real tritonserver on free ports, asks it by string ids, judges every hop and stops it.
+    Starts a real tritonserver on free ports, requests recommendations by string ids, evaluates all models and stops the server.
 
     Example: distilrec demo --preset smoke
     """
@@ -89,9 +91,9 @@ def data(preset: Preset = DEFAULT_PRESET, force: Force = False) -> None:
 
 @app.command()
 def text(preset: Preset = DEFAULT_PRESET, force: Force = False) -> None:
-    """Embed all item titles, for the models that take text in.
+    """Embed all item titles, for models that read text.
 
-    Nothing to embed with (extra [text] not installed, or section text says off) is fine, too: they go without.
+    Without an embedding model (the extra [text] is not installed, or the section text is off) these models work without titles.
 
     Example: distilrec text --preset ml-100k
     """
@@ -102,7 +104,7 @@ def text(preset: Preset = DEFAULT_PRESET, force: Force = False) -> None:
 def teacher(preset: Preset = DEFAULT_PRESET, force: Force = False) -> None:
     """Train all teachers.
 
-    One that learns from others (an assistant) comes after them, and after their soft targets.
+    An assistant that is distilled from other teachers is trained after them and after their soft targets.
 
     Example: distilrec teacher --preset ml-100k
     """
@@ -111,9 +113,9 @@ def teacher(preset: Preset = DEFAULT_PRESET, force: Force = False) -> None:
 
 @app.command()
 def targets(preset: Preset = DEFAULT_PRESET, force: Force = False) -> None:
-    """Write all teachers' soft targets, and their mixture.
+    """Write the soft targets of all teachers, and their mixture.
 
-    Top items and logits for every training prefix.
+    Soft targets are a teacher's top items and logits for every training prefix.
 
     Example: distilrec targets --preset ml-100k
     """
@@ -123,7 +125,7 @@ def targets(preset: Preset = DEFAULT_PRESET, force: Force = False) -> None:
 @app.command()
 def student(
     preset: Preset = DEFAULT_PRESET,
-    undistilled: Annotated[bool, typer.Option("--undistilled", help="Train without the teacher, for comparison.")] = False,
+    undistilled: Annotated[bool, typer.Option("--undistilled", help="Train without soft targets, for comparison.")] = False,
     force: Force = False,
 ) -> None:
     """Train the student on the soft targets.
@@ -136,30 +138,34 @@ def student(
 @app.command()
 def export(
     preset: Preset = DEFAULT_PRESET,
-    target: Annotated[str | None, typer.Option(help="What serves the student: python, onnxruntime or tensorrt.")] = None,
-    instances: Annotated[int | None, typer.Option(help="Instances of each model on a CPU.")] = None,
-    with_benchmarks: Annotated[bool, typer.Option("--with-benchmarks", help="Also serve the teacher and an idle model.")] = False,
+    target: Annotated[
+        str | None, typer.Option(help="Triton backend that serves the student: python, onnxruntime or tensorrt.")
+    ] = None,
+    instances: Annotated[int | None, typer.Option(help="Number of instances of each model on a CPU.")] = None,
+    with_benchmarks: Annotated[
+        bool, typer.Option("--with-benchmarks", help="Also serve the teacher, and a model that does no work.")
+    ] = False,
     force: Force = False,
 ) -> None:
-    """Export to ONNX in FP32, FP16 and INT8, choose one, and fill the Triton repository.
+    """Export to ONNX in FP32, FP16 and INT8, choose a precision, and fill the Triton repository.
 
-    The export counts only after it has answered as the PyTorch model does. INT8 or FP16 is served only where it is faster on this
-    machine and keeps the ranking; report.json holds what was measured.
+    The export is finished only after its answers were equal to those of the PyTorch model. INT8 or FP16 is served only if it is
+    faster on this machine and keeps the ranking. The measurements are in report.json.
 
     Example: distilrec export --preset ml-100k --target python
     """
     config = with_export_settings(load_config(preset), {"target": target, "instances": instances})
     run_stage(config, "export", force=force)
-    _say_where(config, "export")
+    _print_folder(config, "export")
     fill_repository(config, with_benchmarks=with_benchmarks)
     print(f"serve it: distilrec serve --repository {config.export.repository}")
 
 
 @app.command()
 def qad(preset: Preset = DEFAULT_PRESET, force: Force = False) -> None:
-    """Train the student on under INT8's rounding, and export that.
+    """Train the student further with the rounding of INT8, and export the result.
 
-    Quantisation-aware distillation; `run` does it by itself when INT8 misses the ranking budget.
+    This is quantisation-aware distillation. The command `run` does it when INT8 misses the ranking budget.
 
     Example: distilrec qad --preset ml-100k
     """
@@ -168,24 +174,27 @@ def qad(preset: Preset = DEFAULT_PRESET, force: Force = False) -> None:
 
 
 def _run_some(preset: str, prefix: str, *, force: bool) -> None:
-    """Run the stages whose folders begin so; where an assistant learns from others, their soft targets come in between."""
+    """Run the stages whose folders begin with ``prefix``.
+
+    Where an assistant is distilled from other teachers, all teachers and soft targets are made, in the order of the stages.
+    """
     config = load_config(preset)
     assistants = any(teacher.kind == "assistant" and teacher.taught_by for teacher in config.teachers.values())
-    wanted = ("teacher-", "targets-") if assistants else (prefix,)
+    prefixes = ("teacher-", "targets-") if assistants else (prefix,)
     for stage in stages(config):
-        if stage.startswith(wanted):
+        if stage.startswith(prefixes):
             run_stage(config, stage, force=force)
-            _say_where(config, stage)
+            _print_folder(config, stage)
 
 
 def _run_one(preset: str, stage: str, *, force: bool) -> Config:
     config = load_config(preset)
     run_stage(config, stage, force=force)
-    _say_where(config, stage)
+    _print_folder(config, stage)
     return config
 
 
-def _say_where(config: Config, stage: str) -> None:
+def _print_folder(config: Config, stage: str) -> None:
     print(f"{stage}: {run_dir(config) / stage}")
 
 

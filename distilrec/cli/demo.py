@@ -1,4 +1,4 @@
-"""The whole way in one command: logs to a live server, one user's recommendations by title, and the table."""
+"""The demo: all stages, a live server, one user's recommendations by title, and the table of all models."""
 
 import json
 import logging
@@ -15,13 +15,18 @@ from distilrec.serving.process.server import TritonServer, free_ports
 logger = logging.getLogger(__name__)
 
 _SHOWN_HISTORY = 10
+_SHOWN_ITEMS = 10
 
 
 def run_demo(config: Config, say: Callable[[str], None]) -> None:
-    """Run all stages, start a real tritonserver on free ports, ask it, print, and stop it.
+    """Run all stages, start a real tritonserver on free ports, print its answers and the table, and stop it.
+
+    Args:
+        config: Settings of the run.
+        say: Function that prints a text.
 
     Raises:
-        DistilRecError: as the failing step says.
+        DistilRecError: A stage failed, or the server could not be started or stopped.
     """
     artefact = run_all(config)
     with tempfile.TemporaryDirectory() as logs:
@@ -35,27 +40,36 @@ def run_demo(config: Config, say: Callable[[str], None]) -> None:
     users = comparison.users
     say(f"\n{comparison_table(comparison.rows)}\n")
     say(f"Full ranking of the whole catalogue for {len(users.users)} held-out users of {config.name}, seen items removed")
-    say(f"({users.unjudged_users} users have nothing to be judged by, {users.truncated_users} saw more than a request can name).")
-    say(f"Precision: {verdict(artefact)}.")
+    say(f"({users.unjudged_users} users have no held-out item, {users.truncated_users} saw more items than a request can name).")
+    say(f"Precision: {precision_verdict(artefact)}.")
     say("p50: one request in flight, one thread. tritonserver was stopped and ended cleanly.")
 
 
-def verdict(artefact: Path) -> str:
-    """Why the precision that is served is served."""
+def precision_verdict(artefact: Path) -> str:
+    """Return the reason for the served precision.
+
+    Args:
+        artefact: Folder of the export.
+    """
     from export.artefact import REPORT_FILE
 
     return str(json.loads((artefact / REPORT_FILE).read_text(encoding="utf-8"))["verdict"]["reason"])
 
 
 def example_user(config: Config, url: str) -> str:
-    """History and top 10 of the first user, by title, asked from the server by string ids."""
+    """Return the first user's history and top 10 by title, as a server answers a request with string ids.
+
+    Args:
+        config: Settings of the run.
+        url: Host and port of the server's gRPC endpoint.
+    """
     from clients import RecommenderClient
     from distilrec.data.stage import load
 
     dataset, vocabulary = load(run_dir(config) / "data")
     history = vocabulary.decode(dataset.sequence(0)[: dataset.test_start[0]].tolist())
     with RecommenderClient(url, vocabulary=vocabulary) as client:
-        answer = client.recommend(history, k=min(10, len(vocabulary)))
+        answer = client.recommend(history, k=min(_SHOWN_ITEMS, len(vocabulary)))
     newest = history[-_SHOWN_HISTORY:]
     lines = [f"\nA user's history, newest last ({len(newest)} of {len(history)} items):"]
     lines += [f"    {vocabulary.title(item_id)}" for item_id in newest]

@@ -1,4 +1,4 @@
-"""Commands that judge; they are part of the one command line (``distilrec/cli/app.py``)."""
+"""The command ``evaluate``, a part of the command line in ``distilrec/cli/app.py``."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -12,7 +12,7 @@ app = typer.Typer()
 
 
 class SplitName(StrEnum):
-    """Part of the interactions that models are judged by."""
+    """Part of the interactions that models are evaluated on."""
 
     TEST = "test"
     VALIDATION = "validation"
@@ -21,21 +21,24 @@ class SplitName(StrEnum):
 @app.command()
 def evaluate(
     preset: Preset = DEFAULT_PRESET,
-    split: Annotated[SplitName, typer.Option(help="What to judge by; decide by validation, report test.")] = SplitName.TEST,
-    seed: Annotated[list[int] | None, typer.Option(help="Average runs of these seeds; repeatable. None: the preset's.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print evaluation.json.")] = False,
+    split: Annotated[
+        SplitName, typer.Option(help="Interactions to evaluate on: validation for decisions, test for reports.")
+    ] = SplitName.TEST,
+    seed: Annotated[list[int] | None, typer.Option(help="Seed whose run is averaged; repeatable. [default: the preset's]")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print evaluation.json instead of the tables.")] = False,
 ) -> None:
-    """Judge teacher, students and exports of a finished run.
+    """Evaluate teacher, students and exports of a finished run.
 
-    Ranking metrics with intervals, what was kept of the teacher, catalogue coverage, popularity, slices of users, and which of them
-    lost by distillation. A seed's run is runs/NAME-seedN, the preset's own runs/NAME.
+    The result has ranking metrics with intervals, retention of the teacher's quality, catalogue coverage, popularity, slices of
+    users, and regressions: slices that rank worse than without a teacher. The run of seed N is in runs/NAME-seedN, the run of the
+    preset's own seed in runs/NAME.
 
     Example: distilrec evaluate --preset ml-100k --seed 0 --seed 1 --seed 2
     """
     from distilrec.evaluation.report import JSON_FILE, MARKDOWN_FILE
-    from distilrec.pipeline.evaluate import evaluate as judge_hops
+    from distilrec.pipeline.evaluate import evaluate as evaluate_run
 
-    folder = judge_hops(load_config(preset), split.value, seed or ())
+    folder = evaluate_run(load_config(preset), split.value, seed or ())
     print((folder / (JSON_FILE if as_json else MARKDOWN_FILE)).read_text(encoding="utf-8"))
     if not as_json:
         print(f"evaluation: {folder}")

@@ -1,4 +1,4 @@
-"""The command that reports; it is part of the one command line (``distilrec/cli/app.py``)."""
+"""The command ``report``, a part of the command line in ``distilrec/cli/app.py``."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,18 +14,22 @@ app = typer.Typer()
 @app.command()
 def report(
     preset: Preset = DEFAULT_PRESET,
-    benchmarks: Annotated[Path | None, typer.Option(help="Result of pytest --benchmark-only; runs/NAME/benchmark.json.")] = None,
-    load: Annotated[Path | None, typer.Option(help="What distilrec load wrote; runs/NAME/load.json.")] = None,
-    peers: Annotated[Path | None, typer.Option(help="Measured peers; runs/NAME/peers.json.")] = None,
-    output: Annotated[Path | None, typer.Option(help="Folder for report.html and report.md; runs/NAME/report.")] = None,
+    benchmarks: Annotated[
+        Path | None, typer.Option(help="Result of pytest --benchmark-only. [default: runs/NAME/benchmark.json]")
+    ] = None,
+    load: Annotated[Path | None, typer.Option(help="Result of distilrec load. [default: runs/NAME/load.json]")] = None,
+    peers: Annotated[
+        Path | None, typer.Option(help="Result of python -m benchmarks.peers. [default: runs/NAME/peers.json]")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder for report.html and report.md. [default: runs/NAME/report]")] = None,
 ) -> None:
-    """Write what was kept, gained and paid as one HTML file, and as Markdown.
+    """Write quality, latency, size and costs of a finished run as one HTML file, and as Markdown.
 
-    Reads the evaluation, the export and what was measured of them; measures nothing itself. What was not measured is said.
+    Reads the evaluation, the export and their measurements, and measures nothing itself. The report lists what was not measured.
 
     Example: distilrec report --preset ml-100k
     """
-    from distilrec.report.collect import Sources
+    from distilrec.report.content import MeasurementFiles
     from distilrec.report.write import write_report
 
-    print(f"report: {write_report(load_config(preset), Sources(benchmarks, load, peers), output)}")
+    print(f"report: {write_report(load_config(preset), MeasurementFiles(benchmarks, load, peers), output)}")

@@ -1,4 +1,4 @@
-"""Commands around trainings; they are part of the one command line (``distilrec/cli/app.py``)."""
+"""The command ``tune``, a part of the command line in ``distilrec/cli/app.py``."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,17 +15,23 @@ app = typer.Typer()
 @app.command()
 def tune(
     preset: Preset = DEFAULT_PRESET,
-    trials: Annotated[int | None, typer.Option(min=1, help="Trials of the study, those of earlier starts included.")] = None,
-    minutes: Annotated[float | None, typer.Option(min=0.1, help="Begin no trial that would hardly end in this time.")] = None,
-    latency_ms: Annotated[float | None, typer.Option(help="Choose the best of those at least as fast (p50, one request).")] = None,
-    output: Annotated[Path | None, typer.Option(help="Preset to write; by default runs/<name>/tune/tuned.toml.")] = None,
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Number of trials of the study, including those of earlier starts.")
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.1, help="Time budget; no trial begins that would probably end later.")
+    ] = None,
+    latency_ms: Annotated[
+        float | None, typer.Option(help="Choose the best trial whose p50 of one request is at most this.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Preset to write. [default: runs/NAME/tune/tuned.toml]")] = None,
 ) -> None:
     """Search student settings by validation NDCG@10 and latency.
 
     Makes the soft targets, trains students of several kinds, widths, losses, temperatures, ratios and learning rates on them,
     exports each to ONNX and times it on one thread. Prints the Pareto front and writes the best settings as a preset. Section
-    `tune` of the settings says what is searched. Started again, it goes on. The minutes count from the first trial on. Keep the
-    processor free of other work meanwhile, or the latencies mean little.
+    `tune` of the settings defines the search space. A second start continues the study. The minutes count from the first trial on.
+    Keep the processor free of other work, as the latencies are measured.
 
     Example: distilrec tune --preset ml-100k --trials 20 --minutes 30 --output tuned.toml
     """
@@ -36,7 +42,7 @@ def tune(
         from distilrec.tuning.run import run_tuning
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"The package {error.name!r}", "tune") from error
-    given = {name: value for name, value in (("trials", trials), ("minutes", minutes)) if value is not None}
-    config = config.model_copy(update={"tune": config.tune.model_copy(update=given)})
-    written = run_tuning(config, print, output=output, latency_ms=latency_ms)
-    print(f"best settings: {written}; train and export them: distilrec run --preset {written}")
+    changes = {name: value for name, value in (("trials", trials), ("minutes", minutes)) if value is not None}
+    config = config.model_copy(update={"tune": config.tune.model_copy(update=changes)})
+    tuned = run_tuning(config, print, output=output, latency_ms=latency_ms)
+    print(f"best settings: {tuned}; train and export them: distilrec run --preset {tuned}")

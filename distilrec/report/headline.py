@@ -1,12 +1,17 @@
-"""What a reader should know after a minute: a sentence and three figures, made from the numbers."""
+"""The head of the report: a sentence, three numbers and a few findings that give the result in a minute."""
 
 from typing import NamedTuple
 
-from distilrec.report.collect import Facts
-from distilrec.report.names import megabytes, milliseconds, number_with_interval, percent, share_with_interval, times
+from distilrec.report.content import ReportContent
+from distilrec.report.number_format import megabytes, milliseconds, number_with_interval, percent, share_with_interval, times
+
+_NOT_MEASURED = "not measured"
+
+_CHANCE_OF_CLEAR_REGRESSION = 0.025
+"""Share of slices whose 95 % interval lies below 0 by chance, if distillation changes nothing."""
 
 
-class Figure(NamedTuple):
+class HeadlineNumber(NamedTuple):
     """A number in large type."""
 
     value: str
@@ -14,103 +19,114 @@ class Figure(NamedTuple):
     note: str
 
 
-_NOT_MEASURED = "not measured"
+class _SpeedUp(NamedTuple):
+    """Time of one request to the served student and to the teacher, from the same benchmark run."""
+
+    student_ms: float
+    teacher_ms: float
+
+    @property
+    def factor(self) -> float:
+        return self.teacher_ms / self.student_ms
 
 
-def sentence(facts: Facts) -> str:
-    """What was kept and what was gained, in one plain sentence."""
-    judgement = facts.judgement
-    retention = judgement.hops[facts.served].retention
-    precision = facts.artefact.metrics["precision"].upper()
+def summary_sentence(content: ReportContent) -> str:
+    """Say in one sentence what the served student keeps of its teacher and what it gains."""
+    evaluation = content.evaluation
+    retention = evaluation.models[content.served_model].retention
+    precision = content.artefact.metrics["precision"].upper()
     kept = (
         "cannot be compared with its teacher"
         if retention is None
-        else f"keeps {percent(retention.mean)} of its teacher's {judgement.metric}"
+        else f"keeps {percent(retention.mean)} of its teacher's {evaluation.metric}"
     )
-    speed = _speed_up(facts)
-    faster = "" if speed is None else f", answers {_fold(speed[0])} faster"
-    smaller = _size_ratio(facts)
-    size = f" and takes {percent(1 / smaller)} of its bytes"
+    speed_up = _speed_up(content)
+    faster = "" if speed_up is None else f", answers {times(speed_up.factor).removesuffix('x')} times faster"
+    size = f" and takes {percent(1 / _size_ratio(content))} of its bytes"
     return f"The student that is served ({precision}) {kept}{faster}{size}."
 
 
-def figures(facts: Facts) -> tuple[Figure, Figure, Figure]:
-    """Retention, speed-up and size."""
-    judgement = facts.judgement
-    served, teacher = judgement.hops[facts.served], judgement.hops[judgement.teacher]
-    kept = Figure(_NOT_MEASURED, "kept of the teacher", "the teacher got nothing right")
-    if served.retention is not None:
-        over = f"{judgement.users:,} {judgement.split} users, {_seeds(len(judgement.seeds))}"
-        note = f"of {judgement.metric}; 95 % interval {_range(share_with_interval(served.retention))}; {over}"
-        kept = Figure(percent(served.retention.mean), "kept of the teacher", note)
-    speed = _speed_up(facts)
-    faster = Figure(_NOT_MEASURED, "faster than the teacher", "pytest --benchmark-only measures it")
-    if speed is not None:
-        factor, student_ms, teacher_ms = speed
-        faster = Figure(times(factor), "faster than the teacher", _speed_note(facts, student_ms, teacher_ms))
-    note = f"{megabytes(served.size_bytes)} instead of {megabytes(teacher.size_bytes)} on disk"
-    return kept, faster, Figure(times(_size_ratio(facts)), "smaller than the teacher", note)
+def headline_numbers(content: ReportContent) -> tuple[HeadlineNumber, HeadlineNumber, HeadlineNumber]:
+    """Return retention, speed-up and size ratio."""
+    return _retention_number(content), _speed_number(content), _size_number(content)
 
 
-def findings(facts: Facts) -> list[str]:
-    """What distillation did and whom it harmed, with what these users can and cannot show."""
-    judgement = facts.judgement
-    gain = judgement.hops[judgement.distilled].gain
-    assert gain is not None  # the distilled student is not the undistilled one
-    shown = "a clear difference" if gain.clear else "which these users cannot tell from no difference"
-    found = [
-        f"Against the same student trained without a teacher: {number_with_interval(gain, '+')} {judgement.metric}, {shown}."
-        f" The intervals are over users{'' if len(judgement.seeds) > 1 else '; another seed was not tried'}."
+def findings(content: ReportContent) -> list[str]:
+    """Say what distillation gained, which slices regressed, and why the served precision was chosen."""
+    evaluation = content.evaluation
+    gain = evaluation.models[evaluation.distilled].gain
+    assert gain is not None  # Only the undistilled student has no gain.
+    significance = "a clear difference" if gain.excludes_zero else "which these users cannot tell from no difference"
+    sentences = [
+        f"Against the same student trained without a teacher: {number_with_interval(gain, '+')} {evaluation.metric},"
+        f" {significance}. The intervals are over users"
+        f"{'' if len(evaluation.seeds) > 1 else '; another seed was not tried'}."
     ]
-    worse = [s.name for s in judgement.slices if s.gain.clear and s.gain.mean < 0]
-    better = [s.name for s in judgement.slices if s.gain.clear and s.gain.mean > 0]
-    count = len(judgement.slices)
-    if count:
-        lost = f"{len(worse)} clearly worse ({', '.join(worse)})" if worse else "none clearly worse"
-        found.append(
-            f"Of {count} groups of users, {len(better) or 'none'} ranked clearly better than without a teacher, {lost}."
-            f" By chance alone about {count * 0.025:.1f} would be clearly worse."
-        )
-    found.append(f"Served precision: {facts.export['verdict']['reason']}.")
-    return found
+    if evaluation.slices:
+        sentences.append(_slices_finding(content))
+    return [*sentences, f"Served precision: {content.export['verdict']['reason']}."]
 
 
-def _speed_up(facts: Facts) -> tuple[float, float, float] | None:
-    """How many times faster a request is than the teacher's, and both times in milliseconds; out of one run.
+def _slices_finding(content: ReportContent) -> str:
+    slices = content.evaluation.slices
+    worse = [one.name for one in slices if one.clear_regression]
+    better = [one.name for one in slices if one.clear_gain]
+    regressions = f"{len(worse)} clearly worse ({', '.join(worse)})" if worse else "none clearly worse"
+    return (
+        f"Of {len(slices)} groups of users, {len(better) or 'none'} ranked clearly better than without a teacher, {regressions}."
+        f" By chance alone about {len(slices) * _CHANCE_OF_CLEAR_REGRESSION:.1f} would be clearly worse."
+    )
 
-    Against the teacher in ONNX Runtime, too, where that was timed: what the runtime buys is not distillation's doing.
+
+def _retention_number(content: ReportContent) -> HeadlineNumber:
+    evaluation, name = content.evaluation, "kept of the teacher"
+    retention = evaluation.models[content.served_model].retention
+    if retention is None:
+        return HeadlineNumber(_NOT_MEASURED, name, "the teacher got nothing right")
+    interval = share_with_interval(retention).partition("[")[2].rstrip("]").replace(", ", " to ") or "unknown"
+    seeds = "1 seed" if len(evaluation.seeds) == 1 else f"{len(evaluation.seeds)} seeds"
+    note = f"of {evaluation.metric}; 95 % interval {interval}; {evaluation.users:,} {evaluation.split} users, {seeds}"
+    return HeadlineNumber(percent(retention.mean), name, note)
+
+
+def _speed_number(content: ReportContent) -> HeadlineNumber:
+    speed_up, name = _speed_up(content), "faster than the teacher"
+    if speed_up is None:
+        return HeadlineNumber(_NOT_MEASURED, name, "pytest --benchmark-only measures it")
+    return HeadlineNumber(times(speed_up.factor), name, _speed_note(content, speed_up))
+
+
+def _size_number(content: ReportContent) -> HeadlineNumber:
+    models = content.evaluation.models
+    served, teacher = models[content.served_model], models[content.evaluation.teacher]
+    note = f"{megabytes(served.size_bytes)} instead of {megabytes(teacher.size_bytes)} on disk"
+    return HeadlineNumber(times(_size_ratio(content)), "smaller than the teacher", note)
+
+
+def _speed_up(content: ReportContent) -> _SpeedUp | None:
+    """Compare the times of one request.
+
+    The teacher is taken in ONNX Runtime where that was timed, so that the runtime's gain does not count as distillation's.
     """
-    if facts.benchmarks is None:
+    if content.benchmarks is None:
         return None
-    student = facts.benchmarks.model(f"distilled-onnx-{facts.artefact.metrics['precision']}")
-    teacher = facts.benchmarks.model("teacher-onnx") or facts.benchmarks.model("teacher-torch")
+    student = content.benchmarks.model(f"distilled-onnx-{content.artefact.metrics['precision']}")
+    teacher = content.benchmarks.model("teacher-onnx") or content.benchmarks.model("teacher-torch")
     if student is None or teacher is None:
         return None
-    return teacher.p50_ms / student.p50_ms, student.p50_ms, teacher.p50_ms
+    return _SpeedUp(student.p50_ms, teacher.p50_ms)
 
 
-def _speed_note(facts: Facts, student_ms: float, teacher_ms: float) -> str:
-    assert facts.benchmarks is not None
-    note = f"{milliseconds(student_ms)} instead of {milliseconds(teacher_ms)} ms a request, one thread"
-    if facts.benchmarks.model("teacher-onnx") is None:
+def _speed_note(content: ReportContent, speed_up: _SpeedUp) -> str:
+    assert content.benchmarks is not None
+    note = f"{milliseconds(speed_up.student_ms)} instead of {milliseconds(speed_up.teacher_ms)} ms a request, one thread"
+    if content.benchmarks.model("teacher-onnx") is None:
         return f"{note}; student in ONNX Runtime, teacher in PyTorch"
-    eager = facts.benchmarks.model("teacher-torch")
-    beside = "" if eager is None else f"; {times(eager.p50_ms / student_ms)} against the teacher in PyTorch"
-    return f"{note}, both in ONNX Runtime{beside}"
+    eager = content.benchmarks.model("teacher-torch")
+    against_eager = "" if eager is None else f"; {times(eager.p50_ms / speed_up.student_ms)} against the teacher in PyTorch"
+    return f"{note}, both in ONNX Runtime{against_eager}"
 
 
-def _size_ratio(facts: Facts) -> float:
-    hops = facts.judgement.hops
-    return hops[facts.judgement.teacher].size_bytes / hops[facts.served].size_bytes
-
-
-def _fold(factor: float) -> str:
-    return f"{times(factor).removesuffix('x')} times"
-
-
-def _seeds(count: int) -> str:
-    return "1 seed" if count == 1 else f"{count} seeds"
-
-
-def _range(shares: str) -> str:
-    return shares.partition("[")[2].rstrip("]").replace(", ", " to ") or "unknown"
+def _size_ratio(content: ReportContent) -> float:
+    models = content.evaluation.models
+    return models[content.evaluation.teacher].size_bytes / models[content.served_model].size_bytes

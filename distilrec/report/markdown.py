@@ -1,67 +1,68 @@
-"""The report as Markdown: the same sentence, figures and tables; what was drawn stands in the HTML file."""
+"""The report as Markdown: the same sentences, numbers and tables as the HTML file, without its figures."""
 
 from collections.abc import Iterator
 
 from distilrec.core.tables import markdown_table
 from distilrec.report import tables
-from distilrec.report.collect import Facts
-from distilrec.report.headline import figures, findings, sentence
-from distilrec.report.side_by_side import Example
-from distilrec.report.tables import Table
+from distilrec.report.content import ReportContent
+from distilrec.report.headline import findings, headline_numbers, summary_sentence
+from distilrec.report.side_by_side import ExampleUser, ShownItem
+from distilrec.report.tables import ReportTable
 
 FILE_NAME = "report.md"
 
 
-def render_markdown(facts: Facts) -> str:
-    """The report for a reader of plain text; ends with a newline."""
-    return "\n\n".join(part for part in _parts(facts) if part) + "\n"
+def render_markdown(content: ReportContent) -> str:
+    """Render the report as Markdown; it ends with a newline."""
+    return "\n\n".join(part for part in _parts(content) if part) + "\n"
 
 
-def _parts(facts: Facts) -> Iterator[str]:
-    yield f"# DistilRec report: {_line(facts.run)}"
-    yield f"**{_line(sentence(facts))}**"
-    yield "\n".join(f"- **{value}** {name}: {_line(note)}" for value, name, note in figures(facts))
-    yield "\n".join(f"- {_line(finding)}" for finding in findings(facts))
-    yield _section("All models", tables.quality(facts))
-    yield _section("What it costs to answer", tables.cost(facts))
-    yield _section("Precisions of the student", tables.precisions(facts))
-    yield _section("Through the live server", tables.serving(facts))
-    yield _section("Under load", tables.load(facts))
-    yield _section("Beside others", tables.peers(facts))
-    yield _section("How it grows", tables.scale(facts))
-    yield _section("What it costs to learn", tables.training(facts))
-    if facts.examples:
-        yield "## The same users, side by side\n\nBold: what the user went on to. Italic: not among the teacher's ten."
-        yield "\n\n".join(_example(example) for example in facts.examples)
-    if facts.missing:
-        yield "## What was not measured\n\n" + "\n".join(f"- {_line(reason)}" for reason in facts.missing)
-    yield _section("Provenance", tables.provenance(facts))
+def _parts(content: ReportContent) -> Iterator[str]:
+    yield f"# DistilRec report: {_one_line(content.run)}"
+    yield f"**{_one_line(summary_sentence(content))}**"
+    yield "\n".join(f"- **{value}** {name}: {_one_line(note)}" for value, name, note in headline_numbers(content))
+    yield "\n".join(f"- {_one_line(finding)}" for finding in findings(content))
+    yield _section("All models", tables.quality(content))
+    yield _section("What it costs to answer", tables.cost(content))
+    yield _section("Precisions of the student", tables.precisions(content))
+    yield _section("Through the live server", tables.serving(content))
+    yield _section("Under load", tables.load(content))
+    yield _section("Other recommenders", tables.peers(content))
+    yield _section("How it grows", tables.scale(content))
+    yield _section("What it costs to learn", tables.training(content))
+    if content.examples:
+        yield "## The same users, side by side\n\nBold: what the user chose next. Italic: not among the teacher's ten."
+        yield "\n\n".join(_example(example) for example in content.examples)
+    if content.missing:
+        yield "## What was not measured\n\n" + "\n".join(f"- {_one_line(reason)}" for reason in content.missing)
+    yield _section("Provenance", tables.provenance(content))
 
 
-def _section(title: str, table: Table | None) -> str:
+def _section(title: str, table: ReportTable | None) -> str:
     return "" if table is None else f"## {title}\n\n{markdown_table(table.headings, table.rows)}"
 
 
-def _example(example: Example) -> str:
-    names = list(example.lists)
+def _example(example: ExampleUser) -> str:
     length = max(len(items) for items in example.lists.values())
-    rows = []
-    for place in range(length):
-        cells = []
-        for name in names:
-            items = example.lists[name]
-            title = _escaped(items[place].title) if place < len(items) else ""
-            item = items[place] if place < len(items) else None
-            cells.append(f"**{title}**" if item and item.right else f"*{title}*" if item and not item.of_teacher else title)
-        rows.append([str(place + 1), *cells])
+    rows = [
+        [str(place + 1), *(_item(items[place]) if place < len(items) else "" for items in example.lists.values())]
+        for place in range(length)
+    ]
     newest, truth = (", ".join(map(_escaped, titles)) for titles in (example.newest, example.truth))
-    return f"Newest: {newest}. Went on to: {truth}.\n\n{markdown_table(['', *names], rows)}"
+    return f"Newest: {newest}. Chose next: {truth}.\n\n{markdown_table(['', *example.lists], rows)}"
+
+
+def _item(item: ShownItem) -> str:
+    title = _escaped(item.title)
+    if item.right:
+        return f"**{title}**"
+    return title if item.of_teacher else f"*{title}*"
 
 
 def _escaped(title: str) -> str:
-    """A title as text: Markdown's own signs and HTML mean nothing in it."""
+    """Escape a title so that Markdown signs and HTML in it have no effect."""
     return "".join(f"\\{sign}" if sign in "\\`*_[]<>#&" else sign for sign in title.replace("\n", " "))
 
 
-def _line(words: str) -> str:
-    return words.replace("\n", " ")
+def _one_line(text: str) -> str:
+    return text.replace("\n", " ")

@@ -1,13 +1,13 @@
-"""The report's figures, as SVG; pure functions from numbers to text."""
+"""Plots as SVG: pure functions from numbers to text."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from distilrec.report.judgement import Interval
+from distilrec.report.evaluation_file import MeanWithInterval
 from distilrec.report.svg import (
     CHARACTER,
     WIDTH,
-    Scale,
+    AxisScale,
     element,
     figure,
     linear_scale,
@@ -19,29 +19,47 @@ from distilrec.report.svg import (
 )
 
 _LEFT, _RIGHT, _TOP = 52, WIDTH - 12, 28
+"""Edges of a plot with a y axis: room for the ticks' numbers to the left, and for the y axis' label above."""
 _AXIS_HEIGHT = 40
+"""Room for ticks and label below a plot."""
+_PARETO_BOTTOM, _LINES_BOTTOM = 330, 230
+_INTERVALS_LEFT, _LATENCY_LEFT, _ROWS_TOP = 188, 152, 12
+"""Edges of the plots of rows: room for a row's label to the left."""
+_INTERVALS_LABEL, _LATENCY_LABEL = 24, 21
+"""Characters of a row's label that fit into that room."""
+_TEXT_HALF_HEIGHT = 7
+"""Half of the height of a label's line, and about half the size of a mark."""
+_LABEL_STEP, _LABEL_REACH = 15, 190
+"""A label that finds no free place is tried a line further from its mark, up to this distance."""
+_LEADER_FROM = 20
+"""Distance from which a line connects a label with its mark."""
+_LEGEND_TOP, _LEGEND_LEFT, _LEGEND_LINE = 56, 12.0, 19
+"""Place of the legend below the plot, its left edge, and the height of its lines."""
+_LEGEND_SAMPLE, _LEGEND_GAP = 34, 14
+"""Widths of a legend's piece of line, and of the gap to the next entry."""
 
 
 @dataclass(frozen=True)
-class Point:
+class ModelPoint:
     """A model in the plot of quality against latency."""
 
     label: str
     family: str
-    """Which colour: teacher, undistilled, distilled."""
+    """Family of models, which decides the colour: teacher, undistilled, distilled or engine."""
     shape: str
-    """Which mark: circle, square, triangle, diamond."""
+    """Mark: circle, square, triangle or diamond."""
     ms: float
-    quality: Interval
+    """Median time of one request."""
+    quality: MeanWithInterval
 
 
-def pareto(points: Sequence[Point], metric: str) -> str:
-    """Quality against latency; the line joins the models that no other beats in both."""
-    bottom = 330
+def pareto_plot(points: Sequence[ModelPoint], metric: str) -> str:
+    """Plot quality against latency; a dotted line joins the Pareto front."""
+    bottom = _PARETO_BOTTOM
     x = log_scale([p.ms for p in points], _LEFT, _RIGHT)
     ends = [end for p in points for end in (p.quality.mean, p.quality.low, p.quality.high) if end is not None]
     y = linear_scale(ends, bottom, _TOP)
-    best = front(points)
+    best = pareto_front(points)
     steps = "".join(f" H{x(p.ms):.1f} V{y(p.quality.mean):.1f}" for p in best[1:])
     line = f"M{x(best[0].ms):.1f},{y(best[0].quality.mean):.1f}{steps} H{_RIGHT}"
     whiskers = [
@@ -67,45 +85,51 @@ def pareto(points: Sequence[Point], metric: str) -> str:
     )
 
 
-def front(points: Sequence[Point]) -> list[Point]:
-    """Those that no other is both as fast as and better than, the fastest first."""
-    best: list[Point] = []
+def pareto_front(points: Sequence[ModelPoint]) -> list[ModelPoint]:
+    """Return the points for which no other model is both faster and better, the fastest first."""
+    best: list[ModelPoint] = []
     for point in sorted(points, key=lambda p: (p.ms, -p.quality.mean)):
         if not best or point.quality.mean > best[-1].quality.mean:
             best.append(point)
     return best
 
 
-def _labels(points: Sequence[Point], x: Scale, y: Scale) -> Iterator[str]:
-    """Each label where it covers neither a mark nor another label, as near to its mark as that allows, with a line to it."""
-    taken = [(x(p.ms) - 7, y(p.quality.mean) - 7, x(p.ms) + 7, y(p.quality.mean) + 7) for p in points]
+def _labels(points: Sequence[ModelPoint], x: AxisScale, y: AxisScale) -> Iterator[str]:
+    """Draw each label near its mark where it covers no mark and no other label; a line connects a distant label with its mark.
+
+    A label that finds no free place is left out; the table below the figure names the model.
+    """
+    half = _TEXT_HALF_HEIGHT
+    taken = [(x(p.ms) - half, y(p.quality.mean) - half, x(p.ms) + half, y(p.quality.mean) + half) for p in points]
     for p in sorted(points, key=lambda p: -p.ms):
-        at, height, width = x(p.ms), y(p.quality.mean), len(p.label) * CHARACTER
-        free = ((a, b) for a, b in _places(at, height, width) if _inside(b) and not any(_overlap(b, t) for t in taken))
+        across, height, width = x(p.ms), y(p.quality.mean), len(p.label) * CHARACTER
+        free = ((a, b) for a, b in _label_places(across, height, width) if _inside(b) and not any(_overlap(b, t) for t in taken))
         anchor, box = next(free, ("", None))
         if box is None:
-            continue  # the table below the figure names it
+            continue
         taken.append(box)
-        if abs((box[1] + box[3]) / 2 - height) > 20:
-            near = min(max(at, box[0]), box[2])
-            yield element("line", x1=at, y1=height, x2=near, y2=box[3] if box[3] < height else box[1], class_="leader")
-        place = {"start": box[0], "end": box[2], "middle": at}[anchor]
+        if abs((box[1] + box[3]) / 2 - height) > _LEADER_FROM:
+            near = min(max(across, box[0]), box[2])
+            yield element("line", x1=across, y1=height, x2=near, y2=box[3] if box[3] < height else box[1], class_="leader")
+        place = {"start": box[0], "end": box[2], "middle": across}[anchor]
         yield text(p.label, place, box[3] - 3, text_anchor=anchor, class_=f"name of-{p.family}")
 
 
 _Box = tuple[float, float, float, float]
+"""Left, top, right and bottom edge."""
 
 
-def _places(at: float, height: float, width: float) -> Iterator[tuple[str, _Box]]:
-    """Where a label can stand, the nearest first, and which of its ends is at its place."""
-    for distance in range(0, 190, 15):
-        for anchor, left in (("start", at + 9), ("end", at - 9 - width), ("middle", at - width / 2)):
+def _label_places(across: float, height: float, width: float) -> Iterator[tuple[str, _Box]]:
+    """Yield possible places of a label, the nearest first: SVG's text-anchor, and the box that the label fills."""
+    offset = _TEXT_HALF_HEIGHT + 2
+    for distance in range(0, _LABEL_REACH, _LABEL_STEP):
+        for anchor, left in (("start", across + offset), ("end", across - offset - width), ("middle", across - width / 2)):
             for middle in (height - distance, height + distance):
-                yield anchor, (left, middle - 7, left + width, middle + 7)
+                yield anchor, (left, middle - _TEXT_HALF_HEIGHT, left + width, middle + _TEXT_HALF_HEIGHT)
 
 
 def _inside(box: _Box) -> bool:
-    return box[0] >= _LEFT and box[2] <= WIDTH and box[1] >= _TOP - 8 and box[3] <= 330
+    return box[0] >= _LEFT and box[2] <= WIDTH and box[1] >= _TOP - 8 and box[3] <= _PARETO_BOTTOM
 
 
 def _overlap(a: _Box, b: _Box) -> bool:
@@ -113,19 +137,19 @@ def _overlap(a: _Box, b: _Box) -> bool:
 
 
 @dataclass(frozen=True)
-class Bar:
-    """A row of a plot of intervals."""
+class IntervalRow:
+    """A row of a plot of intervals: a label with a mean and its interval."""
 
     label: str
     family: str
-    value: Interval
+    value: MeanWithInterval
     note: str = ""
-    """Stands behind the label, whole also where that is cut."""
+    """Text after the label; it is shown in full even where the label is cut."""
 
 
-def intervals(rows: Sequence[Bar], title: str, label: str, reference: float) -> str:
-    """One row for each label: a mark and its interval, beside a line that stands for no difference."""
-    left, top, row_height = 188, 12, 19
+def interval_plot(rows: Sequence[IntervalRow], title: str, label: str, reference: float) -> str:
+    """Plot a mark and an interval in each row, and a vertical line at ``reference``, which stands for no difference."""
+    left, top, row_height = _INTERVALS_LEFT, _ROWS_TOP, 19
     bottom = top + row_height * len(rows) + 6
     ends = [end for row in rows for end in (row.value.mean, row.value.low, row.value.high) if end is not None]
     x = linear_scale([*ends, reference], left, _RIGHT)
@@ -135,11 +159,8 @@ def intervals(rows: Sequence[Bar], title: str, label: str, reference: float) -> 
     ]
     for place, row in enumerate(rows):
         height, value = top + row_height * (place + 0.6), row.value
-        parts.append(
-            text(
-                f"{_cut(row.label, 24 - len(row.note))} {row.note}".strip(), left - 8, height + 4, text_anchor="end", class_="tick"
-            )
-        )
+        name = f"{_cut(row.label, _INTERVALS_LABEL - len(row.note))} {row.note}".strip()
+        parts.append(text(name, left - 8, height + 4, text_anchor="end", class_="tick"))
         if value.low is not None and value.high is not None:
             parts.append(element("line", x1=x(value.low), x2=x(value.high), y1=height, y2=height, class_=f"range of-{row.family}"))
         parts.append(mark("circle", x(value.mean), height, f"mark of-{row.family}", f"{row.label}: {value.mean:.4f}"))
@@ -148,28 +169,29 @@ def intervals(rows: Sequence[Bar], title: str, label: str, reference: float) -> 
 
 
 @dataclass(frozen=True)
-class Spread:
-    """How long the requests of a model took."""
+class LatencyRow:
+    """Quantiles of the times of one model's requests."""
 
     label: str
     family: str
     low_ms: float
+    """Time of the fastest request."""
     p50_ms: float
     p90_ms: float
     p99_ms: float | None
-    """None where so few requests were timed that there is none."""
+    """None where too few requests were timed."""
 
 
-def spreads(rows: Sequence[Spread], title: str) -> str:
-    """One row for each model: from the fastest request to p99, thick up to p90, a mark at p50."""
-    left, top, row_height = 152, 12, 24
+def latency_plot(rows: Sequence[LatencyRow], title: str) -> str:
+    """Plot a line from the fastest request to p99 in each row, thick up to p90, with a mark at p50."""
+    left, top, row_height = _LATENCY_LEFT, _ROWS_TOP, 24
     bottom = top + row_height * len(rows) + 4
     x = log_scale([end for r in rows for end in (r.low_ms, r.p50_ms, r.p99_ms or r.p90_ms)], left, _RIGHT)
     parts = [x_axis(x, bottom, top, "milliseconds of one request (logarithmic)")]
     for place, row in enumerate(rows):
         height = top + row_height * (place + 0.55)
         last = row.p99_ms or row.p90_ms
-        parts.append(text(_cut(row.label, 21), left - 8, height + 4, text_anchor="end", class_="tick"))
+        parts.append(text(_cut(row.label, _LATENCY_LABEL), left - 8, height + 4, text_anchor="end", class_="tick"))
         parts.append(element("line", x1=x(row.low_ms), x2=x(last), y1=height, y2=height, class_=f"range of-{row.family}"))
         parts.append(element("line", x1=x(row.low_ms), x2=x(row.p90_ms), y1=height, y2=height, class_=f"thick of-{row.family}"))
         parts.append(mark("circle", x(row.p50_ms), height, f"mark of-{row.family}", f"{row.label}: p50 {row.p50_ms:.3g} ms"))
@@ -178,22 +200,22 @@ def spreads(rows: Sequence[Spread], title: str) -> str:
 
 
 @dataclass(frozen=True)
-class Series:
-    """A line."""
+class LineSeries:
+    """A line of a plot."""
 
     label: str
     family: str
     points: tuple[tuple[float, float], ...]
+    """x and y of each point, by rising x."""
     dashed: bool = False
     shape: str = "circle"
 
 
-def lines(series: Sequence[Series], title: str, x_label: str, y_label: str, *, log_y: bool = True) -> str:
-    """Lines over a logarithmic axis, with a legend below; a dashed line is a limit and has no marks."""
-    bottom = 230
+def line_plot(series: Sequence[LineSeries], title: str, x_label: str, y_label: str) -> str:
+    """Plot lines over two logarithmic axes, with a legend below; a dashed line is a limit and has no marks."""
+    bottom = _LINES_BOTTOM
     x = log_scale([px for one in series for px, _ in one.points], _LEFT, _RIGHT)
-    heights = [py for one in series for _, py in one.points]
-    y = log_scale(heights, bottom, _TOP) if log_y else linear_scale(heights, bottom, _TOP, from_zero=True)
+    y = log_scale([py for one in series for _, py in one.points], bottom, _TOP)
     parts = [y_axis(y, _LEFT, _RIGHT, y_label), x_axis(x, bottom, _TOP, x_label)]
     for one in series:
         path = "M" + " L".join(f"{x(px):.1f},{y(py):.1f}" for px, py in one.points)
@@ -201,18 +223,18 @@ def lines(series: Sequence[Series], title: str, x_label: str, y_label: str, *, l
         if not one.dashed:
             notes = [(px, py, f"{one.label}: {py:.4g} at {px:g}") for px, py in one.points]
             parts += [mark(one.shape, x(px), y(py), f"mark of-{one.family}", note) for px, py, note in notes]
-    legend, height = _legend(series, bottom + 56)
+    legend, height = _legend(series, bottom + _LEGEND_TOP)
     words = "; ".join(f"{one.label}: " + ", ".join(f"{py:.4g} at {px:g}" for px, py in one.points) for one in series)
     return figure(height, title, f"{y_label} by {x_label}. {words}.", *parts, *legend)
 
 
-def _legend(series: Sequence[Series], top: float) -> tuple[list[str], float]:
-    """Names beside a piece of their line, in as many rows as they need; also where it ends."""
-    parts, left, height = [], 12.0, top
+def _legend(series: Sequence[LineSeries], top: float) -> tuple[list[str], float]:
+    """Draw a piece of each line and its name, in as many rows as needed; returns the elements and the bottom of the legend."""
+    parts, left, height = [], _LEGEND_LEFT, top
     for one in series:
-        width = 34 + len(one.label) * CHARACTER + 14
-        if left + width > WIDTH and left > 12:
-            left, height = 12.0, height + 19
+        width = _LEGEND_SAMPLE + len(one.label) * CHARACTER + _LEGEND_GAP
+        if left + width > WIDTH and left > _LEGEND_LEFT:
+            left, height = _LEGEND_LEFT, height + _LEGEND_LINE
         line = "dashed" if one.dashed else "line"
         parts.append(element("path", d=f"M{left:.1f},{height - 4:.1f} h24", class_=f"{line} of-{one.family}"))
         if not one.dashed:

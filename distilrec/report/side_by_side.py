@@ -1,4 +1,4 @@
-"""What a few held-out users are shown by the teacher, by the student and by its INT8 form, by title."""
+"""Recommendations for a few held-out users by the teacher, the student and the student in INT8, by title."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,81 +15,83 @@ from distilrec.pipeline.models import load_models
 from distilrec.pipeline.stages import run_dir
 
 _SHOWN_HISTORY = 5
+"""Titles of a history that fit on one or two lines."""
 _SHOWN_ITEMS = 10
+"""Recommendations shown by model: those that the primary metric, NDCG@10, counts."""
 _SEED = 0
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownItem:
     """A recommended item."""
 
     title: str
     right: bool
-    """The user went on to it."""
+    """Whether it is among the user's held-out items."""
     of_teacher: bool
-    """The teacher shows it, too."""
+    """Whether the teacher recommends it too."""
 
 
 @dataclass(frozen=True)
-class Example:
-    """A held-out user."""
+class ExampleUser:
+    """A held-out user with the recommendations of several models."""
 
     newest: tuple[str, ...]
     """Titles of the newest items of the history, oldest first."""
     history_items: int
-    """Length of the history the models read."""
+    """Number of items in the history that the models read."""
     truth: tuple[str, ...]
-    """Titles of what the user went on to."""
-    lists: dict[str, tuple[Shown, ...]]
-    """Best items first, by model."""
+    """Titles of the user's held-out items."""
+    lists: dict[str, tuple[ShownItem, ...]]
+    """Recommended items by model, best first."""
 
 
-def examples(config: Config, hops: Sequence[str], count: int = 3) -> tuple[Example, ...]:
-    """Ask models about held-out users, drawn with a fixed seed and not by how they turn out.
+def example_users(config: Config, models: Sequence[str], count: int = 3) -> tuple[ExampleUser, ...]:
+    """Get recommendations for held-out users, who are drawn with a fixed seed and not selected by the result.
 
     Args:
-        config: of the run.
-        hops: names of the models, the teacher first.
-        count: of users.
+        config: Settings of the run.
+        models: Names of the evaluated models, the teacher first.
+        count: Number of users.
 
     Raises:
-        DistilRecError: a model cannot be loaded.
+        DistilRecError: A model cannot be loaded.
     """
     dataset, vocabulary = load(run_dir(config) / "data")
     spec = spec_of_run(config, len(vocabulary))
     users = held_out(dataset, "test", spec)
     rows = np.random.default_rng(_SEED).choice(len(users.users), min(count, len(users.users)), replace=False)
     answers = {
-        hop.name: hop.runner.recommend(users.history[rows], users.exclude[rows])[0]
-        for hop in load_models(config, spec)
-        if hop.name in hops
+        model.name: model.runner.recommend(users.history[rows], users.exclude[rows])[0]
+        for model in load_models(config, spec)
+        if model.name in models
     }
-    return describe(users, rows, answers, vocabulary)
+    return with_titles(users, rows, answers, vocabulary)
 
 
-def describe(
+def with_titles(
     users: HeldOut, rows: NDArray[np.int64], answers: Mapping[str, NDArray[np.int32]], vocabulary: Vocabulary
-) -> tuple[Example, ...]:
-    """The answers by title.
+) -> tuple[ExampleUser, ...]:
+    """Replace item indices by titles, and mark the right items and the teacher's.
 
     Args:
-        users: who was asked about.
-        rows: int64 [R], which of them.
-        answers: int32 [R, K] by model, the teacher's first.
-        vocabulary: titles.
+        users: Held-out users.
+        rows: Rows of ``users`` to show, int64 [R].
+        answers: Recommended item indices by model, int32 [R, K], the teacher's first.
+        vocabulary: Titles of the items.
     """
     teacher = next(iter(answers.values()))
 
     def titles(indices: NDArray[np.int32]) -> tuple[str, ...]:
         return tuple(vocabulary.titles[index - 1] for index in indices if index != PADDING)
 
-    def shown(place: int, items: NDArray[np.int32]) -> tuple[Shown, ...]:
-        right, known = set(users.truth[rows[place]].tolist()), set(teacher[place, :_SHOWN_ITEMS].tolist())
+    def shown(place: int, items: NDArray[np.int32]) -> tuple[ShownItem, ...]:
+        truth, of_teacher = set(users.truth[rows[place]].tolist()), set(teacher[place, :_SHOWN_ITEMS].tolist())
         best = [index for index in items[:_SHOWN_ITEMS].tolist() if index != PADDING]
-        return tuple(Shown(vocabulary.titles[index - 1], index in right, index in known) for index in best)
+        return tuple(ShownItem(vocabulary.titles[index - 1], index in truth, index in of_teacher) for index in best)
 
     return tuple(
-        Example(
+        ExampleUser(
             titles(users.history[row])[-_SHOWN_HISTORY:],
             int((users.history[row] != PADDING).sum()),
             titles(users.truth[row]),

@@ -1,104 +1,95 @@
-"""The report's tables, as cells of text: HTML and Markdown render the same ones."""
+"""The report's tables, as cells of text: the HTML and the Markdown report show the same ones."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from distilrec.report.collect import Facts
-from distilrec.report.names import (
-    SERVED,
-    hop_of,
-    look,
-    megabytes,
-    milliseconds,
-    number_with_interval,
-    percent,
-    share_with_interval,
-    times,
-)
+from distilrec.report.content import ReportContent
+from distilrec.report.model_styles import SERVED_MODEL_STYLES, evaluated_model_name, model_style
+from distilrec.report.number_format import megabytes, milliseconds, number_with_interval, percent, share_with_interval, times
 
 
 @dataclass(frozen=True)
-class Table:
-    """Cells of text; the first column names the row."""
+class ReportTable:
+    """A table of text cells; the first column names the row."""
 
     headings: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
 
-def quality(facts: Facts) -> Table:
-    """All hops: what each ranks like, keeps and gains."""
-    judgement = facts.judgement
+def quality(content: ReportContent) -> ReportTable:
+    """List all evaluated models with ranking quality, retention, gain and size."""
+    evaluation = content.evaluation
     rows = [
         (
-            hop.name + (" (served)" if hop.name == facts.served else ""),
-            number_with_interval(hop.quality),
-            f"{hop.hit_rate:.4f}",
-            "" if hop.gain is None else number_with_interval(hop.gain, "+"),
-            "" if hop.retention is None else share_with_interval(hop.retention),
-            f"{hop.parameters:,}",
+            model.name + (" (served)" if model.name == content.served_model else ""),
+            number_with_interval(model.quality),
+            f"{model.hit_rate:.4f}",
+            "" if model.gain is None else number_with_interval(model.gain, "+"),
+            "" if model.retention is None else share_with_interval(model.retention),
+            f"{model.parameters:,}",
         )
-        for hop in judgement.hops.values()
+        for model in evaluation.models.values()
     ]
-    hit_rate = judgement.metric.replace("NDCG", "HR")
-    headings = ("", judgement.metric, hit_rate, "less the student without a teacher", "kept of the teacher", "parameters")
-    return Table(headings, tuple(rows))
+    hit_rate = evaluation.metric.replace("NDCG", "HR")
+    headings = ("", evaluation.metric, hit_rate, "less the student without a teacher", "kept of the teacher", "parameters")
+    return ReportTable(headings, tuple(rows))
 
 
-def cost(facts: Facts) -> Table | None:
-    """What each timed model costs; nothing without benchmarks."""
-    if facts.benchmarks is None or not facts.benchmarks.models:
+def cost(content: ReportContent) -> ReportTable | None:
+    """List what a request to each timed model costs; None without benchmarks."""
+    if content.benchmarks is None or not content.benchmarks.models:
         return None
-    names = list(dict.fromkeys(row.model for row in facts.benchmarks.models))
-    batches = sorted({row.batch for row in facts.benchmarks.models})
+    names = list(dict.fromkeys(row.model for row in content.benchmarks.models))
+    batches = sorted({row.batch for row in content.benchmarks.models})
     rows = []
     for name in names:
-        timed = {batch: facts.benchmarks.model(name, batch) for batch in batches}
+        timed = {batch: content.benchmarks.model(name, batch) for batch in batches}
         first = next(row for row in timed.values() if row is not None)
-        hop = facts.judgement.hops.get(hop_of(facts.judgement, name))
+        model = content.evaluation.models.get(evaluated_model_name(content.evaluation, name))
         family = "distilled, ONNX " if name.startswith("distilled-onnx") else ""
         rows.append(
             (
-                family + look(name).label,
-                "" if first.ndcg is None or hop is None else f"{first.ndcg:.4f}",
+                family + model_style(name).label,
+                "" if first.ndcg is None or model is None else f"{first.ndcg:.4f}",
                 *("" if row is None else milliseconds(row.p50_ms) for row in timed.values()),
                 megabytes(first.size_bytes),
                 megabytes(first.resident_bytes),
             )
         )
-    headings = ("", facts.judgement.metric, *(f"p50 ms, batch {batch}" for batch in batches), "on disk", "memory of a process")
-    return Table(headings, tuple(rows))
+    headings = ("", content.evaluation.metric, *(f"p50 ms, batch {batch}" for batch in batches), "on disk", "memory of a process")
+    return ReportTable(headings, tuple(rows))
 
 
-def precisions(facts: Facts) -> Table:
-    """What the export measured of each precision, on validation users."""
+def precisions(content: ReportContent) -> ReportTable:
+    """List what the export measured of each precision on validation users."""
     rows: list[tuple[str, ...]] = []
-    for name, found in facts.export["precisions"].items():
-        if "refused" in found:
+    for name, measured in content.export["precisions"].items():
+        if "refused" in measured:
             rows.append((f"{name.upper()}: could not be made", "", "", "", "", ""))
             continue
-        kept = [f"{found[f'overlap_at_{k}']:.4f}" for k in (10, 100)]
-        cells = (f"{found['ndcg']:.4f}", percent(found["ndcg_loss"], "+"), *kept)
-        rows.append((name.upper(), *cells, milliseconds(found["p50_ms"]), megabytes(found["size_bytes"])))
+        kept = [f"{measured[f'overlap_at_{k}']:.4f}" for k in (10, 100)]
+        cells = (f"{measured['ndcg']:.4f}", percent(measured["ndcg_loss"], "+"), *kept)
+        rows.append((name.upper(), *cells, milliseconds(measured["p50_ms"]), megabytes(measured["size_bytes"])))
     headings = ("validation users", "NDCG@10", "lost", "top 10 kept", "top 100 kept", "p50 ms", "on disk")
-    return Table(headings, tuple(rows))
+    return ReportTable(headings, tuple(rows))
 
 
-def serving(facts: Facts) -> Table | None:
-    """Through the live server: client and server told apart, and each against the model that does no work."""
-    if facts.benchmarks is None or not facts.benchmarks.serving:
+def serving(content: ReportContent) -> ReportTable | None:
+    """List times through the live server: client and server apart, and next to the model that does no work."""
+    if content.benchmarks is None or not content.benchmarks.serving:
         return None
-    floors = {row.concurrency: row for row in facts.benchmarks.serving if row.model == "identity"}
+    times_of_identity = {row.concurrency: row for row in content.benchmarks.serving if row.model == "identity"}
     rows = []
-    for row in sorted(facts.benchmarks.serving, key=lambda row: row.concurrency):
-        floor = floors.get(row.concurrency)
+    for row in sorted(content.benchmarks.serving, key=lambda row: row.concurrency):
+        identity = times_of_identity.get(row.concurrency)
         rows.append(
             (
-                SERVED[row.model].label if row.model in SERVED else row.model,
+                SERVED_MODEL_STYLES[row.model].label if row.model in SERVED_MODEL_STYLES else row.model,
                 str(row.concurrency),
                 f"{row.requests_per_s:,.0f}",
                 milliseconds(row.p50_ms),
-                "" if floor is None else f"{row.p50_ms / floor.p50_ms:.2f}x",
+                "" if identity is None else f"{row.p50_ms / identity.p50_ms:.2f}x",
                 "" if row.p99_ms is None else milliseconds(row.p99_ms),
                 milliseconds(row.client_side_ms),
                 milliseconds(row.queue_ms),
@@ -118,12 +109,12 @@ def serving(facts: Facts) -> Table | None:
         "compute ms",
         "batch",
     )
-    return Table(headings, tuple(rows))
+    return ReportTable(headings, tuple(rows))
 
 
-def scale(facts: Facts) -> Table | None:
-    """How cost grows, beside the machine's limit."""
-    if facts.benchmarks is None or not facts.benchmarks.scale:
+def scale(content: ReportContent) -> ReportTable | None:
+    """List how request time grows, next to the least time that the machine allows."""
+    if content.benchmarks is None or not content.benchmarks.scale:
         return None
     rows = [
         (
@@ -136,28 +127,28 @@ def scale(facts: Facts) -> Table | None:
             times(row.times_limit),
             megabytes(row.size_bytes),
         )
-        for row in facts.benchmarks.scale
+        for row in content.benchmarks.scale
     ]
-    return Table(("items", "history", "batch", "precision", "p50 ms", "limit ms", "of the limit", "on disk"), tuple(rows))
+    return ReportTable(("items", "history", "batch", "precision", "p50 ms", "limit ms", "of the limit", "on disk"), tuple(rows))
 
 
-def training(facts: Facts) -> Table:
-    """What each stage took, and how fast trainings went where that was measured."""
+def training(content: ReportContent) -> ReportTable:
+    """List the duration of each stage, and the speed of each training that was measured."""
     rows: list[tuple[str, ...]] = []
-    for row in facts.benchmarks.training if facts.benchmarks else ():
+    for row in content.benchmarks.training if content.benchmarks else ():
         cache = "" if row.cache_bytes is None else f"; soft targets take {megabytes(row.cache_bytes)}"
         rows.append((row.who, f"{row.examples_per_s:,.0f} examples/s{cache}", f"{row.seconds_an_epoch:.1f} s an epoch"))
-    for stage, manifest in facts.stages.items():
+    for stage, manifest in content.stages.items():
         epochs = manifest.metrics.get("epochs")
         rows.append((f"stage {stage}", f"{epochs} epochs" if epochs else "", f"{manifest.metrics['seconds']:,.0f} s"))
-    return Table(("", "speed", "time"), tuple(rows))
+    return ReportTable(("", "speed", "time"), tuple(rows))
 
 
-def load(facts: Facts) -> Table | None:
-    """What ``distilrec load`` saw: each rate that was tried."""
-    if facts.load is None:
+def load(content: ReportContent) -> ReportTable | None:
+    """List each request rate that ``distilrec load`` tried."""
+    if content.load is None:
         return None
-    runs: Sequence[dict[str, Any]] = facts.load.get("search", {}).get("probes") or [facts.load["result"]]
+    runs: Sequence[dict[str, Any]] = content.load.get("search", {}).get("probes") or [content.load["result"]]
     rows = []
     for run in runs:
         quantiles = [run["latency"].get(name) for name in ("p50_ms", "p90_ms", "p99_ms", "p99_9_ms")]
@@ -172,51 +163,52 @@ def load(facts: Facts) -> Table | None:
                 "yes" if run.get("client_bottleneck") else "no",
             )
         )
-    headings = ("requests/s asked", "reached", "answered", "failed", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "client too slow")
-    return Table(headings, tuple(rows))
+    headings = ("requests/s sent", "reached", "answered", "failed", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "client too slow")
+    return ReportTable(headings, tuple(rows))
 
 
-def peers(facts: Facts) -> Table | None:
-    """Other ways to the same answer; one that was not measured says why, and has no number."""
-    if facts.peers is None:
+def peers(content: ReportContent) -> ReportTable | None:
+    """List other recommenders next to the student; a recommender that was not measured has a reason instead of numbers."""
+    if content.peers is None:
         return None
     rows = []
-    for name, found in facts.peers["contenders"].items():
-        if "not_measured" in found:
-            rows.append((name, "", "", f"not measured: {found['not_measured']}"))
+    for name, measured in content.peers["contenders"].items():
+        if "not_measured" in measured:
+            rows.append((name, "", "", f"not measured: {measured['not_measured']}"))
         else:
-            spread = f"in most rounds {found['ratio_p10']:.2f} to {found['ratio_p90']:.2f}"
-            own = name == facts.peers["reference"]
-            rows.append((name, milliseconds(found["seconds_per_request"] * 1000), times(found["ratio"]), "" if own else spread))
-    return Table(("one request, one thread", "ms", "times the student's", ""), tuple(rows))
+            spread = f"in most rounds {measured['ratio_p10']:.2f} to {measured['ratio_p90']:.2f}"
+            is_reference = name == content.peers["reference"]
+            ms = milliseconds(measured["seconds_per_request"] * 1000)
+            rows.append((name, ms, times(measured["ratio"]), "" if is_reference else spread))
+    return ReportTable(("one request, one thread", "ms", "times the student's", ""), tuple(rows))
 
 
-def provenance(facts: Facts) -> Table:
-    """What all of this was measured of, and where."""
-    artefact, machine = facts.artefact, facts.export["machine"]
+def provenance(content: ReportContent) -> ReportTable:
+    """List what was measured, and on which machine."""
+    artefact, machine = content.artefact, content.export["machine"]
     rows = [
-        ("run", facts.run),
-        ("seeds judged", ", ".join(map(str, facts.judgement.seeds))),
+        ("run", content.run),
+        ("seeds evaluated", ", ".join(map(str, content.evaluation.seeds))),
         ("export", f"{artefact.digest}, {machine['processor']}, {machine['system']}"),
         *((f"made from {name}", digest) for name, digest in artefact.inputs.items()),
         ("versions", ", ".join(f"{name} {version}" for name, version in artefact.versions.items())),
     ]
-    if facts.benchmarks is not None:
-        measured = facts.benchmarks.machine
-        features = ", ".join(measured.cpu_features) or "none of those looked for"
-        where = f"{measured.processor}, {measured.cores} cores ({features}), {measured.gpu or 'no GPU'}"
+    if content.benchmarks is not None:
+        benchmark_machine = content.benchmarks.machine
+        features = ", ".join(benchmark_machine.cpu_features) or "none of those looked for"
+        cores, gpu = f"{benchmark_machine.cores} cores ({features})", benchmark_machine.gpu or "no GPU"
         rows += [
-            ("benchmarks", f"{facts.benchmarks.measured_at}, commit {facts.benchmarks.commit}"),
-            ("benchmarks' machine", where),
+            ("benchmarks", f"{content.benchmarks.measured_at}, commit {content.benchmarks.commit}"),
+            ("benchmarks' machine", f"{benchmark_machine.processor}, {cores}, {gpu}"),
         ]
-    return Table(("", ""), tuple(rows))
+    return ReportTable(("", ""), tuple(rows))
 
 
-def settings(facts: Facts) -> Table:
-    """Settings of all stages."""
+def settings(content: ReportContent) -> ReportTable:
+    """List the settings of all stages."""
     rows = [
         (f"{stage}: {name}", str(value))
-        for stage, manifest in facts.stages.items()
+        for stage, manifest in content.stages.items()
         for name, value in sorted(manifest.settings.items())
     ]
-    return Table(("setting", "value"), tuple(rows))
+    return ReportTable(("setting", "value"), tuple(rows))

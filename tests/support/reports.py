@@ -11,7 +11,7 @@ from distilrec.config import Config, parse_config
 from distilrec.core.manifest import read_manifest
 from distilrec.pipeline.evaluate import evaluate
 from distilrec.pipeline.stages import served_artefact
-from distilrec.report.collect import Sources, collect
+from distilrec.report.content import MeasurementFiles, read_report_content
 
 
 def _row(name: str, seconds: float, **extra: Any) -> dict[str, Any]:
@@ -78,8 +78,8 @@ def measured(evaluated_shop, shop_config, benchmark_content, tmp_path_factory) -
 
 
 @pytest.fixture(scope="module")
-def facts(measured, shop_config):
-    return collect(shop_config, Sources(benchmarks=measured))
+def report_content(measured, shop_config):
+    return read_report_content(shop_config, MeasurementFiles(benchmarks=measured))
 
 
 def _tune_config(tune: str = "", rest: str = "") -> Config:

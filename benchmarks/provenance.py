@@ -1,4 +1,4 @@
-"""Where and of what a result is: machine, versions, commit, artefact. Stands in every stored result."""
+"""What every stored result says about its origin: machine, installed versions and the digests of the measured artefact."""
 
 import os
 import platform
@@ -11,14 +11,14 @@ from distilrec.core.machine import processor
 from distilrec.core.manifest import installed_versions
 
 CPU_FEATURES = ("avx2", "fma", "f16c", "avx512f", "avx512_bf16", "avx512_vnni", "avx_vnni", "amx_int8", "amx_bf16")
-"""Of a CPU's flags those that decide which kernels run."""
+"""CPU flags that decide which kernels run."""
 
 _FURTHER_PACKAGES = ("nvidia-pytriton", "tritonclient", "pytest-benchmark")
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def machine() -> dict[str, Any]:
-    """The machine and what is installed on it, without its name."""
+    """Describe the machine and the installed packages, without the machine's name."""
     return {
         "processor": processor(),
         "cpu_features": cpu_features(),
@@ -32,7 +32,7 @@ def machine() -> dict[str, Any]:
 
 
 def cpu_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
-    """Those of ``CPU_FEATURES`` that this CPU has; nothing where the kernel does not say."""
+    """Return those of ``CPU_FEATURES`` that this CPU has; empty where the kernel does not list them."""
     try:
         lines = cpuinfo.read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -42,7 +42,7 @@ def cpu_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
 
 
 def measured_subject(subject: Subject) -> dict[str, Any]:
-    """Which artefact was measured, by its digests."""
+    """Identify the measured artefact by its digests."""
     return {
         "preset": subject.config.name if subject.config else None,
         "folder": subject.artefact.name,
@@ -54,16 +54,17 @@ def measured_subject(subject: Subject) -> dict[str, Any]:
 
 
 def _gpu() -> str | None:
+    # PyTorch takes seconds to import, also where benchmarks are only collected.
     import torch
 
     return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
 
 def _further_versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for package in _FURTHER_PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions

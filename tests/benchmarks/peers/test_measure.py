@@ -1,12 +1,12 @@
-"""The comparison with peers on the tiny shop: our own forms of the student for real, a missing peer told as missing."""
+"""The comparison with peers on the tiny shop: all forms of the student are measured, a missing peer is reported as missing."""
 
 import importlib.util
 
 import pytest
 
 from benchmarks.peers import __main__ as peers
-from benchmarks.peers.contenders import Setting
-from benchmarks.peers.measure import CONTENDERS, REFERENCE, measure
+from benchmarks.peers.contenders import ComparisonSetup
+from benchmarks.peers.measure import MAKERS, REFERENCE, measure
 from benchmarks.peers.table import peers_table
 from distilrec.config import spec_of_run
 from distilrec.data import stage as data_stage
@@ -23,9 +23,9 @@ def measured(shop_run, shop_config, tmp_path_factory):
         patch.chdir(shop_run.parents[1])
         assert fault is None
         peers._write_inputs(shop_config, dataset, spec, folder)
-        setting = Setting(folder, url, spec.item_count, spec.top_k, factors=8)
-        setting.write(folder / "setting.json")
-        return measure(Setting.read(folder / "setting.json"), rounds=2, requests=3)
+        setup = ComparisonSetup(folder, url, spec.item_count, spec.top_k, factors=8)
+        setup.write(folder / "setup.json")
+        return measure(ComparisonSetup.read(folder / "setup.json"), rounds=2, requests=3)
 
 
 def test_every_form_of_the_student_agrees_and_is_timed(measured):
@@ -39,7 +39,7 @@ def test_every_form_of_the_student_agrees_and_is_timed(measured):
 
 
 def test_peer_that_is_not_there_is_never_a_number(measured):
-    assert list(measured["contenders"]) == list(CONTENDERS)
+    assert list(measured["contenders"]) == list(MAKERS)
     for package, peer in (("recbole", "RecBole"), ("implicit", "implicit")):
         if importlib.util.find_spec(package) is None:
             rows = [row for name, row in measured["contenders"].items() if name.startswith(peer)]

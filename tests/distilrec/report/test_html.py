@@ -67,8 +67,8 @@ def luminance(colour: str) -> float:
 
 @needs_chromium
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_page_fits_and_is_whole(facts, tmp_path, scheme):
-    found, console = look(render_html(facts), tmp_path, scheme)
+def test_page_fits_and_is_whole(report_content, tmp_path, scheme):
+    found, console = look(render_html(report_content), tmp_path, scheme)
     assert console == []
     assert [one["width"] for one in found] == list(WIDTHS)
     for one in found:
@@ -91,8 +91,8 @@ def test_the_browser_would_tell(tmp_path):
     assert all(one["scrollWidth"] > one["width"] and one["beyond"] for one in found)
 
 
-def test_page_needs_nothing_from_elsewhere(facts):
-    page = render_html(facts)
+def test_page_needs_nothing_from_elsewhere(report_content):
+    page = render_html(report_content)
     assert re.findall(r'(?:src|href)\s*=\s*"([^"]*)"', page) == ["data:,"]
     assert "url(" not in page
     assert "@import" not in page

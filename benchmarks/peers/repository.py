@@ -1,4 +1,4 @@
-"""A model repository with the student twice: as it is served, and cut off before its top-K, so that all scores cross the wire."""
+"""A model repository with the student twice: as it is served, and without its top-K, so that all scores cross the wire."""
 
 import shutil
 from pathlib import Path
@@ -14,14 +14,19 @@ from export.artefact import model_path
 from export.repository.fill import fill_repository
 
 SCORES_NAME = "scores"
+"""Name of the served model without top-K."""
 
 
-def fill(artefact: Path, config: ExportConfig) -> None:
-    """Fill a repository with both, in FP32, from an export stage's folder.
+def fill_peer_repository(artefact: Path, config: ExportConfig) -> None:
+    """Fill a repository with both models in FP32.
+
+    Args:
+        artefact: Folder of the export stage.
+        config: Settings of the export, with the repository's folder.
 
     Raises:
-        ManifestError: the artefact is not what its manifest says.
-        RepositoryError: the repository cannot be written.
+        ManifestError: The artefact does not match its manifest.
+        RepositoryError: The repository cannot be written.
     """
     fill_repository(artefact, config)
     student = config.repository / MODEL_NAME
@@ -31,22 +36,30 @@ def fill(artefact: Path, config: ExportConfig) -> None:
     (scores / version.name).mkdir(parents=True)
     shutil.copyfile(version / "model.py", scores / version.name / "model.py")
     output = cut_before_top_k(version / MODEL_FILE, scores / version.name / MODEL_FILE)
-    served = text_format.Parse((student / "config.pbtxt").read_text(encoding="utf-8"), model_config_pb2.ModelConfig())
-    served.name = SCORES_NAME
-    del served.output[:]
+    scores_config = text_format.Parse((student / "config.pbtxt").read_text(encoding="utf-8"), model_config_pb2.ModelConfig())
+    scores_config.name = SCORES_NAME
+    del scores_config.output[:]
     rows = table_rows(read_manifest(artefact).metrics["item_count"])
-    served.output.add(name=output, data_type=model_config_pb2.TYPE_FP32, dims=[rows])
-    (scores / "config.pbtxt").write_text(text_format.MessageToString(served), encoding="utf-8")
+    scores_config.output.add(name=output, data_type=model_config_pb2.TYPE_FP32, dims=[rows])
+    (scores / "config.pbtxt").write_text(text_format.MessageToString(scores_config), encoding="utf-8")
 
 
 def cut_before_top_k(source: Path, target: Path) -> str:
-    """Write the graph up to the scores that its last TopK takes; returns their name. They are masked: what is seen is very low."""
+    """Write the part of a graph that ends with the input of its last TopK: the masked scores, in which seen items are very low.
+
+    Args:
+        source: ONNX file to read.
+        target: ONNX file to write.
+
+    Returns:
+        Name of the scores' tensor, float32 [B, table rows].
+    """
     model = onnx.load(source)
     scores = [node.input[0] for node in model.graph.node if node.op_type == "TopK"][-1]
     inputs = [tensor.name for tensor in model.graph.input]
     onnx.utils.extract_model(source, target, inputs, [scores])
     cut = onnx.load(target)
-    # model.py holds it against config.pbtxt.
+    # The served model.py compares this metadata with config.pbtxt.
     onnx.helper.set_model_props(cut, {entry.key: entry.value for entry in model.metadata_props})
     onnx.save(cut, target)
     return str(scores)
