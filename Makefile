@@ -7,11 +7,16 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 EXTRAS := train,export,server,text,tune,tensorboard,tensorrt-rtx,dev
 
-.PHONY: help demo test test-gpu lint benchmark clean
+# Tests run in two processes with one PyTorch thread each: threads of several models on the same cores wait for each other,
+# which made the tests take twice as long.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+.PHONY: help demo quick test test-gpu lint benchmark clean
 
 help:
 	@echo "make demo [PRESET=ml-100k|smoke]  logs -> teacher -> student -> ONNX -> live tritonserver, with the table"
-	@echo "make test                         linters, type checker, import contracts and tests"
+	@echo "make quick                        format, lint, types, import contracts and fast tests: before each commit"
+	@echo "make test                         the same with all tests, and their line coverage"
 	@echo "make test-gpu                     engines on the GPU of this machine"
 	@echo "make benchmark [PRESET=...]       pytest --benchmark-only on what make demo left; then: distilrec report"
 	@echo "make clean                        remove .venv and runs"
@@ -21,15 +26,18 @@ demo: $(INSTALLED)
 	$(BIN)/distilrec link-tritonserver
 	$(BIN)/distilrec demo --preset $(PRESET)
 
+quick: lint
+	$(PYTEST) -m fast tests
+
 test: lint
-	$(BIN)/python -m pytest
+	$(PYTEST) --cov --cov-report=term:skip-covered
 
 test-gpu: $(INSTALLED)
 	$(BIN)/python -m pytest tests/gpu
 
 lint: $(INSTALLED)
-	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
