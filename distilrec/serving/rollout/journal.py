@@ -6,26 +6,19 @@ root, where Triton looks at folders only, and no file below a model changes with
 
 import contextlib
 import fcntl
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from google.protobuf import text_format
 from pydantic import BaseModel, ConfigDict, ValidationError
-from tritonclient.grpc import model_config_pb2
 
-from distilrec.core.errors import RepositoryError
+from distilrec.core.errors import RepositoryError, UnwritableRepositoryError
 from distilrec.core.files import write_text
-from export.repository import versions
-from export.repository.versions import JOURNAL, config_path, served_version
+from export.repository.versions import JOURNAL, parse_config, pin, remove_version, served_version, version_configs
 
 LOCK_NAME = "versions.lock"
-
-WARMUP = "warmup"
-"""Where Triton looks for a model's first requests, below its folder."""
 
 State = Literal["staged", "serving", "good", "retired", "failed"]
 """Only ``serving`` and ``good`` versions have folders; ``retired`` ones were rolled back from or are too old to go back to."""
@@ -77,17 +70,13 @@ class Journal(BaseModel):
         return self.put(entry.model_copy(update={"state": state, "time": datetime.now(UTC), "reason": reason}))
 
 
-def parse_config(text: str) -> model_config_pb2.ModelConfig:
-    """The configuration that a config.pbtxt holds."""
-    return text_format.Parse(text, model_config_pb2.ModelConfig())
-
-
 @contextlib.contextmanager
 def locked(repository: Path) -> Iterator[None]:
     """Keep a second promotion out, whichever process it is in; a killed one holds nothing.
 
     Raises:
-        RepositoryError: another promotion is at work, or the repository cannot be written.
+        RepositoryError: another promotion is at work.
+        UnwritableRepositoryError: the repository cannot be written, at the beginning or within the context.
     """
     try:
         with (repository / LOCK_NAME).open("a") as file:
@@ -99,7 +88,7 @@ def locked(repository: Path) -> Iterator[None]:
                 ) from None
             yield
     except OSError as error:
-        raise RepositoryError(f"{repository}: cannot be written: {error}") from error
+        raise UnwritableRepositoryError(f"{repository}: cannot be written: {error}") from error
 
 
 def read_journal(repository: Path, models: Sequence[str]) -> Journal:
@@ -156,7 +145,7 @@ def recover(repository: Path, models: Sequence[str]) -> Journal:
     journal = read_journal(repository, models)
     (serving,) = journal.numbers("serving")
     if journal.moving_to == serving:
-        pin(repository, models, serving)
+        pin(repository, version_configs(repository, models, serving), serving)
     for model in models:
         for leftover in (repository / model).glob("*.partial"):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -165,41 +154,3 @@ def recover(repository: Path, models: Sequence[str]) -> Journal:
     journal = journal.model_copy(update={"moving_to": None})
     write_journal(repository, journal)
     return journal
-
-
-def pin(repository: Path, models: Sequence[str], version: int) -> None:
-    """Let every model's config.pbtxt be that of ``version``; the former one's is kept to go back to."""
-    for model in models:
-        if served_version(repository, model) != version:
-            versions.pin(repository, model, version, config_path(repository, model, version).read_text(encoding="utf-8"))
-
-
-def next_number(repository: Path) -> int:
-    """One more than the largest number ever used: a response cache may still hold answers of any earlier version."""
-    return 1 + max(versions.used_numbers(repository))
-
-
-def remove_version(repository: Path, model: str, version: int) -> None:
-    """Remove a version that is not pinned; its folder vanishes as one, under a name that Triton does not read."""
-    folder = repository / model / str(version)
-    if folder.exists():
-        gone = folder.with_name(f"{version}.partial")
-        shutil.rmtree(gone, ignore_errors=True)
-        folder.rename(gone)
-        shutil.rmtree(gone, ignore_errors=True)
-    config_path(repository, model, version).unlink(missing_ok=True)
-    # What the server asked it before anybody else.
-    for request in (repository / model / WARMUP).glob(f"{version}.*"):
-        request.unlink()
-    with contextlib.suppress(OSError):  # those of other versions are in there, or there never were any
-        (repository / model / WARMUP).rmdir()
-
-
-def flush(folder: Path) -> None:
-    """Have the disk hold what was written, so that a version which is pinned survives a power failure, too."""
-    for path in (*(path for path in folder.rglob("*") if path.is_file()), folder, folder.parent):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

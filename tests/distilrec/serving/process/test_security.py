@@ -28,7 +28,8 @@ from distilrec.serving.process.security import (
     server_secret,
 )
 from distilrec.serving.process.server import TritonServer, free_ports
-from distilrec.serving.rollout.live import Limits, Server
+from distilrec.serving.rollout.live import Server
+from distilrec.serving.rollout.live_checks import Limits
 from distilrec.serving.rollout.promotion import PromotionError, promote
 from export.repository.fill import fill_repository
 

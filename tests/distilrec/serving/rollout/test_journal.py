@@ -8,12 +8,12 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from distilrec.core.errors import ManifestError, ParityError, RepositoryError
-from distilrec.serving.rollout import journal as journals
-from distilrec.serving.rollout.journal import Journal, VersionInfo, locked, next_number, reconcile, write_journal
-from distilrec.serving.rollout.promotion import KEPT_GOOD, PromotionError, promote, recover, rollback, versions
-from distilrec.serving.rollout.proving import check_copy
+from distilrec.serving.rollout import promotion
+from distilrec.serving.rollout.checks import check_copy
+from distilrec.serving.rollout.journal import Journal, VersionInfo, locked, reconcile, recover, write_journal
+from distilrec.serving.rollout.promotion import KEPT_GOOD, PromotionError, promote, rollback, versions
 from export.repository.fill import MODELS, fill_repository, write_student
-from export.repository.versions import served_version
+from export.repository.versions import next_number, pin, served_version
 
 
 @pytest.fixture
@@ -35,6 +35,12 @@ def served(config):
     return {served_version(config.repository, model.name) for model in MODELS}
 
 
+def recovered(config):
+    """What the next start of the server does."""
+    with locked(config.repository):
+        recover(config.repository, [model.name for model in MODELS])
+
+
 def content(config):
     return {path.relative_to(config.repository).as_posix() for path in config.repository.rglob("*")}
 
@@ -42,8 +48,8 @@ def content(config):
 def test_offline_promotion_and_rollback_move_the_pins(shop_run, config):
     artefact = shop_run / "export"
     steps = []
-    promotion = promote(artefact, config.repository, config, None, report=steps.append)
-    assert (promotion.version, promotion.former, promotion.watched) == (2, 1, None)
+    done = promote(artefact, config.repository, config, None, report=steps.append)
+    assert (done.version, done.former, done.watched) == (2, 1, None)
     assert served(config) == {2}
     assert steps == ["the artefact is whole and gives its golden answers", "version 2 is staged", "version 2 is pinned"]
     assert rollback(config.repository, None).version == 1
@@ -148,15 +154,16 @@ def test_pins_that_were_moved_in_part_are_moved_all(shop_run, config, monkeypatc
     """Killed after the pins of ``moved`` models."""
     if back:
         promote(shop_run / "export", config.repository, config, None)
-    real = journals.pin
-    monkeypatch.setattr(journals, "pin", lambda repository, models, version: real(repository, models[:moved], version))
-    monkeypatch.setattr("distilrec.serving.rollout.promotion._finish", lambda *_: None)
-    if back:
-        rollback(config.repository, None)
-    else:
-        promote(shop_run / "export", config.repository, config, None)
+
+    def pin_in_part(repository, configs, version):
+        pin(repository, dict(list(configs.items())[:moved]), version)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(promotion, "pin", pin_in_part)
+    with pytest.raises(KeyboardInterrupt):
+        rollback(config.repository, None) if back else promote(shop_run / "export", config.repository, config, None)
     monkeypatch.undo()
-    recover(config.repository)
+    recovered(config)
     before, after = (
         ({1: "good", 2: "serving"}, {1: "serving", 2: "retired"})
         if back
@@ -164,7 +171,9 @@ def test_pins_that_were_moved_in_part_are_moved_all(shop_run, config, monkeypatc
     )
     assert states(versions(config.repository)) == (after if moved else before)
     assert len(served(config)) == 1
-    assert recover(config.repository) is None
+    files = content(config)
+    recovered(config)
+    assert content(config) == files
 
 
 def test_second_promotion_at_once_is_refused(shop_run, config):

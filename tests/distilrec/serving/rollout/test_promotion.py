@@ -21,8 +21,10 @@ from distilrec.data.vocabulary import Vocabulary, load_vocabulary
 from distilrec.evaluation.parity import compare
 from distilrec.serving.process.security import ControlSecret
 from distilrec.serving.process.server import TritonServer, free_ports
-from distilrec.serving.rollout.live import Limits, Server, ready_versions
-from distilrec.serving.rollout.promotion import PromotionError, promote, recover, rollback, versions
+from distilrec.serving.rollout.journal import locked, recover
+from distilrec.serving.rollout.live import Server, ready_versions
+from distilrec.serving.rollout.live_checks import Limits
+from distilrec.serving.rollout.promotion import PromotionError, promote, rollback, versions
 from export.repository.fill import MODELS, write_student
 from export.repository.versions import served_version
 
@@ -220,9 +222,10 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from distilrec.config import ExportConfig
-from distilrec.serving.live import Limits, Server
-from distilrec.serving.promotion import promote
-from distilrec.serving.security import ControlSecret
+from distilrec.serving.process.security import ControlSecret
+from distilrec.serving.rollout.live import Server
+from distilrec.serving.rollout.live_checks import Limits
+from distilrec.serving.rollout.promotion import promote
 artefact, repository, url, at = sys.argv[1:]
 def report(step):
     if at in step:
@@ -243,7 +246,8 @@ def test_promotion_that_is_killed_leaves_a_repository_that_starts(variant, servi
         proven = step == STEPS[-1]
         expected, number = (load_golden(artefact / "golden.npz"), place + 1) if proven else (golden, 1)
         restart(serving_config, tmp_path, expected, number)
-        recover(serving_config.repository)
+        with locked(serving_config.repository):
+            recover(serving_config.repository, [model.name for model in MODELS])
         assert served(serving_config) == {number}
     assert [entry.state for entry in versions(serving_config.repository)] == ["good", *["failed"] * 4, "serving"]
     assert promote(variant(1), serving_config.repository, serving_config, promotable, limits=QUICK).version == 7
