@@ -86,7 +86,7 @@ def promote(  # noqa: PLR0917
     """
     from distilrec.config import load_config
     from distilrec.serving.rollout import promotion
-    from distilrec.serving.rollout.live import Limits
+    from distilrec.serving.rollout.live_checks import Limits
 
     server = None if offline else _server(url, secret_file, tls_of(tls_ca, tls_cert, tls_key))
     config = load_config(preset).export
@@ -139,11 +139,11 @@ def doctor(url: Url = DEFAULT_URL) -> None:
     """
     from distilrec.serving.doctor import examine
 
-    findings = examine(url)
-    for finding in findings:
-        mark = {True: "ok  ", False: "FAIL", None: "    "}[finding.ok]
-        print(f"{mark} {finding.name:20} {finding.detail}")
-    raise typer.Exit(int(any(finding.ok is False for finding in findings)))
+    parts = examine(url)
+    for part in parts:
+        mark = {True: "ok  ", False: "FAIL", None: "    "}[part.ok]
+        print(f"{mark} {part.name:20} {part.detail}")
+    raise typer.Exit(int(any(part.ok is False for part in parts)))
 
 
 @app.command("link-tritonserver")

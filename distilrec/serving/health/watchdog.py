@@ -14,7 +14,7 @@ from typing import Self
 
 from distilrec.core.errors import ServerError
 from distilrec.core.specs import MODEL_NAME
-from distilrec.serving.health.probe import Fault, Finding, GoldenProbe, over_grpc, over_http
+from distilrec.serving.health.probe import Fault, GoldenProbe, ProbeResult, over_grpc, over_http
 from distilrec.serving.process.control import ModelControl
 from distilrec.serving.process.environment import LOOPBACK
 from distilrec.serving.process.processes import ModelProcesses
@@ -60,12 +60,12 @@ class Watchdog:
         self.faults: Counter[Fault] = Counter()
         self.last_success_s = 0.0
         self._server, self._interval_s = server, interval_s
-        ask = over_http(server.http_url, deadline_s) if server.tls else over_grpc(server.url, deadline_s)
-        self._probe = GoldenProbe(server.repository, ask)
+        send = over_http(server.http_url, deadline_s) if server.tls else over_grpc(server.url, deadline_s)
+        self._probe = GoldenProbe(server.repository, send)
         self._processes = ModelProcesses()
-        self._row: Counter[Fault] = Counter()
+        self._failures: Counter[Fault] = Counter()
         self._gave_up = False
-        self._told: Fault | None = None
+        self._last_logged: Fault | None = None
         self._stopping = threading.Event()
         self._metrics = None if metrics_port is None else _serve_metrics(self, metrics_port)
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
@@ -124,36 +124,36 @@ class Watchdog:
     def _check(self) -> None:
         if dead := self._processes.dead(self._server.pid):
             for model in sorted(dead):
-                self._note(Finding(Fault.PROCESS_DEAD, f"a process of model {model!r} has ended"))
+                self._note(ProbeResult(Fault.PROCESS_DEAD, f"a process of model {model!r} has ended"))
                 self._heal(model)
             return
-        finding = self._probe()
-        if finding.fault is None:
+        result = self._probe()
+        if result.fault is None:
             self._succeed()
             return
-        self._note(finding)
-        self._row[finding.fault] += 1
-        patience = PATIENCE.get(finding.fault)
-        if patience is not None and self._row[finding.fault] >= patience and not self._gave_up and not self._stopping.is_set():
+        self._note(result)
+        self._failures[result.fault] += 1
+        patience = PATIENCE.get(result.fault)
+        if patience is not None and self._failures[result.fault] >= patience and not self._gave_up and not self._stopping.is_set():
             self._heal(MODEL_NAME)
 
     def _succeed(self) -> None:
-        if self._told is not None:
+        if self._last_logged is not None:
             logger.info("watchdog: model %r answers rightly again", MODEL_NAME)
-        self._told, self._gave_up, self.last_success_s = None, False, time.time()
-        self._row.clear()
+        self._last_logged, self._gave_up, self.last_success_s = None, False, time.time()
+        self._failures.clear()
 
-    def _note(self, finding: Finding) -> None:
+    def _note(self, result: ProbeResult) -> None:
         """Count a fault; say it once, not twice a second."""
-        assert finding.fault is not None
-        self.faults[finding.fault] += 1
-        if finding.fault != self._told:
-            logger.warning("watchdog: %s: %s", finding.fault, finding.detail)
-        self._told = finding.fault
+        assert result.fault is not None
+        self.faults[result.fault] += 1
+        if result.fault != self._last_logged:
+            logger.warning("watchdog: %s: %s", result.fault, result.detail)
+        self._last_logged = result.fault
 
     def _heal(self, model: str) -> None:
         """Unload and load, twice at most; then restart the server, once until something succeeds."""
-        self._row.clear()
+        self._failures.clear()
         for _ in range(_HEAL_TRIES if self._server.secret else 0):
             if self._stopping.is_set() or not self._server.alive:
                 return
@@ -176,7 +176,7 @@ class Watchdog:
             control.unload(model, timeout_s=10)
             control.load(model, timeout_s=30)
         except ServerError as error:
-            self._note(Finding(Fault.HEAL_FAILED, str(error)))
+            self._note(ProbeResult(Fault.HEAL_FAILED, str(error)))
             return False
         return self._confirm(model)
 
@@ -185,13 +185,13 @@ class Watchdog:
         if model != MODEL_NAME:
             return True
         deadline = time.monotonic() + _CONFIRM_S
-        finding = Finding(None)
+        result = ProbeResult(None)
         while time.monotonic() < deadline and not self._stopping.is_set():
-            finding = self._probe()
-            if finding.fault in {None, Fault.WRONG_ANSWER, Fault.REFUSED}:  # it answers; the next round says how
+            result = self._probe()
+            if result.fault in {None, Fault.WRONG_ANSWER, Fault.REFUSED}:  # it answers; the next round says how
                 return True
             self._stopping.wait(0.1)
-        self._note(Finding(Fault.HEAL_FAILED, f"{finding.fault}: {finding.detail}"))
+        self._note(ProbeResult(Fault.HEAL_FAILED, f"{result.fault}: {result.detail}"))
         return False
 
 

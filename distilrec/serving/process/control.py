@@ -27,7 +27,7 @@ class ModelState(NamedTuple):
 
 
 class ControlTimeout(ServerError):
-    """Model control that did not answer: it may be stuck for ever, while the server answers requests as before."""
+    """Model control that did not answer: it may be stuck forever, while the server answers requests as before."""
 
 
 @dataclass(frozen=True)
@@ -115,10 +115,15 @@ def _late(url: str, what: str, timeout_s: float) -> str:
     )
 
 
+# Words of Triton's refusals: gRPC's status is UNAVAILABLE for both, as for a server that is not there. Only the hint hangs on them.
+_NEEDS_SECRET = "is restricted"  # noqa: S105 - no secret
+_NO_CONTROL_MODE = "not allowed"
+
+
 def _refusal(url: str, what: str, message: str) -> str:
     hint = ""
-    if "is restricted" in message:
+    if _NEEDS_SECRET in message:
         hint = f" This needs the secret that the server runs with: --secret-file or {SECRET_VARIABLE}"
-    elif "not allowed" in message:
+    elif _NO_CONTROL_MODE in message:
         hint = " Start the server without --no-control"
     return f"{url}: cannot {what}: {message.strip()}.{hint}"

@@ -14,7 +14,7 @@ from golden_load import Load
 
 from distilrec.core.errors import DataError, ServerError
 from distilrec.core.golden import Golden, load_golden
-from distilrec.serving.health.probe import Fault, Finding, judge, over_grpc, over_http
+from distilrec.serving.health.probe import Fault, ProbeResult, judge, over_grpc, over_http
 from distilrec.serving.health.watchdog import PATIENCE, Watchdog
 from distilrec.serving.process.control import ModelControl
 from distilrec.serving.process.processes import ModelProcesses
@@ -174,8 +174,8 @@ def test_missing_golden_requests_are_said_at_once(server):
 
 def test_deadlines_heal_only_when_many_follow_each_other(server):
     with Watchdog(server, interval_s=3600) as watchdog:
-        outcomes = [Finding(Fault.DEADLINE)] * (PATIENCE[Fault.DEADLINE] - 1) + [Finding(None)]
-        script = iter([*outcomes, *outcomes, *[Finding(Fault.DEADLINE)] * PATIENCE[Fault.DEADLINE], Finding(None)])
+        outcomes = [ProbeResult(Fault.DEADLINE)] * (PATIENCE[Fault.DEADLINE] - 1) + [ProbeResult(None)]
+        script = iter([*outcomes, *outcomes, *[ProbeResult(Fault.DEADLINE)] * PATIENCE[Fault.DEADLINE], ProbeResult(None)])
         watchdog._probe = lambda: next(script)
         for _ in range(2 * len(outcomes)):
             watchdog._check()
@@ -190,7 +190,7 @@ def test_http_and_grpc_probes_get_the_same_answer(server, golden):
         one = Golden(**{name: array[row : row + 1] for name, array in vars(golden).items()})
         for ask in (over_grpc(server.url, 2), over_http(server.http_url, 2)):
             answer = ask(one.history, one.exclude)
-            assert judge(one, answer.items, answer.scores) == Finding(None)
+            assert judge(one, answer.items, answer.scores) == ProbeResult(None)
             assert answer.version == 1
 
 
