@@ -31,7 +31,7 @@ class InstalledPart:
 
 
 def examine(url: str) -> list[InstalledPart]:
-    """InstalledPart versions, GPU, TensorRT, the tritonserver command and a server at ``url``."""
+    """Report versions, GPU, TensorRT, the tritonserver command and a server at ``url``."""
     parts = [
         InstalledPart("python", None, platform.python_version()),
         InstalledPart("numpy", None, metadata.version("numpy")),
