@@ -149,7 +149,9 @@ def test_init_container_checks_the_repository(tmp_path: Path) -> None:
     python, option, code = command
 
     assert (python, option) == ("python3", "-c")
-    done = subprocess.run([sys.executable, "-c", code.replace("/models", str(tmp_path))], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace("/models", str(tmp_path))], capture_output=True, text=True, check=False
+    )
     assert f"ServerError: {tmp_path}: found no {tmp_path / 'student' / 'config.pbtxt'}" in done.stderr
 
 

@@ -4,6 +4,7 @@ The ready endpoint is no substitute: a server whose model process was killed sta
 """
 
 import json
+from collections import Counter
 from enum import StrEnum
 from http import HTTPStatus
 from pathlib import Path
@@ -47,6 +48,28 @@ class Fault(StrEnum):
     """Other items than the golden ones, beyond ties."""
     HEAL_FAILED = "heal_failed"
     """Unload and load did not bring the model back."""
+
+
+PATIENCE = {Fault.NOT_HEALTHY: 1, Fault.UNAVAILABLE: 3, Fault.ERROR: 3, Fault.DEADLINE: 5}
+"""How often probes must fail by a fault, without a good one between, before the model counts as dead.
+
+One deadline may be load. A model with a fault that is not here is never taken for dead."""
+
+
+class FailureCount:
+    """Counts failed probes, and says when the model counts as dead (``PATIENCE``)."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[Fault] = Counter()
+
+    def add(self, fault: Fault) -> bool:
+        """Count a failed probe; returns whether the model counts as dead now."""
+        self._counts[fault] += 1
+        return fault in PATIENCE and self._counts[fault] >= PATIENCE[fault]
+
+    def clear(self) -> None:
+        """Begin again at zero: after a good probe, or when the model was loaded again."""
+        self._counts.clear()
 
 
 class ProbeResult(NamedTuple):

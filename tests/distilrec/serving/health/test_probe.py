@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from distilrec.core.golden import Golden
-from distilrec.serving.health.probe import Fault, ProbeCallError, classify, judge, over_http
+from distilrec.serving.health.probe import PATIENCE, FailureCount, Fault, ProbeCallError, classify, judge, over_http
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ from distilrec.serving.health.probe import Fault, ProbeCallError, classify, judg
         ("INTERNAL", "lookup of an unknown model failed", Fault.ERROR),
     ],
 )
-def test_failed_calls_are_told_apart(code, message, fault):
+def test_failed_calls_are_distinguished(code, message, fault):
     assert classify(code, message) is fault
 
 
@@ -54,3 +54,26 @@ def test_judge_lets_ties_pass_and_finds_other_items():
     assert judge(expected, np.array([[8, 7, 9]], np.int32), scores).fault is Fault.WRONG_ANSWER
     assert judge(expected, expected.items, scores * np.float32(np.nan)).fault is Fault.WRONG_ANSWER
     assert judge(expected, expected.items[:, :2], scores[:, :2]).fault is Fault.WRONG_ANSWER
+
+
+@pytest.mark.parametrize("fault", PATIENCE)
+def test_model_counts_as_dead_after_enough_failures_without_a_good_probe(fault):
+    failures = FailureCount()
+    for _ in range(2):
+        assert [failures.add(fault) for _ in range(PATIENCE[fault] - 1)] == [False] * (PATIENCE[fault] - 1)
+        failures.clear()
+    assert [failures.add(fault) for _ in range(PATIENCE[fault])] == [False] * (PATIENCE[fault] - 1) + [True]
+
+
+@pytest.mark.parametrize("fault", [Fault.WRONG_ANSWER, Fault.REFUSED])
+def test_answering_model_never_counts_as_dead(fault):
+    failures = FailureCount()
+    assert not any(failures.add(fault) for _ in range(20))
+
+
+def test_one_late_answer_among_other_failures_is_no_hang():
+    failures = FailureCount()
+    assert not failures.add(Fault.ERROR)
+    assert not failures.add(Fault.ERROR)
+    assert not failures.add(Fault.DEADLINE)
+    assert failures.add(Fault.ERROR)
