@@ -1,4 +1,4 @@
-"""What is installed, and what would stop a run."""
+"""The report of ``distilrec doctor``: what is installed, and what would stop a run."""
 
 import importlib.util
 import platform

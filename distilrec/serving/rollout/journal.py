@@ -1,7 +1,7 @@
-"""Which versions a repository has had, which one serves, and which one to go back to.
+"""The journal of a repository's versions: which ones there were, which one serves, and which ones to go back to.
 
-The pin in each config.pbtxt is the truth, as Triton reads nothing else; the journal follows it. It is a file in the repository's
-root, where Triton looks at folders only, and no file below a model changes with it.
+The pin in each config.pbtxt is the truth, because Triton reads nothing else; the journal follows it. The journal is a file in the
+repository's root, where Triton looks only at folders.
 """
 
 import contextlib
@@ -19,13 +19,14 @@ from distilrec.core.files import write_text
 from export.repository.versions import JOURNAL, parse_config, pin, remove_version, served_version, version_configs
 
 LOCK_NAME = "versions.lock"
+"""Name of the lock file in a repository's root."""
 
 State = Literal["staged", "serving", "good", "retired", "failed"]
 """Only ``serving`` and ``good`` versions have folders; ``retired`` ones were rolled back from or are too old to go back to."""
 
 
 class VersionInfo(BaseModel):
-    """What is known of a version."""
+    """What the journal holds of a version."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -35,9 +36,9 @@ class VersionInfo(BaseModel):
     """Digest of the artefact's manifest; empty when the version was not promoted but filled in."""
     vocabulary_sha256: str
     time: datetime
-    """When it got to this state, UTC."""
+    """Time of the change to this state, UTC."""
     reason: str = ""
-    """Why it failed."""
+    """Reason of the failure; empty for other states."""
 
 
 class Journal(BaseModel):
@@ -47,7 +48,7 @@ class Journal(BaseModel):
 
     format_version: Literal[1] = 1
     moving_to: int | None = None
-    """The version to which the pins of all models are being moved: it is proven, so an interrupted move is finished."""
+    """The version to which the pins of all models are being moved: it is proven, so recovery finishes an interrupted move."""
     versions: tuple[VersionInfo, ...] = ()
 
     def find(self, number: int) -> VersionInfo | None:
@@ -55,16 +56,16 @@ class Journal(BaseModel):
         return next((entry for entry in self.versions if entry.number == number), None)
 
     def numbers(self, state: State) -> list[int]:
-        """Numbers of the versions in a state, rising."""
+        """Numbers of the versions in a state, in rising order."""
         return [entry.number for entry in self.versions if entry.state == state]
 
     def put(self, entry: VersionInfo) -> "Journal":
-        """With ``entry`` added, or in the place of the one with its number."""
+        """A journal with ``entry`` added, or in the place of the one with its number."""
         others = [other for other in self.versions if other.number != entry.number]
         return self.model_copy(update={"versions": tuple(sorted([*others, entry], key=lambda e: e.number))})
 
     def mark(self, number: int, state: State, reason: str = "") -> "Journal":
-        """With one version in another state since now."""
+        """A journal in which one version changes its state now."""
         entry = self.find(number)
         assert entry is not None
         return self.put(entry.model_copy(update={"state": state, "time": datetime.now(UTC), "reason": reason}))
@@ -72,7 +73,7 @@ class Journal(BaseModel):
 
 @contextlib.contextmanager
 def locked(repository: Path) -> Iterator[None]:
-    """Keep a second promotion out, whichever process it is in; a killed one holds nothing.
+    """Keep other promotions out, whichever process they run in. The kernel releases the lock when a process is killed.
 
     Raises:
         RepositoryError: another promotion is at work.
@@ -92,7 +93,7 @@ def locked(repository: Path) -> Iterator[None]:
 
 
 def read_journal(repository: Path, models: Sequence[str]) -> Journal:
-    """The journal as the pins have it; changes nothing.
+    """Read the journal and make it agree with the pins; no file is changed.
 
     Raises:
         RepositoryError: the journal or a config.pbtxt cannot be read, or models pin different versions for no known reason.
@@ -115,7 +116,13 @@ def read_journal(repository: Path, models: Sequence[str]) -> Journal:
 
 
 def reconcile(journal: Journal, pinned: int, vocabulary_sha256: str) -> Journal:
-    """The journal made to say what the pin says: after an interruption, or an export that filled the repository anew."""
+    """Make the journal agree with the pin, after an interruption or after an export that filled the repository again.
+
+    Args:
+        journal: The journal as it was written.
+        pinned: Version that every config.pbtxt pins.
+        vocabulary_sha256: Digest of the vocabulary that the pinned student was made for.
+    """
     rolled_back = journal.moving_to == pinned
     for entry in journal.versions:
         if entry.state == "staged" and entry.number != pinned:
@@ -132,12 +139,12 @@ def reconcile(journal: Journal, pinned: int, vocabulary_sha256: str) -> Journal:
 
 
 def write_journal(repository: Path, journal: Journal) -> None:
-    """Write beside, then rename."""
+    """Replace the repository's journal."""
     write_text(repository / JOURNAL, journal.model_dump_json(indent=2) + "\n")
 
 
 def recover(repository: Path, models: Sequence[str]) -> Journal:
-    """Finish or undo what an interrupted promotion left, and return the journal. Call it with the lock held.
+    """Finish or undo what an interrupted promotion left, and return the journal. The caller holds the lock.
 
     Raises:
         RepositoryError: as ``read_journal``.
