@@ -25,7 +25,8 @@ from distilrec.core.specs import Precision, RecommenderSpec
 from distilrec.evaluation.parity import SCORE_TOLERANCE, compare
 from distilrec.serving.process.security import ControlSecret
 from distilrec.serving.process.server import TritonServer, free_ports
-from distilrec.serving.rollout.live import Limits, Server
+from distilrec.serving.rollout.live import Server
+from distilrec.serving.rollout.live_checks import Limits
 from distilrec.serving.rollout.promotion import promote, rollback
 from export.artefact import model_path
 from export.repository.fill import fill_repository

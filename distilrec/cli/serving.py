@@ -1,4 +1,4 @@
-"""Commands around a running server; they are part of the one command line (``distilrec/cli/app.py``)."""
+"""Commands around a running server, as part of the command line (``distilrec/cli/app.py``)."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 SecretFile = Annotated[
-    Path | None, typer.Option(help="File with the server's control secret; by default where the server left it.")
+    Path | None, typer.Option(help="File with the server's control secret; by default the one that the server wrote.")
 ]
 
 
@@ -24,15 +24,15 @@ SecretFile = Annotated[
 def serve(  # noqa: PLR0917 - typer's parameters are options, not positions
     repository: Repository = DEFAULT_REPOSITORY,
     grpc_port: Annotated[int, typer.Option(help="Port of the gRPC endpoint.")] = 8001,
-    http_port: Annotated[int, typer.Option(help="Port of the HTTP endpoint, on loopback always.")] = 8000,
-    metrics_port: Annotated[int, typer.Option(help="Port of the metrics endpoint, on loopback always.")] = 8002,
-    grpc_address: Annotated[str, typer.Option(help="Where gRPC listens; 0.0.0.0 is everywhere.")] = "127.0.0.1",
+    http_port: Annotated[int, typer.Option(help="Port of the HTTP endpoint, always on loopback.")] = 8000,
+    metrics_port: Annotated[int, typer.Option(help="Port of the metrics endpoint, always on loopback.")] = 8002,
+    grpc_address: Annotated[str, typer.Option(help="Address on which gRPC listens; 0.0.0.0 is everywhere.")] = "127.0.0.1",
     tls_cert: Annotated[Path | None, typer.Option(help="The server's certificate, PEM: gRPC speaks TLS.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
     tls_ca: Annotated[Path | None, typer.Option(help="Serve only clients with a certificate of this authority.")] = None,
     control: Annotated[bool, typer.Option("--control/--no-control", help="Let promote and the watchdog load models.")] = True,
-    secret_file: Annotated[Path | None, typer.Option(help="Where the control secret lies, mode 0600.")] = None,
-    watchdog: Annotated[bool, typer.Option("--watchdog/--no-watchdog", help="Probe the model, and heal it.")] = True,
+    secret_file: Annotated[Path | None, typer.Option(help="File of the control secret, mode 0600.")] = None,
+    watchdog: Annotated[bool, typer.Option("--watchdog/--no-watchdog", help="Probe the model and bring it back.")] = True,
     watchdog_port: Annotated[int | None, typer.Option(help="Port of the watchdog's metrics, on loopback.")] = None,
 ) -> None:
     """Start tritonserver on loopback, until Ctrl-C.
@@ -73,20 +73,20 @@ def promote(  # noqa: PLR0917
     tls_key: TlsKey = None,
     watch_s: Annotated[float, typer.Option(help="Seconds to watch the new version before it is pinned.")] = 10.0,
     no_rehearsal: Annotated[
-        bool, typer.Option("--no-rehearsal", help="Load it without having tried it in a server of its own (saves its memory).")
+        bool, typer.Option("--no-rehearsal", help="Do not try it in a server of its own first (saves that server's memory).")
     ] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="No server runs: stage and pin only.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="No server runs: only stage and pin.")] = False,
 ) -> None:
     """Put a new version into a running server.
 
-    It is proved beside, rehearsed in a server of its own, loaded, asked its golden requests and watched; if anything is wrong the
-    former version serves on.
+    Its files are checked, it is rehearsed in a server of its own, loaded, checked with its golden requests and watched. If anything
+    is wrong, the former version serves on.
 
     Example: distilrec promote runs/ml-100k/export
     """
     from distilrec.config import load_config
     from distilrec.serving.rollout import promotion
-    from distilrec.serving.rollout.live import Limits
+    from distilrec.serving.rollout.live_checks import Limits
 
     server = None if offline else _server(url, secret_file, tls_of(tls_ca, tls_cert, tls_key))
     config = load_config(preset).export
@@ -103,7 +103,7 @@ def rollback(  # noqa: PLR0917
     tls_ca: TlsCa = None,
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
-    offline: Annotated[bool, typer.Option("--offline", help="No server runs: pin only.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="No server runs: only pin.")] = False,
 ) -> None:
     """Go back to the last good version.
 
@@ -131,7 +131,7 @@ def versions(repository: Repository = DEFAULT_REPOSITORY) -> None:
 
 @app.command()
 def doctor(url: Url = DEFAULT_URL) -> None:
-    """Say what is installed and what is missing.
+    """Report what is installed and what is missing.
 
     Status 1 if tritonserver cannot be started.
 
@@ -139,18 +139,18 @@ def doctor(url: Url = DEFAULT_URL) -> None:
     """
     from distilrec.serving.doctor import examine
 
-    findings = examine(url)
-    for finding in findings:
-        mark = {True: "ok  ", False: "FAIL", None: "    "}[finding.ok]
-        print(f"{mark} {finding.name:20} {finding.detail}")
-    raise typer.Exit(int(any(finding.ok is False for finding in findings)))
+    parts = examine(url)
+    for part in parts:
+        mark = {True: "ok  ", False: "FAIL", None: "    "}[part.ok]
+        print(f"{mark} {part.name:20} {part.detail}")
+    raise typer.Exit(int(any(part.ok is False for part in parts)))
 
 
 @app.command("link-tritonserver")
 def link_tritonserver() -> None:
     """Make the plain tritonserver command work here.
 
-    Leaves a command of that name in this environment; it starts the server of the wheel nvidia-pytriton.
+    Writes a command of that name into this environment; it starts the server of the wheel nvidia-pytriton.
 
     Example: distilrec link-tritonserver && tritonserver --model-repository triton_repo
     """

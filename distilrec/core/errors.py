@@ -41,6 +41,10 @@ class RepositoryError(DistilRecError):
     """A Triton model repository that cannot be written or served."""
 
 
+class UnwritableRepositoryError(RepositoryError):
+    """A Triton model repository in which nothing can be written: a read-only mount, or no rights."""
+
+
 class ServerError(DistilRecError):
     """A Triton server that cannot be found, started or kept running."""
 

@@ -31,6 +31,10 @@ class Golden:
         """Items and scores."""
         return self.items, self.scores
 
+    def rows(self, rows: slice) -> "Golden":
+        """The requests of these rows, with their answers."""
+        return Golden(**{name: array[rows] for name, array in vars(self).items()})
+
     def save(self, path: Path) -> None:
         """Write an .npz file; equal requests give equal bytes."""
         np.savez_compressed(path, **vars(self))

@@ -1,1 +1,1 @@
-"""Finding, starting and stopping a real tritonserver."""
+"""Serving with tritonserver: start and stop, rollout of new versions, health."""

@@ -1,4 +1,4 @@
-"""What is installed, and what would stop a run."""
+"""The report of ``distilrec doctor``: what is installed, and what would stop a run."""
 
 import importlib.util
 import platform
@@ -22,28 +22,31 @@ _PACKAGES = {
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One line of the report. ``ok`` is None for what is only told."""
+class InstalledPart:
+    """One line of the report. ``ok`` is None for what is only reported, not checked."""
 
     name: str
     ok: bool | None
     detail: str
 
 
-def examine(url: str) -> list[Finding]:
-    """Look at versions, GPU, TensorRT, the tritonserver command and a server at ``url``."""
-    findings = [Finding("python", None, platform.python_version()), Finding("numpy", None, metadata.version("numpy"))]
+def examine(url: str) -> list[InstalledPart]:
+    """Report versions, GPU, TensorRT, the tritonserver command and a server at ``url``."""
+    parts = [
+        InstalledPart("python", None, platform.python_version()),
+        InstalledPart("numpy", None, metadata.version("numpy")),
+    ]
     for extra, packages in _PACKAGES.items():
-        findings += [_package(name, extra) for name in packages]
-    findings += [Finding("gpu", None, _gpu()), _tritonserver(), Finding("server", None, _server(url))]
-    return findings
+        parts += [_package(name, extra) for name in packages]
+    parts += [InstalledPart("gpu", None, _gpu()), _tritonserver(), InstalledPart("server", None, _server(url))]
+    return parts
 
 
-def _package(name: str, extra: str) -> Finding:
+def _package(name: str, extra: str) -> InstalledPart:
     try:
-        return Finding(name, None, metadata.version(name))
+        return InstalledPart(name, None, metadata.version(name))
     except metadata.PackageNotFoundError:
-        return Finding(name, None, f"not installed (pip install 'distilrec[{extra}]')")
+        return InstalledPart(name, None, f"not installed (pip install 'distilrec[{extra}]')")
 
 
 def _gpu() -> str:
@@ -54,14 +57,14 @@ def _gpu() -> str:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "none; everything runs on the CPU"
 
 
-def _tritonserver() -> Finding:
+def _tritonserver() -> InstalledPart:
     try:
         command = wheel.find_tritonserver()
         if command[0] != shutil.which("tritonserver"):
-            return Finding("tritonserver", True, f"from the wheel nvidia-pytriton {metadata.version('nvidia-pytriton')}")
-        return Finding("tritonserver", True, command[0])
+            return InstalledPart("tritonserver", True, f"from the wheel nvidia-pytriton {metadata.version('nvidia-pytriton')}")
+        return InstalledPart("tritonserver", True, command[0])
     except DistilRecError as error:
-        return Finding("tritonserver", False, str(error))
+        return InstalledPart("tritonserver", False, str(error))
 
 
 def _server(url: str) -> str:

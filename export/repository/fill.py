@@ -17,7 +17,7 @@ from export.artefact import plan_path, served_files
 from export.engines.plan import manifest_path
 from export.repository.check import check_config
 from export.repository.config import HEADER, Facts, render_front_door, render_student, render_vocabulary
-from export.repository.versions import pin, used_numbers
+from export.repository.versions import partial_folder, pin, used_numbers
 
 
 def artefact_facts(manifest: Manifest) -> Facts:
@@ -98,23 +98,18 @@ def fill_repository(artefact: Path, config: ExportConfig) -> None:
         _remove_benchmark_models(config.repository)
         try:
             for model, version in versions.items():
-                model.write(artefact, manifest, config, _beside(version))
+                model.write(artefact, manifest, config, partial_folder(version))
         except BaseException:
             for version in versions.values():
-                shutil.rmtree(_beside(version), ignore_errors=True)
+                shutil.rmtree(partial_folder(version), ignore_errors=True)
             raise
         for model, version in versions.items():
             # As one: a model with the weights of another would answer nonsense without a word.
-            replace_folder(_beside(version), version)
-            pin(config.repository, model.name, number, model.render(artefact_facts(manifest), config, number))
+            replace_folder(partial_folder(version), version)
+            pin(config.repository, {model.name: model.render(artefact_facts(manifest), config, number)}, number)
         check_config(config.repository / MODEL_NAME / "config.pbtxt", config.repository / MODEL_NAME / str(number))
     except OSError as error:
         raise RepositoryError(f"{config.repository}: cannot be written: {error}") from error
-
-
-def _beside(version: Path) -> Path:
-    """Where a version is written before it gets its name; Triton reads folders with a number for a name only."""
-    return version.with_name(f"{version.name}.partial")
 
 
 def _remove_benchmark_models(repository: Path) -> None:

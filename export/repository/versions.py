@@ -1,7 +1,9 @@
-"""Which version of a model a Triton repository serves: the one that its config.pbtxt pins."""
+"""The versions of a Triton repository's models: their files, their numbers, and the one that each config.pbtxt pins."""
 
 import contextlib
 import json
+import shutil
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from google.protobuf import text_format
@@ -12,7 +14,15 @@ from distilrec.core.files import write_text
 from distilrec.core.specs import MODEL_NAME, SERVED_MODELS
 
 JOURNAL = "versions.json"
-"""What promotion knows of a repository's versions, in its root."""
+"""Name of the file in a repository's root that holds what promotion knows of its versions (``serving/rollout/journal.py``)."""
+
+WARMUP = "warmup"
+"""Name of the folder below a model's folder in which Triton looks for the model's first requests."""
+
+
+def parse_config(text: str) -> model_config_pb2.ModelConfig:
+    """The configuration that the text of a config.pbtxt holds. Raises text_format.ParseError."""
+    return text_format.Parse(text, model_config_pb2.ModelConfig())
 
 
 def served_version(repository: Path, model: str = MODEL_NAME) -> int:
@@ -23,7 +33,7 @@ def served_version(repository: Path, model: str = MODEL_NAME) -> int:
     """
     path = repository / model / "config.pbtxt"
     try:
-        config = text_format.Parse(path.read_text(encoding="utf-8"), model_config_pb2.ModelConfig())
+        config = parse_config(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RepositoryError(f"{path}: cannot be read ({error.strerror}). Fill the repository: distilrec export") from error
     except (UnicodeDecodeError, text_format.ParseError) as error:
@@ -45,9 +55,27 @@ def version_folder(repository: Path, model: str = MODEL_NAME) -> Path:
     return repository / model / str(served_version(repository, model))
 
 
+def partial_folder(version: Path) -> Path:
+    """Where a version's folder is written before it is renamed to ``version``, or goes before it is removed.
+
+    Triton reads only folders whose name is a number.
+    """
+    return version.with_name(f"{version.name}.partial")
+
+
 def config_path(repository: Path, model: str, version: int) -> Path:
     """A version's own configuration, which is copied to config.pbtxt when it is pinned. Triton ignores it."""
     return repository / model / f"config.{version}.pbtxt"
+
+
+def version_configs(repository: Path, models: Iterable[str], version: int) -> dict[str, str]:
+    """The configuration of each model's ``version``, by the model's name: config.pbtxt where it pins it, else its own file."""
+    texts = {}
+    for model in models:
+        pinned = served_version(repository, model) == version
+        path = repository / model / "config.pbtxt" if pinned else config_path(repository, model, version)
+        texts[model] = path.read_text(encoding="utf-8")
+    return texts
 
 
 def used_numbers(repository: Path) -> set[int]:
@@ -67,11 +95,38 @@ def used_numbers(repository: Path) -> set[int]:
     return numbers | {int(name) for name in names if name.isdigit()}
 
 
-def pin(repository: Path, model: str, version: int, text: str) -> None:
-    """Let a model's config.pbtxt be ``text``, which serves ``version``; that of another version before is kept to go back to."""
-    path = repository / model / "config.pbtxt"
-    with contextlib.suppress(RepositoryError):  # there is none yet, or none that anybody could go back to
-        former = served_version(repository, model)
-        if former != version:
-            write_text(config_path(repository, model, former), path.read_text(encoding="utf-8"))
-    write_text(path, text)
+def next_number(repository: Path) -> int:
+    """One more than the largest number ever used: a response cache may still hold answers of any earlier version."""
+    return 1 + max(used_numbers(repository))
+
+
+def pin(repository: Path, configs: Mapping[str, str], version: int) -> None:
+    """Make each model's config.pbtxt the one that serves ``version``; the configuration of a version before it is kept.
+
+    Args:
+        repository: The model repository.
+        configs: Text of the new config.pbtxt by the model's name, in the order of writing.
+        version: Number of the version that each text pins.
+    """
+    for model, text in configs.items():
+        path = repository / model / "config.pbtxt"
+        with contextlib.suppress(RepositoryError):  # there is no config.pbtxt yet, or none that could be gone back to
+            former = served_version(repository, model)
+            if former != version:
+                write_text(config_path(repository, model, former), path.read_text(encoding="utf-8"))
+        write_text(path, text)
+
+
+def remove_version(repository: Path, model: str, version: int) -> None:
+    """Remove a version that is not pinned. Its folder vanishes at once, by a rename to a name that Triton does not read."""
+    folder = repository / model / str(version)
+    if folder.exists():
+        partial = partial_folder(folder)
+        shutil.rmtree(partial, ignore_errors=True)
+        folder.rename(partial)
+        shutil.rmtree(partial, ignore_errors=True)
+    config_path(repository, model, version).unlink(missing_ok=True)
+    for request in (repository / model / WARMUP).glob(f"{version}.*"):
+        request.unlink()
+    with contextlib.suppress(OSError):  # requests of other versions are in there, or the folder does not exist
+        (repository / model / WARMUP).rmdir()

@@ -22,7 +22,7 @@ from clients import (
 from distilrec.data.vocabulary import load_vocabulary
 from distilrec.serving.process.control import ModelControl
 from distilrec.serving.process.server import TritonServer, free_ports
-from distilrec.serving.rollout.live import Limits
+from distilrec.serving.rollout.live_checks import Limits
 from distilrec.serving.rollout.promotion import promote, rollback
 from export.repository.fill import fill_repository
 

@@ -143,6 +143,18 @@ def servers() -> list[dict[str, Any]]:
     ]
 
 
+def test_init_container_checks_the_repository(tmp_path: Path) -> None:
+    containers = load(DEPLOY / "kubernetes" / "deployment.yaml")["spec"]["template"]["spec"]["initContainers"]
+    (command,) = [container["command"] for container in containers if container["name"] == "check"]
+    python, option, code = command
+
+    assert (python, option) == ("python3", "-c")
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace("/models", str(tmp_path))], capture_output=True, text=True, check=False
+    )
+    assert f"ServerError: {tmp_path}: found no {tmp_path / 'student' / 'config.pbtxt'}" in done.stderr
+
+
 def test_every_probe_is_an_inference() -> None:
     assert len(servers()) == 2
     for container in servers():

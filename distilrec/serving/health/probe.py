@@ -1,10 +1,12 @@
-"""Is a served model well? One golden request, asked as a client would.
+"""Probes of a served model: one golden request at a time, sent as a client would.
 
-Ready says nothing about that: a server whose model process was killed stays ready while calls fail.
+The ready endpoint is no substitute: a server whose model process was killed stays ready while calls fail.
 """
 
 import json
+from collections import Counter
 from enum import StrEnum
+from http import HTTPStatus
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -48,110 +50,161 @@ class Fault(StrEnum):
     """Unload and load did not bring the model back."""
 
 
-class Finding(NamedTuple):
-    """Outcome of one probe; ``fault`` is None when all is well."""
+PATIENCE = {Fault.NOT_HEALTHY: 1, Fault.UNAVAILABLE: 3, Fault.ERROR: 3, Fault.DEADLINE: 5}
+"""How often probes must fail by a fault, without a good one between, before the model counts as dead.
+
+One deadline may be load. A model with a fault that is not here is never taken for dead."""
+
+
+class FailureCount:
+    """Counts failed probes, and says when the model counts as dead (``PATIENCE``)."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[Fault] = Counter()
+
+    def add(self, fault: Fault) -> bool:
+        """Count a failed probe; returns whether the model counts as dead now."""
+        self._counts[fault] += 1
+        return fault in PATIENCE and self._counts[fault] >= PATIENCE[fault]
+
+    def clear(self) -> None:
+        """Begin again at zero: after a good probe, or when the model was loaded again."""
+        self._counts.clear()
+
+
+class ProbeResult(NamedTuple):
+    """Result of one probe; ``fault`` is None when all is well."""
 
     fault: Fault | None
     detail: str = ""
 
 
-class _Answer(NamedTuple):
+class StudentAnswer(NamedTuple):
+    """The student's answer to one request."""
+
     version: int
+    """Version that answered."""
     items: NDArray[np.int32]
+    """int32 [B, K]."""
     scores: NDArray[np.float32]
+    """float32 [B, K]."""
 
 
-class AskError(Exception):
-    """A probe without an answer: gRPC's status, where there is one, and the message."""
+class ProbeCallError(Exception):
+    """A probe without an answer.
 
-    def __init__(self, status: str, message: str) -> None:
-        super().__init__(f"{status} {message}".strip())
-        self.fault = classify(status, message)
+    Args:
+        code: gRPC's status, for example "UNAVAILABLE".
+        message: The server's message, or what happened to the call.
 
+    Attributes:
+        fault: What the failed call says about the model.
+    """
 
-class Asker(Protocol):
-    """Sends one request to the student. Raises AskError."""
-
-    def __call__(self, history: NDArray[np.int32], exclude: NDArray[np.int32]) -> _Answer: ...  # noqa: D102
-
-
-def classify(status: str, message: str) -> Fault:
-    """What a failed call says about the model."""
-    if "not healthy" in message:
-        return Fault.NOT_HEALTHY
-    if "DEADLINE_EXCEEDED" in status:
-        return Fault.DEADLINE
-    if "UNAVAILABLE" in status or "NOT_FOUND" in status or "unknown model" in message:
-        return Fault.UNAVAILABLE
-    return Fault.REFUSED if "INVALID_ARGUMENT" in status else Fault.ERROR
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code} {message}".strip())
+        self.fault = classify(code, message)
 
 
-def over_grpc(url: str, deadline_s: float) -> Asker:
-    """Asks as clients do, over one connection."""
+class Sender(Protocol):
+    """Sends one request to the student: history int32 [B, L], exclude int32 [B, E]. Raises ProbeCallError."""
+
+    def __call__(self, history: NDArray[np.int32], exclude: NDArray[np.int32]) -> StudentAnswer: ...  # noqa: D102
+
+
+_FAULTS = {
+    "DEADLINE_EXCEEDED": Fault.DEADLINE,
+    "UNAVAILABLE": Fault.UNAVAILABLE,
+    "NOT_FOUND": Fault.UNAVAILABLE,
+    "INVALID_ARGUMENT": Fault.REFUSED,
+}
+_CODES: dict[int, str] = {
+    HTTPStatus.BAD_REQUEST: "INVALID_ARGUMENT",
+    HTTPStatus.NOT_FOUND: "NOT_FOUND",
+    HTTPStatus.SERVICE_UNAVAILABLE: "UNAVAILABLE",
+}
+"""Triton's HTTP statuses as gRPC has them; every other one is an error of the model (500, INTERNAL)."""
+_DEAD_PROCESS = "not healthy"
+"""Triton's words for a dead model process. The status is INTERNAL, as for a model that raises: only the words differ."""
+
+
+def classify(code: str, message: str) -> Fault:
+    """What a failed call says about the model: by gRPC's status, and for INTERNAL by the message."""
+    if code in _FAULTS:
+        return _FAULTS[code]
+    return Fault.NOT_HEALTHY if _DEAD_PROCESS in message else Fault.ERROR
+
+
+def over_grpc(url: str, deadline_s: float) -> Sender:
+    """Sends as clients do, over one connection."""
     model = GrpcModel(url, timeout_s=deadline_s)
 
-    def ask(history: NDArray[np.int32], exclude: NDArray[np.int32]) -> _Answer:
+    def send(history: NDArray[np.int32], exclude: NDArray[np.int32]) -> StudentAnswer:
         try:
             items, scores, version = model.recommend_with_version(history, exclude)
         except ClientError as error:
             failure = error.__cause__
             if isinstance(failure, CallFailed):
-                raise AskError(failure.code, failure.details) from error
-            raise AskError("", str(error)) from error
-        return _Answer(int(version), items, scores)
+                raise ProbeCallError(failure.code, failure.details) from error
+            raise ProbeCallError("", str(error)) from error
+        return StudentAnswer(int(version), items, scores)
 
-    return ask
+    return send
 
 
-def over_http(url: str, deadline_s: float) -> Asker:
-    """Asks over loopback HTTP: under TLS, where gRPC may want a client certificate that we do not have."""
+def over_http(url: str, deadline_s: float) -> Sender:
+    """Sends over loopback HTTP: under TLS, where gRPC may want a client certificate that we do not have."""
 
-    def ask(history: NDArray[np.int32], exclude: NDArray[np.int32]) -> _Answer:
+    def send(history: NDArray[np.int32], exclude: NDArray[np.int32]) -> StudentAnswer:
         tensors = (("history", history), ("exclude", exclude))
         inputs = [{"name": name, "shape": v.shape, "datatype": "INT32", "data": v.ravel().tolist()} for name, v in tensors]
         body = json.dumps({"inputs": inputs}).encode()
         try:
             reply = call(url, "POST", f"/v2/models/{MODEL_NAME}/infer", timeout_s=deadline_s, body=body)
         except TimeoutError as error:
-            raise AskError("DEADLINE_EXCEEDED", f"no answer within {deadline_s} s") from error
+            raise ProbeCallError("DEADLINE_EXCEEDED", f"no answer within {deadline_s} s") from error
         except OSError as error:
-            raise AskError("UNAVAILABLE", str(error)) from error
-        if reply.status != 200:
-            raise AskError("INVALID_ARGUMENT" if reply.status == 400 else "", reply.body.decode(errors="replace"))
+            raise ProbeCallError("UNAVAILABLE", str(error)) from error
+        if reply.status != HTTPStatus.OK:
+            raise ProbeCallError(_CODES.get(reply.status, "INTERNAL"), reply.body.decode(errors="replace"))
         answer = json.loads(reply.body)
-        found = {output["name"]: np.reshape(output["data"], output["shape"]) for output in answer["outputs"]}
-        return _Answer(int(answer["model_version"]), found["items"].astype(np.int32), found["scores"].astype(np.float32))
+        outputs = {output["name"]: np.reshape(output["data"], output["shape"]) for output in answer["outputs"]}
+        return StudentAnswer(int(answer["model_version"]), outputs["items"].astype(np.int32), outputs["scores"].astype(np.float32))
 
-    return ask
+    return send
 
 
 class GoldenProbe:
-    """Asks the golden requests of the version that config.pbtxt pins, one at a time, and compares.
+    """Sends the golden requests of the version that config.pbtxt pins, one at a time, and compares the answers.
+
+    Args:
+        repository: Model repository that is served.
+        send: Sends a request to the student.
 
     Raises:
         DistilRecError: there are no golden requests to begin with.
     """
 
-    def __init__(self, repository: Path, ask: Asker) -> None:
-        self._repository, self._ask = repository, ask
+    def __init__(self, repository: Path, send: Sender) -> None:
+        self._repository, self._send = repository, send
         self._version = served_version(repository)
         self._golden = self._load(self._version)
-        self._asked = 0
+        self._sent = 0
 
-    def __call__(self) -> Finding:
-        """Ask one request."""
+    def __call__(self) -> ProbeResult:
+        """Send one request."""
         self._follow_promotion()
-        row = self._asked % len(self._golden.history)
-        self._asked += 1
-        part = Golden(**{name: array[row : row + 1] for name, array in vars(self._golden).items()})
+        row = self._sent % len(self._golden.history)
+        self._sent += 1
+        request = self._golden.rows(slice(row, row + 1))
         try:
-            answer = self._ask(part.history, part.exclude)
-        except AskError as error:
-            return Finding(error.fault, str(error))
-        # Until a promotion is done, the pin and what is live differ; it judges its answers by itself.
+            answer = self._send(request.history, request.exclude)
+        except ProbeCallError as error:
+            return ProbeResult(error.fault, str(error))
+        # Until a promotion is done, the pin and what is live differ; the promotion checks its answers by itself.
         if answer.version != self._version:
-            return Finding(None)
-        return judge(part, answer.items, answer.scores)
+            return ProbeResult(None)
+        return judge(request, answer.items, answer.scores)
 
     def _follow_promotion(self) -> None:
         try:
@@ -165,11 +218,20 @@ class GoldenProbe:
         return load_golden(self._repository / MODEL_NAME / str(version) / golden.FILE_NAME)
 
 
-def judge(expected: Golden, items: NDArray[np.int32], scores: NDArray[np.float32]) -> Finding:
-    """Compare an answer with the golden one; another CPU may round otherwise, but the ranking must be the same up to ties."""
+def judge(expected: Golden, items: NDArray[np.int32], scores: NDArray[np.float32]) -> ProbeResult:
+    """Compare an answer with the golden one.
+
+    Another CPU may round differently, so scores may differ, but the ranking must be the same up to ties.
+
+    Args:
+        expected: Golden request and answer.
+        items: int32 [B, K] that were answered.
+        scores: float32 [B, K] that were answered.
+    """
     if items.shape != expected.items.shape or not np.isfinite(scores).all():
-        return Finding(Fault.WRONG_ANSWER, f"found items of shape {items.shape}, scores {scores.ravel()[:3].tolist()}...")
-    found = compare(expected.answer, (items, scores), TOLERANCE)
-    if found.misplaced:
-        return Finding(Fault.WRONG_ANSWER, f"{found.misplaced} item(s) differ, scores by up to {found.max_score_error:.2g}")
-    return Finding(None)
+        return ProbeResult(Fault.WRONG_ANSWER, f"found items of shape {items.shape}, scores {scores.ravel()[:3].tolist()}...")
+    difference = compare(expected.answer, (items, scores), TOLERANCE)
+    if difference.misplaced:
+        detail = f"{difference.misplaced} item(s) differ, scores by up to {difference.max_score_error:.2g}"
+        return ProbeResult(Fault.WRONG_ANSWER, detail)
+    return ProbeResult(None)

@@ -1,20 +1,21 @@
 """Notices a model that does not answer as it should, and brings it back.
 
-A dead model process is never replaced by Triton. The watchdog looks for dead processes and asks one golden request every half
-second; it unloads and loads the model, and where that fails twice it restarts the server. Requests in between fail, so
-clients should retry. Wrong answers are reported only: loading the same files again would not change them.
+Triton never replaces a dead model process. Every half second the watchdog looks for dead processes and sends one golden request.
+When a model is dead, it unloads and loads the model; if that fails twice, it restarts the server. Requests in between fail, so
+clients should retry. Wrong answers are only reported, because loading the same files again would not change them.
 """
 
 import logging
 import threading
 import time
 from collections import Counter
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
 
 from distilrec.core.errors import ServerError
 from distilrec.core.specs import MODEL_NAME
-from distilrec.serving.health.probe import Fault, Finding, GoldenProbe, over_grpc, over_http
+from distilrec.serving.health.probe import FailureCount, Fault, GoldenProbe, ProbeResult, over_grpc, over_http
 from distilrec.serving.process.control import ModelControl
 from distilrec.serving.process.environment import LOOPBACK
 from distilrec.serving.process.processes import ModelProcesses
@@ -22,30 +23,31 @@ from distilrec.serving.process.server import TritonServer
 
 logger = logging.getLogger(__name__)
 
-PATIENCE = {Fault.NOT_HEALTHY: 1, Fault.UNAVAILABLE: 3, Fault.ERROR: 3, Fault.DEADLINE: 5}
-"""How many probes in a row must fail before the model counts as dead. One deadline may be load; other faults are not healed."""
-
-_HEAL_TRIES = 2
+_RELOAD_TRIES = 2
+_UNLOAD_TIMEOUT_S = 10.0
+_LOAD_TIMEOUT_S = 30.0
 _CONFIRM_S = 5.0
+"""Seconds in which a probe must succeed after a reload or restart."""
+_CONFIRM_PAUSE_S = 0.1
 
 
 class Watchdog:
     """A thread that watches a server; a context manager that ends it.
 
-    A student that somebody unloads is loaded again. Without a control secret it can only restart. The end of the server's own
-    process is left to ``TritonServer.wait``.
+    A student that was unloaded by hand is loaded again. Without a control secret the watchdog can only restart the server. The end
+    of the server's own process is left to ``TritonServer.wait``.
 
     Args:
-        server: the running server.
-        interval_s: seconds between probes.
-        deadline_s: seconds a probe may take. The server itself needs one to notice a dead process.
-        metrics_port: port on loopback for Prometheus; 0 takes a free one, None is off.
+        server: The running server.
+        interval_s: Seconds between probes.
+        deadline_s: Seconds a probe may take. The server itself needs one second to notice a dead process.
+        metrics_port: Port on loopback for Prometheus; 0 takes a free one, None is off.
 
     Attributes:
-        heals: how often a model was brought back by unload and load.
-        restarts: how often the server was.
-        faults: failed probes by reason.
-        last_success_s: time of the last good probe, in seconds since 1970; 0 before it.
+        heals: How often a model was brought back by unload and load.
+        restarts: How often the server was restarted.
+        faults: Number of failed probes by reason.
+        last_success_s: Time of the last good probe, in seconds since 1970; 0 before it.
 
     Raises:
         DistilRecError: the served version has no golden requests.
@@ -60,12 +62,12 @@ class Watchdog:
         self.faults: Counter[Fault] = Counter()
         self.last_success_s = 0.0
         self._server, self._interval_s = server, interval_s
-        ask = over_http(server.http_url, deadline_s) if server.tls else over_grpc(server.url, deadline_s)
-        self._probe = GoldenProbe(server.repository, ask)
+        send = over_http(server.http_url, deadline_s) if server.tls else over_grpc(server.url, deadline_s)
+        self._probe = GoldenProbe(server.repository, send)
         self._processes = ModelProcesses()
-        self._row: Counter[Fault] = Counter()
+        self._failures = FailureCount()
         self._gave_up = False
-        self._told: Fault | None = None
+        self._last_logged: Fault | None = None
         self._stopping = threading.Event()
         self._metrics = None if metrics_port is None else _serve_metrics(self, metrics_port)
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
@@ -73,7 +75,7 @@ class Watchdog:
 
     @property
     def metrics_port(self) -> int | None:
-        """Where Prometheus may ask, None when off."""
+        """Port of the metrics for Prometheus, None when off."""
         return self._metrics.server_port if self._metrics else None
 
     def stop(self) -> None:
@@ -116,7 +118,7 @@ class Watchdog:
             try:
                 self._check()
             except ServerError as error:  # a restart that failed: the server has ended
-                logger.error("watchdog: %s", error)  # noqa: TRY400 - it says what happened
+                logger.error("watchdog: %s", error)  # noqa: TRY400 - the message says what happened
                 return
             except Exception:  # a watchdog that dies of a surprise watches nothing
                 logger.exception("watchdog: a probe failed in an unforeseen way")
@@ -124,37 +126,35 @@ class Watchdog:
     def _check(self) -> None:
         if dead := self._processes.dead(self._server.pid):
             for model in sorted(dead):
-                self._note(Finding(Fault.PROCESS_DEAD, f"a process of model {model!r} has ended"))
+                self._note(ProbeResult(Fault.PROCESS_DEAD, f"a process of model {model!r} has ended"))
                 self._heal(model)
             return
-        finding = self._probe()
-        if finding.fault is None:
+        result = self._probe()
+        if result.fault is None:
             self._succeed()
             return
-        self._note(finding)
-        self._row[finding.fault] += 1
-        patience = PATIENCE.get(finding.fault)
-        if patience is not None and self._row[finding.fault] >= patience and not self._gave_up and not self._stopping.is_set():
+        self._note(result)
+        if self._failures.add(result.fault) and not self._gave_up and not self._stopping.is_set():
             self._heal(MODEL_NAME)
 
     def _succeed(self) -> None:
-        if self._told is not None:
+        if self._last_logged is not None:
             logger.info("watchdog: model %r answers rightly again", MODEL_NAME)
-        self._told, self._gave_up, self.last_success_s = None, False, time.time()
-        self._row.clear()
+        self._last_logged, self._gave_up, self.last_success_s = None, False, time.time()
+        self._failures.clear()
 
-    def _note(self, finding: Finding) -> None:
-        """Count a fault; say it once, not twice a second."""
-        assert finding.fault is not None
-        self.faults[finding.fault] += 1
-        if finding.fault != self._told:
-            logger.warning("watchdog: %s: %s", finding.fault, finding.detail)
-        self._told = finding.fault
+    def _note(self, result: ProbeResult) -> None:
+        """Count a fault; log it once, not twice a second."""
+        assert result.fault is not None
+        self.faults[result.fault] += 1
+        if result.fault != self._last_logged:
+            logger.warning("watchdog: %s: %s", result.fault, result.detail)
+        self._last_logged = result.fault
 
     def _heal(self, model: str) -> None:
-        """Unload and load, twice at most; then restart the server, once until something succeeds."""
-        self._row.clear()
-        for _ in range(_HEAL_TRIES if self._server.secret else 0):
+        """Unload and load the model, twice at most; then restart the server, but not again before a probe has succeeded."""
+        self._failures.clear()
+        for _ in range(_RELOAD_TRIES if self._server.secret else 0):
             if self._stopping.is_set() or not self._server.alive:
                 return
             if self._reload(model):
@@ -173,25 +173,25 @@ class Watchdog:
         self._server.abandon(self._processes.forget(model))
         try:
             control = ModelControl(self._server.control_url, self._server.secret)
-            control.unload(model, timeout_s=10)
-            control.load(model, timeout_s=30)
+            control.unload(model, _UNLOAD_TIMEOUT_S)
+            control.load(model, _LOAD_TIMEOUT_S)
         except ServerError as error:
-            self._note(Finding(Fault.HEAL_FAILED, str(error)))
+            self._note(ProbeResult(Fault.HEAL_FAILED, str(error)))
             return False
         return self._confirm(model)
 
     def _confirm(self, model: str) -> bool:
-        """Whether a probe succeeds soon; for other models than the student the load itself tells."""
+        """Whether a probe succeeds soon; for models other than the student, the success of the load is enough."""
         if model != MODEL_NAME:
             return True
         deadline = time.monotonic() + _CONFIRM_S
-        finding = Finding(None)
+        result = ProbeResult(None)
         while time.monotonic() < deadline and not self._stopping.is_set():
-            finding = self._probe()
-            if finding.fault in {None, Fault.WRONG_ANSWER, Fault.REFUSED}:  # it answers; the next round says how
+            result = self._probe()
+            if result.fault in {None, Fault.WRONG_ANSWER, Fault.REFUSED}:  # it answers; the next round judges the answer
                 return True
-            self._stopping.wait(0.1)
-        self._note(Finding(Fault.HEAL_FAILED, f"{finding.fault}: {finding.detail}"))
+            self._stopping.wait(_CONFIRM_PAUSE_S)
+        self._note(ProbeResult(Fault.HEAL_FAILED, f"{result.fault}: {result.detail}"))
         return False
 
 
@@ -201,16 +201,16 @@ def _serve_metrics(watchdog: Watchdog, port: int) -> ThreadingHTTPServer:
 
         def do_GET(self) -> None:
             """Answer /metrics."""
-            found = self.path == "/metrics"
-            body = watchdog.metrics().encode() if found else b"see /metrics\n"
-            self.send_response(200 if found else 404)
+            known = self.path == "/metrics"
+            body = watchdog.metrics().encode() if known else b"see /metrics\n"
+            self.send_response(HTTPStatus.OK if known else HTTPStatus.NOT_FOUND)
             self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """Say nothing about every scrape."""
+            """Do not log every scrape."""
 
     try:
         server = ThreadingHTTPServer((LOOPBACK, port), Handler)

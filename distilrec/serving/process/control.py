@@ -1,4 +1,4 @@
-"""Model control of a running server, for those who know its secret."""
+"""Model control of a running server, which takes the server's secret."""
 
 import json
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class ModelState(NamedTuple):
 
 
 class ControlTimeout(ServerError):
-    """Model control that did not answer: it may be stuck for ever, while the server answers requests as before."""
+    """Model control that did not answer: it may be stuck forever, while the server answers requests as before."""
 
 
 @dataclass(frozen=True)
@@ -35,22 +35,23 @@ class ModelControl:
     """Loads, unloads and lists the models of a server."""
 
     url: str
-    """host:port of the gRPC endpoint; or http://host:port, which on the same machine works under mutual TLS, too."""
+    """host:port of the gRPC endpoint; or http://host:port, which on the same machine also works under mutual TLS."""
     secret: ControlSecret
-    """What the server was started with."""
+    """The secret that the server was started with."""
     tls: Tls | bool = False
-    """For gRPC."""
+    """How the gRPC endpoint is reached."""
 
     def load(self, name: str, timeout_s: float = 60.0, config: str | None = None) -> None:
         """Load a model, or take over its changed files: the old version serves until the new one is ready.
 
         Args:
-            name: the model.
-            timeout_s: seconds until the server counts as hung, which an incomplete version folder can do to it.
-            config: its configuration as JSON, instead of the one in the repository.
+            name: Name of the model.
+            timeout_s: Seconds until the server counts as hung, which an incomplete version folder can do to it.
+            config: The model's configuration as JSON, instead of the one in the repository.
 
         Raises:
-            ServerError: refused, failed, or no server; ControlTimeout: not done in time.
+            ServerError: refused, failed, or no server.
+            ControlTimeout: not done in time.
         """
         what = f"load model {name!r}"
         if self._over_http:
@@ -115,10 +116,15 @@ def _late(url: str, what: str, timeout_s: float) -> str:
     )
 
 
+# Words of Triton's refusals: gRPC's status is UNAVAILABLE for both, as for a server that is not there. Only the hint hangs on them.
+_NEEDS_SECRET = "is restricted"  # noqa: S105 - no secret
+_NO_CONTROL_MODE = "not allowed"
+
+
 def _refusal(url: str, what: str, message: str) -> str:
     hint = ""
-    if "is restricted" in message:
+    if _NEEDS_SECRET in message:
         hint = f" This needs the secret that the server runs with: --secret-file or {SECRET_VARIABLE}"
-    elif "not allowed" in message:
+    elif _NO_CONTROL_MODE in message:
         hint = " Start the server without --no-control"
     return f"{url}: cannot {what}: {message.strip()}.{hint}"

@@ -1,4 +1,4 @@
-"""What a server finds before it starts: its ports, and what dead servers of ours left behind in shared memory."""
+"""Checks before a server starts: free ports, and shared memory that dead servers of ours left behind."""
 
 import contextlib
 import logging
@@ -16,8 +16,8 @@ LOOPBACK = "127.0.0.1"
 ANYWHERE = "0.0.0.0"  # noqa: S104 - compared with, not bound to
 
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Linux keeps it
-# A server that is starting has made its region, but may not have mapped it yet.
 _YOUNG_S = 60
+"""Age in seconds up to which a region stays: a server that is starting has made it, but may not have mapped it yet."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Ports:
 
 
 def free_ports() -> Ports:
-    """Three ports that nobody listens on now."""
+    """Three ports that are free now."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(3)]
         for entry in sockets:
@@ -39,7 +39,7 @@ def free_ports() -> Ports:
 
 
 def check_ports(ports: Ports, grpc_address: str = LOOPBACK) -> None:
-    """Raise ServerError when somebody listens on one of ``ports`` already; gRPC's is looked at on its own address."""
+    """Raise ServerError when one of ``ports`` is taken; gRPC's port is checked on its own address."""
     for name, port in vars(ports).items():
         address = grpc_address if name == "grpc" else LOOPBACK
         with socket.socket() as probe:
@@ -54,28 +54,28 @@ def check_ports(ports: Ports, grpc_address: str = LOOPBACK) -> None:
 
 
 def region_prefix() -> str:
-    """How the shared memory of our servers is called, beside that of other people's.
+    """Prefix of the names of our servers' shared memory, which tells it from that of other programs.
 
-    It names our process namespace: containers may share /dev/shm, and the processes of another one cannot be seen from here.
+    It has the number of our process namespace: containers may share /dev/shm, but cannot see each other's processes.
     """
     return f"distilrec_{os.stat('/proc/self/ns/pid').st_ino}_"  # noqa: PTH116 - a link that Path would resolve
 
 
 def remove_leftovers() -> list[str]:
-    """Remove shared memory of dead tritonservers of ours, about 1 MB for each killed process; says so in one log line.
+    """Remove shared memory of dead tritonservers of ours, about 1 MB for each killed process, and log it in one line.
 
-    Removed is what has our prefix, belongs to this account, is a minute old and is mapped by no living process.
+    A region is removed if it has our prefix, belongs to this account, is a minute old and is mapped by no living process.
 
     Returns:
-        The names of what was removed.
+        The names of the removed regions.
     """
     prefix = region_prefix()
     try:
         regions = {path.name: path.stat() for path in _SHARED_MEMORY.glob(f"{prefix}*")}
-    except OSError:  # a server is stopping right now; there will be another start
+    except OSError:  # a server is stopping right now; a later start will remove its regions
         return []
     oldest = time.time() - _YOUNG_S
-    dead = {name for name, found in regions.items() if found.st_uid == os.getuid() and found.st_mtime < oldest}
+    dead = {name for name, status in regions.items() if status.st_uid == os.getuid() and status.st_mtime < oldest}
     if dead:
         dead -= _mapped(prefix)
     for name in dead:
@@ -88,11 +88,11 @@ def remove_leftovers() -> list[str]:
 
 def _mapped(prefix: str) -> set[str]:
     """Names of our regions that a living process has mapped."""
-    found = set()
+    mapped = set()
     for maps in Path("/proc").glob("[0-9]*/maps"):
         try:
             lines = maps.read_text(encoding="utf-8", errors="replace").splitlines()
-        except OSError:  # ended meanwhile, or another account's, which cannot use our regions
+        except OSError:  # the process has ended, or is another account's, which cannot use our regions
             continue
-        found |= {Path(line.split(maxsplit=5)[5]).name for line in lines if f"{_SHARED_MEMORY}/{prefix}" in line}
-    return found
+        mapped |= {Path(line.split(maxsplit=5)[5]).name for line in lines if f"{_SHARED_MEMORY}/{prefix}" in line}
+    return mapped

@@ -1,4 +1,4 @@
-"""Plain HTTP to a server of ours on loopback: it needs no certificate, whatever the gRPC endpoint demands."""
+"""Plain HTTP to a server of ours on loopback, which needs no certificate even if the gRPC endpoint demands one."""
 
 import http.client
 from collections.abc import Mapping
@@ -16,11 +16,19 @@ class Reply(NamedTuple):
 def call(
     url: str, method: str, path: str, *, timeout_s: float, body: bytes | None = None, headers: Mapping[str, str] | None = None
 ) -> Reply:
-    """Ask ``url`` (http://host:port) once. Proxies of the environment are not used.
+    """Send one request to a server. Proxies of the environment are not used.
+
+    Args:
+        url: http://host:port.
+        method: HTTP method.
+        path: Path of the request.
+        timeout_s: Seconds to wait for the answer.
+        body: Body of the request.
+        headers: Additional headers.
 
     Raises:
-        TimeoutError: no answer within ``timeout_s`` seconds.
-        OSError: nobody listens, or the connection broke.
+        TimeoutError: no answer within ``timeout_s``.
+        OSError: no server listens, or the connection broke.
     """
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=timeout_s)
     try:

@@ -7,9 +7,10 @@ _STUB = "triton_python_backend_stub"
 
 
 class ModelProcesses:
-    """The model processes of a server's Python backend.
+    """The model processes of a server's Python backend, one for each instance of a model.
 
-    Of several instances the living ones take nearly all requests, so a probe alone would find a dead one by chance.
+    When one of several instances is dead, the living ones take nearly all requests, so a probe would find the dead one only by
+    chance.
     """
 
     def __init__(self) -> None:
@@ -18,10 +19,10 @@ class ModelProcesses:
         self._forgotten: set[int] = set()
 
     def dead(self, server_pid: int) -> set[str]:
-        """Models with a process that has ended without the server's doing, until they are forgotten.
+        """Models with a process that has ended although the server did not end it, until they are forgotten.
 
-        The server does not collect such a process, so it stays in the process table; one that was ended in order is there for
-        a moment only. Therefore what is seen twice counts.
+        The server does not collect such a process, so it stays in the process table as a zombie. A process that the server ended
+        is there only for a moment, so a zombie counts when it is seen a second time.
         """
         ended = set()
         for pid in set(_children(server_pid)) - self._forgotten:
@@ -32,36 +33,36 @@ class ModelProcesses:
                     self._models[pid] = model
             except (OSError, IndexError):  # gone meanwhile
                 continue
-        found = {pid for pid in ended & self._suspects if pid in self._models}
+        dead = {pid for pid in ended & self._suspects if pid in self._models}
         self._suspects = ended
-        return {self._models[pid] for pid in found}
+        return {self._models[pid] for pid in dead}
 
     def forget(self, model: str) -> set[int]:
-        """Look no more at the processes that a model has had until now; it gets new ones. Returns their ids."""
-        found = {pid for pid, name in self._models.items() if name == model}
+        """Ignore the processes that a model has had until now, because it gets new ones. Returns their ids."""
+        pids = {pid for pid, name in self._models.items() if name == model}
         self._models = {pid: name for pid, name in self._models.items() if name != model}
-        self._forgotten |= found
-        return found
+        self._forgotten |= pids
+        return pids
 
 
 def living(server_pid: int) -> set[int]:
-    """Child processes of a server that have not ended."""
-    found = set()
+    """Ids of a server's child processes that have not ended."""
+    pids = set()
     for pid in _children(server_pid):
         with contextlib.suppress(OSError):
             if _state(pid) != "Z":
-                found.add(pid)
-    return found
+                pids.add(pid)
+    return pids
 
 
 def _children(pid: int) -> list[int]:
-    found = []
+    children = []
     for path in Path(f"/proc/{pid}/task").glob("*/children"):
         try:
-            found += [int(child) for child in path.read_text(encoding="utf-8").split()]
+            children += [int(child) for child in path.read_text(encoding="utf-8").split()]
         except OSError:  # the thread has ended
             continue
-    return found
+    return children
 
 
 def _state(pid: int) -> str:

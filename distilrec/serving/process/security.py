@@ -1,13 +1,12 @@
-"""Who may do what with a server: TLS, and the secret without which nobody loads a model.
+"""Access to a server: TLS, and the secret that model control takes.
 
-Loading a model is running code, for a model may bring its own model.py. So a server of ours restricts model control, shared
-memory, tracing and logging to those who know the secret, over gRPC and HTTP alike. Reading a model's configuration stays open:
-the protocol "model-config" is that reading alone, it holds nothing secret, and the client takes its sizes from it.
+Loading a model runs code, because a model may bring its own model.py. So a server of ours restricts model control, shared
+memory, tracing and logging to clients that know the secret, over gRPC and HTTP alike. Reading a model's configuration stays open:
+the protocol "model-config" is only that reading, it holds nothing secret, and the client takes its sizes from it.
 
-Triton takes the secret on its command line only; it knows no file and no environment variable for options. From its start until
-it is ready (a second or two) every account of the machine can therefore read it in the process list. After that
-:func:`hide_from_process_list` has overwritten it there. Where other people have accounts on the machine, mount /proc with
-hidepid=2.
+Triton takes the secret only on its command line; it has no file and no environment variable for options. From its start until
+it is ready (a second or two), every account of the machine can therefore read the secret in the process list. After that
+:func:`hide_from_process_list` has overwritten it there. If other people have accounts on the machine, mount /proc with hidepid=2.
 """
 
 import contextlib
@@ -25,7 +24,7 @@ from distilrec.core.errors import ServerError
 SECRET_VARIABLE = "DISTILREC_CONTROL_SECRET"  # noqa: S105 - the variable's name
 _HEADER = "distilrec-control"
 _RESTRICTED = ("model-repository", "shared-memory", "trace", "logging")
-# What passes unchanged through Triton's option parser and an HTTP header, and is not guessed.
+# Characters that pass unchanged through Triton's option parser and an HTTP header, and a length that cannot be guessed.
 _SECRET = re.compile(r"[A-Za-z0-9_.~+/=-]{16,}")
 # Positions in /proc/PID/stat, counted from the field after the command's name.
 _ARGUMENTS_BEGIN, _ARGUMENTS_END = 45, 46
@@ -33,14 +32,14 @@ _ARGUMENTS_BEGIN, _ARGUMENTS_END = 45, 46
 
 @dataclass(frozen=True)
 class TlsConfig:
-    """TLS for the gRPC endpoint; with ``client_ca`` mutual: only clients with a certificate of that authority are served."""
+    """TLS for the gRPC endpoint. With ``client_ca`` it is mutual: only clients with a certificate of that authority are served."""
 
     cert: Path
-    """The server's certificate, and those between it and its root, PEM."""
+    """The server's certificate and the ones between it and its root, PEM."""
     key: Path
     """Its private key, PEM, without a passphrase."""
     client_ca: Path | None = None
-    """Authorities that clients' certificates may come from, PEM."""
+    """Certificates of the authorities that may sign clients' certificates, PEM."""
 
     def check(self) -> None:
         """Raise ServerError unless all files are there, are PEM, and key and certificate belong together."""
@@ -49,7 +48,7 @@ class TlsConfig:
                 raise ServerError(f"TLS {what} {path}: no such file, expected a PEM file")
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:
-            # An empty passphrase: a key that has one would be asked for on the terminal.
+            # An empty passphrase: for a key that has one, OpenSSL would otherwise ask on the terminal.
             context.load_cert_chain(self.cert, self.key, password="")
         except (OSError, ValueError) as error:
             raise ServerError(
@@ -64,18 +63,18 @@ class TlsConfig:
 
     def options(self) -> dict[str, str]:
         """Options of tritonserver."""
-        found = {"--grpc-use-ssl": "true", "--grpc-server-cert": str(self.cert), "--grpc-server-key": str(self.key)}
+        options = {"--grpc-use-ssl": "true", "--grpc-server-cert": str(self.cert), "--grpc-server-key": str(self.key)}
         if self.client_ca is not None:
-            found |= {"--grpc-use-ssl-mutual": "true", "--grpc-root-cert": str(self.client_ca)}
-        return found
+            options |= {"--grpc-use-ssl-mutual": "true", "--grpc-root-cert": str(self.client_ca)}
+        return options
 
 
 @dataclass(frozen=True)
 class ControlSecret:
-    """What a client must know to load and unload models.
+    """The secret that a client must send to load and unload models.
 
     Raises:
-        ServerError: too short, or with characters that do not survive an HTTP header.
+        ServerError: it is too short, or with characters that do not survive an HTTP header.
     """
 
     value: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
@@ -88,18 +87,18 @@ class ControlSecret:
             )
 
     def options(self) -> dict[str, str]:
-        """Options of tritonserver that restrict what changes it to those who know this secret."""
+        """Options of tritonserver that restrict all control of it to clients that know this secret."""
         restricted = f"{','.join(_RESTRICTED)}:{_HEADER}={self.value}"
         return {"--grpc-restricted-protocol": restricted, "--http-restricted-api": restricted}
 
     @property
     def grpc_headers(self) -> dict[str, str]:
-        """What a gRPC call carries to prove that its sender knows the secret."""
+        """Headers that prove to the gRPC endpoint that the sender knows the secret."""
         return {f"triton-grpc-protocol-{_HEADER}": self.value}
 
     @property
     def http_headers(self) -> dict[str, str]:
-        """The same for HTTP."""
+        """Headers that prove it to the HTTP endpoint."""
         return {_HEADER: self.value}
 
 
@@ -111,7 +110,7 @@ def read_secret(path: Path) -> ControlSecret:
     """
     try:
         with path.open(encoding="utf-8") as file:
-            # The open file, not the path: nobody can exchange it in between.
+            # The mode of the open file, not of the path, which could be exchanged in between.
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             if mode & 0o077:
                 raise ServerError(f"{path}: found mode {mode:04o}, expected 0600: others can read the secret. chmod 600 {path}")
@@ -124,15 +123,15 @@ def read_secret(path: Path) -> ControlSecret:
 
 
 def secret_path(grpc_port: int) -> Path:
-    """Where the secret of the server on this port lies by default: in the user's runtime folder, else in the cache."""
+    """The default file for the secret of the server on this port: in the user's runtime folder, else in the cache."""
     base = os.environ.get("XDG_RUNTIME_DIR") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "distilrec" / f"control-{grpc_port}"
 
 
 def server_secret(secret_file: Path | None) -> tuple[ControlSecret, bool]:
-    """A server's secret, and whether it is a new one that must be published.
+    """A server's secret, and whether it is new and must be published.
 
-    From ``DISTILREC_CONTROL_SECRET``, else from ``secret_file`` where that exists, else a new one.
+    From ``DISTILREC_CONTROL_SECRET``, else from ``secret_file`` if that exists, else a new one.
 
     Raises:
         ServerError: as ``read_secret``.
@@ -157,17 +156,17 @@ def client_secret(grpc_port: int, secret_file: Path | None = None) -> ControlSec
 
 @contextlib.contextmanager
 def published(secret: ControlSecret, path: Path) -> Iterator[Path]:
-    """Keep ``secret`` in a file of mode 0600 as long as the context lasts.
+    """Keep ``secret`` in a file of mode 0600 while the context lasts.
 
     Raises:
         ServerError: the file cannot be written.
     """
-    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secret.value + "\n")
-        beside.replace(path)
+        temporary.replace(path)
     except OSError as error:
         raise ServerError(f"{path}: cannot write the control secret ({error}); choose another place with --secret-file") from error
     try:
@@ -179,7 +178,8 @@ def published(secret: ControlSecret, path: Path) -> Iterator[Path]:
 def hide_from_process_list(pid: int, secret: ControlSecret) -> bool:
     """Overwrite the secret in a child's command line, where every account could read it. The child has read it already.
 
-    Returns whether it is gone; the kernel may forbid it.
+    Returns:
+        Whether the secret is gone; the kernel may forbid overwriting it.
     """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()

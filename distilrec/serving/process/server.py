@@ -33,26 +33,31 @@ logger = logging.getLogger(__name__)
 __all__ = ["LOOPBACK", "Ports", "TritonServer", "check_ports", "check_repository", "free_ports"]
 
 _STOP_TIMEOUT_S = 30
+"""Seconds in which the server answers what is in flight when it stops."""
+_KILL_MARGIN_S = 5
+"""Seconds after that in which the server may end by itself."""
 _RESTART_DRAIN_S = 5
 _POLL_S = 0.1
 _STDERR = 2
+_LOG_LINES = 15
+"""Lines of the server's log in the message of a failed start."""
 
 
 class TritonServer:
     """A running tritonserver; a context manager that stops it.
 
-    HTTP and metrics listen on loopback always: large bodies can crash this server. Our own probes ask over that loopback HTTP, so
-    they need no client certificate under mutual TLS. Nobody may load models, register shared memory or change tracing and logging
-    without the secret.
+    HTTP and metrics always listen on loopback, because large bodies can crash this server. Our own probes use that loopback HTTP,
+    so they need no client certificate under mutual TLS. Loading models, registering shared memory and changing tracing or logging
+    take the secret.
 
     Args:
-        repository: the model repository.
-        ports: where to listen.
-        log: file for the server's output; None lets it go to stderr.
-        secret: lets those who know it load and unload models (``distilrec.serving.process.security``); None lets nobody.
-        tls: certificates of the gRPC endpoint; None speaks plain text.
-        grpc_address: where gRPC listens; 0.0.0.0 is everywhere.
-        start_timeout_s: seconds until it must be ready, all models loaded.
+        repository: The model repository.
+        ports: Ports to listen on.
+        log: File for the server's output; None lets it go to stderr.
+        secret: Secret of model control (``distilrec.serving.process.security``); None switches model control off.
+        tls: Certificates of the gRPC endpoint; None speaks plain text.
+        grpc_address: Address on which gRPC listens; 0.0.0.0 is everywhere.
+        start_timeout_s: Seconds until the server must be ready, with all models loaded.
 
     Raises:
         ServerError: a port is taken, the repository has no model, a TLS file cannot be used, or the server does not get ready.
@@ -77,7 +82,7 @@ class TritonServer:
         self.repository, self.ports, self.log, self.secret, self.tls = repository, ports, log, secret, tls
         self.url = f"{LOOPBACK if grpc_address == ANYWHERE else grpc_address}:{ports.grpc}"
         self.http_url = f"http://{LOOPBACK}:{ports.http}"
-        # Without a client certificate there is no gRPC under mutual TLS; the secret opens HTTP as well.
+        # Under mutual TLS gRPC takes a client certificate, which we do not have; the secret opens HTTP as well.
         self.control_url = self.http_url if tls else self.url
         self._restricted = secret or ControlSecret()
         self._start_timeout_s = start_timeout_s
@@ -136,7 +141,7 @@ class TritonServer:
         """End the server: requests in flight are answered first. Returns its exit status; 0 means cleanly."""
         self._stopping = True  # ends a restart that waits
         with self._lock:
-            self._end(_STOP_TIMEOUT_S + 5)
+            self._end(_STOP_TIMEOUT_S + _KILL_MARGIN_S)
             if self._output:
                 self._output.close()
             return 0 if self._cut_short else self._process.returncode
@@ -174,18 +179,18 @@ class TritonServer:
         return [*(f"{name}={value}" for name, value in options.items()), "--disable-auto-complete-config"]
 
     def _spawn(self) -> subprocess.Popen[bytes]:
-        # A session of its own: Ctrl-C in the terminal reaches us alone, and we end the server in order.
+        # A session of its own: Ctrl-C in the terminal then reaches only this process, which ends the server in order.
         output = self._output or _STDERR
         return subprocess.Popen(self._command, stdout=output, stderr=output, start_new_session=True)
 
     def _end(self, timeout_s: float) -> None:
-        """Let the server answer what it has, at most ``timeout_s`` seconds, then kill it; no model process outlives it."""
+        """Let the server answer the requests it has, for at most ``timeout_s`` seconds, then kill it and its model processes."""
         if self._ended is self._process:
             return
         if self._process.poll() is None:
             self._drain(timeout_s)
         self._ended = self._process
-        # Those that were starting when the server ended would stay for ever; they are in its session.
+        # Model processes that were starting when the server ended would stay forever; they are in its session.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
 
@@ -208,20 +213,20 @@ class TritonServer:
         while time.monotonic() < deadline and not self._stopping:
             if self._process.poll() is not None:
                 status = self._process.returncode
-                raise ServerError(f"tritonserver ended with status {status} before it was ready.{self._last_words()}")
-            # HTTP starts after gRPC, so this tells for both; and ready means that every model is.
+                raise ServerError(f"tritonserver ended with status {status} before it was ready.{self._end_of_log()}")
+            # HTTP starts after gRPC, so this holds for both; and ready means that every model is.
             with contextlib.suppress(OSError):
                 if call(self.http_url, "GET", "/v2/health/ready", timeout_s=1).status == HTTPStatus.OK:
                     if not hide_from_process_list(self.pid, self._restricted):
                         logger.warning("the control secret stays visible in the process list; mount /proc with hidepid=2")
                     return
             time.sleep(_POLL_S)
-        raise ServerError(f"tritonserver was not ready within {self._start_timeout_s:g} s.{self._last_words()}")
+        raise ServerError(f"tritonserver was not ready within {self._start_timeout_s:g} s.{self._end_of_log()}")
 
-    def _last_words(self) -> str:
+    def _end_of_log(self) -> str:
         if self.log is None:
             return " Its messages stand above."
-        return f" The end of {self.log}:\n" + "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
+        return f" The end of {self.log}:\n" + "\n".join(self.log.read_text(errors="replace").splitlines()[-_LOG_LINES:])
 
 
 def check_repository(repository: Path) -> None:
@@ -240,7 +245,7 @@ def check_repository(repository: Path) -> None:
     model_file = PLAN_FILE if (version / PLAN_FILE).is_file() else MODEL_FILE
     required = [version / name for name in ("model.py", model_file)]
     for config in sorted(repository.glob("*/config.pbtxt")):
-        # Which other files it needs, a model of the Python backend says by itself; without this one the server hangs.
+        # A model of the Python backend reports by itself which other files it lacks, but without model.py the server hangs.
         if 'backend: "python"' in config.read_text(encoding="utf-8", errors="replace"):
             required.append(version_folder(repository, config.parent.name) / "model.py")
     if missing := [str(path) for path in dict.fromkeys(required) if not path.is_file()]:

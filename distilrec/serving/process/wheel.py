@@ -24,10 +24,10 @@ _QUIET_OPTIONS = {"--allow-gpu-metrics": "false", "--pinned-memory-pool-byte-siz
 
 
 def find_tritonserver() -> list[str]:
-    """The command that starts tritonserver: from PATH, else out of the wheel.
+    """The command that starts tritonserver: from PATH, else from the wheel.
 
     Raises:
-        MissingExtraError: there is neither.
+        MissingExtraError: neither is there.
         ServerError: the wheel's server cannot run in this environment.
     """
     if on_path := shutil.which("tritonserver"):
@@ -38,7 +38,7 @@ def find_tritonserver() -> list[str]:
 
 
 def server_folder() -> Path:
-    """Where the wheel's server lies.
+    """Folder of the wheel's server.
 
     Raises:
         MissingExtraError: the wheel is not installed.
@@ -72,7 +72,7 @@ def check_environment() -> None:
 
 
 def libpython_folder() -> Path | None:
-    """Folder of this Python's shared library, None when there is none."""
+    """Folder of this Python's shared library; None when there is none."""
     candidates = [sysconfig.get_config_var("LIBDIR"), sysconfig.get_config_var("LIBPL"), *_system_library_folders()]
     for folder in candidates:
         if folder and (Path(folder) / _libpython_name()).exists():
@@ -97,7 +97,7 @@ def command_and_environment(arguments: list[str]) -> tuple[list[str], dict[str, 
 
 
 def write_launcher() -> Path:
-    """Leave a ``tritonserver`` command beside this Python, so that the plain command works in the activated environment.
+    """Write a ``tritonserver`` command next to this Python, so that the plain command works in the activated environment.
 
     Raises:
         ServerError: the environment cannot run the server.
@@ -131,9 +131,9 @@ def _backend_folder(server: Path) -> Path:
     for name, path in links.items():
         link = target / name
         if not link.is_symlink() or link.readlink() != path:
-            beside = link.with_name(f"{name}.{os.getpid()}.tmp")
-            beside.symlink_to(path)
-            beside.replace(link)
+            temporary = link.with_name(f"{name}.{os.getpid()}.tmp")
+            temporary.symlink_to(path)
+            temporary.replace(link)
     return folder
 
 

@@ -1,1 +1,1 @@
-"""Bringing a new version of the served models to a running server."""
+"""Rollout of a new version of the served models, and the way back."""

@@ -1,38 +1,32 @@
-"""Which versions a repository has had, which one serves, and which one to go back to.
+"""The journal of a repository's versions: which ones there were, which one serves, and which ones to go back to.
 
-The pin in each config.pbtxt is the truth, as Triton reads nothing else; the journal follows it. It is a file in the repository's
-root, where Triton looks at folders only, and no file below a model changes with it.
+The pin in each config.pbtxt is the truth, because Triton reads nothing else; the journal follows it. The journal is a file in the
+repository's root, where Triton looks only at folders.
 """
 
 import contextlib
 import fcntl
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from google.protobuf import text_format
 from pydantic import BaseModel, ConfigDict, ValidationError
-from tritonclient.grpc import model_config_pb2
 
-from distilrec.core.errors import RepositoryError
+from distilrec.core.errors import RepositoryError, UnwritableRepositoryError
 from distilrec.core.files import write_text
-from export.repository import versions
-from export.repository.versions import JOURNAL, config_path, served_version
+from export.repository.versions import JOURNAL, parse_config, pin, remove_version, served_version, version_configs
 
 LOCK_NAME = "versions.lock"
-
-WARMUP = "warmup"
-"""Where Triton looks for a model's first requests, below its folder."""
+"""Name of the lock file in a repository's root."""
 
 State = Literal["staged", "serving", "good", "retired", "failed"]
 """Only ``serving`` and ``good`` versions have folders; ``retired`` ones were rolled back from or are too old to go back to."""
 
 
 class VersionInfo(BaseModel):
-    """What is known of a version."""
+    """What the journal holds of a version."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -42,9 +36,9 @@ class VersionInfo(BaseModel):
     """Digest of the artefact's manifest; empty when the version was not promoted but filled in."""
     vocabulary_sha256: str
     time: datetime
-    """When it got to this state, UTC."""
+    """Time of the change to this state, UTC."""
     reason: str = ""
-    """Why it failed."""
+    """Reason of the failure; empty for other states."""
 
 
 class Journal(BaseModel):
@@ -54,7 +48,7 @@ class Journal(BaseModel):
 
     format_version: Literal[1] = 1
     moving_to: int | None = None
-    """The version to which the pins of all models are being moved: it is proven, so an interrupted move is finished."""
+    """The version to which the pins of all models are being moved: it is proven, so recovery finishes an interrupted move."""
     versions: tuple[VersionInfo, ...] = ()
 
     def find(self, number: int) -> VersionInfo | None:
@@ -62,32 +56,28 @@ class Journal(BaseModel):
         return next((entry for entry in self.versions if entry.number == number), None)
 
     def numbers(self, state: State) -> list[int]:
-        """Numbers of the versions in a state, rising."""
+        """Numbers of the versions in a state, in rising order."""
         return [entry.number for entry in self.versions if entry.state == state]
 
     def put(self, entry: VersionInfo) -> "Journal":
-        """With ``entry`` added, or in the place of the one with its number."""
+        """A journal with ``entry`` added, or in the place of the one with its number."""
         others = [other for other in self.versions if other.number != entry.number]
         return self.model_copy(update={"versions": tuple(sorted([*others, entry], key=lambda e: e.number))})
 
     def mark(self, number: int, state: State, reason: str = "") -> "Journal":
-        """With one version in another state since now."""
+        """A journal in which one version changes its state now."""
         entry = self.find(number)
         assert entry is not None
         return self.put(entry.model_copy(update={"state": state, "time": datetime.now(UTC), "reason": reason}))
 
 
-def parse_config(text: str) -> model_config_pb2.ModelConfig:
-    """The configuration that a config.pbtxt holds."""
-    return text_format.Parse(text, model_config_pb2.ModelConfig())
-
-
 @contextlib.contextmanager
 def locked(repository: Path) -> Iterator[None]:
-    """Keep a second promotion out, whichever process it is in; a killed one holds nothing.
+    """Keep other promotions out, whichever process they run in. The kernel releases the lock when a process is killed.
 
     Raises:
-        RepositoryError: another promotion is at work, or the repository cannot be written.
+        RepositoryError: another promotion is at work.
+        UnwritableRepositoryError: the repository cannot be written, at the beginning or within the context.
     """
     try:
         with (repository / LOCK_NAME).open("a") as file:
@@ -99,11 +89,11 @@ def locked(repository: Path) -> Iterator[None]:
                 ) from None
             yield
     except OSError as error:
-        raise RepositoryError(f"{repository}: cannot be written: {error}") from error
+        raise UnwritableRepositoryError(f"{repository}: cannot be written: {error}") from error
 
 
 def read_journal(repository: Path, models: Sequence[str]) -> Journal:
-    """The journal as the pins have it; changes nothing.
+    """Read the journal and make it agree with the pins; no file is changed.
 
     Raises:
         RepositoryError: the journal or a config.pbtxt cannot be read, or models pin different versions for no known reason.
@@ -126,7 +116,13 @@ def read_journal(repository: Path, models: Sequence[str]) -> Journal:
 
 
 def reconcile(journal: Journal, pinned: int, vocabulary_sha256: str) -> Journal:
-    """The journal made to say what the pin says: after an interruption, or an export that filled the repository anew."""
+    """Make the journal agree with the pin, after an interruption or after an export that filled the repository again.
+
+    Args:
+        journal: The journal as it was written.
+        pinned: Version that every config.pbtxt pins.
+        vocabulary_sha256: Digest of the vocabulary that the pinned student was made for.
+    """
     rolled_back = journal.moving_to == pinned
     for entry in journal.versions:
         if entry.state == "staged" and entry.number != pinned:
@@ -143,12 +139,12 @@ def reconcile(journal: Journal, pinned: int, vocabulary_sha256: str) -> Journal:
 
 
 def write_journal(repository: Path, journal: Journal) -> None:
-    """Write beside, then rename."""
+    """Replace the repository's journal."""
     write_text(repository / JOURNAL, journal.model_dump_json(indent=2) + "\n")
 
 
 def recover(repository: Path, models: Sequence[str]) -> Journal:
-    """Finish or undo what an interrupted promotion left, and return the journal. Call it with the lock held.
+    """Finish or undo what an interrupted promotion left, and return the journal. The caller holds the lock.
 
     Raises:
         RepositoryError: as ``read_journal``.
@@ -156,7 +152,7 @@ def recover(repository: Path, models: Sequence[str]) -> Journal:
     journal = read_journal(repository, models)
     (serving,) = journal.numbers("serving")
     if journal.moving_to == serving:
-        pin(repository, models, serving)
+        pin(repository, version_configs(repository, models, serving), serving)
     for model in models:
         for leftover in (repository / model).glob("*.partial"):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -165,41 +161,3 @@ def recover(repository: Path, models: Sequence[str]) -> Journal:
     journal = journal.model_copy(update={"moving_to": None})
     write_journal(repository, journal)
     return journal
-
-
-def pin(repository: Path, models: Sequence[str], version: int) -> None:
-    """Let every model's config.pbtxt be that of ``version``; the former one's is kept to go back to."""
-    for model in models:
-        if served_version(repository, model) != version:
-            versions.pin(repository, model, version, config_path(repository, model, version).read_text(encoding="utf-8"))
-
-
-def next_number(repository: Path) -> int:
-    """One more than the largest number ever used: a response cache may still hold answers of any earlier version."""
-    return 1 + max(versions.used_numbers(repository))
-
-
-def remove_version(repository: Path, model: str, version: int) -> None:
-    """Remove a version that is not pinned; its folder vanishes as one, under a name that Triton does not read."""
-    folder = repository / model / str(version)
-    if folder.exists():
-        gone = folder.with_name(f"{version}.partial")
-        shutil.rmtree(gone, ignore_errors=True)
-        folder.rename(gone)
-        shutil.rmtree(gone, ignore_errors=True)
-    config_path(repository, model, version).unlink(missing_ok=True)
-    # What the server asked it before anybody else.
-    for request in (repository / model / WARMUP).glob(f"{version}.*"):
-        request.unlink()
-    with contextlib.suppress(OSError):  # those of other versions are in there, or there never were any
-        (repository / model / WARMUP).rmdir()
-
-
-def flush(folder: Path) -> None:
-    """Have the disk hold what was written, so that a version which is pinned survives a power failure, too."""
-    for path in (*(path for path in folder.rglob("*") if path.is_file()), folder, folder.parent):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

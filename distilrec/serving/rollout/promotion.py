@@ -1,13 +1,13 @@
 """A new version goes live in a running server, or is refused while the former one serves on.
 
-Order is everything. What can be checked without a server is checked first; then the version is staged beside and renamed in, and
-rehearsed in a server of its own; the live one loads it by a configuration sent along with the call; and only when it has answered
-and was watched do the pins in config.pbtxt move. So whatever is killed, and when, the next start of the server comes up with the
-last version that was proven.
+The order of the steps makes this safe. What can be checked without a server is checked first. Then the version is staged and
+rehearsed in a server of its own. The live server loads it by a configuration that is sent along with the call. Only when it has
+given its golden answers and was watched do the pins in config.pbtxt move. So whenever a promotion is killed, the next start of the
+server comes up with the last version that was proven.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,20 +16,17 @@ from distilrec.config import ExportConfig
 from distilrec.core.errors import DistilRecError, ServerError
 from distilrec.core.manifest import Manifest
 from distilrec.core.specs import MODEL_NAME
-from distilrec.serving.process.control import ControlTimeout
-from distilrec.serving.rollout import journal as journals
-from distilrec.serving.rollout.journal import Journal, VersionInfo, locked
-from distilrec.serving.rollout.live import Limits, Observer, Server, Watched, ready_versions, switch
-from distilrec.serving.rollout.proving import prove_artefact, prove_version, version_tolerance
+from distilrec.serving.rollout.checks import check_artefact, check_version
+from distilrec.serving.rollout.journal import Journal, State, VersionInfo, locked, read_journal, recover, write_journal
+from distilrec.serving.rollout.live import ReportStep, Server, go_live, ready_versions
+from distilrec.serving.rollout.live_checks import Limits, WatchResult
 from distilrec.serving.rollout.rehearsal import can_rehearse, rehearse
-from distilrec.serving.rollout.staging import config_spec, stage, version_config
+from distilrec.serving.rollout.staging import stage
 from export.repository.fill import MODELS, ServedModel
-from export.repository.versions import config_path
+from export.repository.versions import config_path, next_number, pin, version_configs
 
 KEPT_GOOD = 3
 """Good versions whose folders are kept to go back to; older ones are retired."""
-
-Report = Callable[[str], None]
 
 
 class PromotionError(ServerError):
@@ -43,8 +40,8 @@ class Promotion:
     version: int
     former: int
     """The version that served before."""
-    watched: Watched | None
-    """None when there was no server to watch."""
+    watched: WatchResult | None
+    """What was seen of the version while it was watched; None when it was not watched."""
 
 
 def promote(
@@ -56,53 +53,37 @@ def promote(
     limits: Limits | None = None,
     rehearsed: bool = True,
     models: Sequence[ServedModel] = MODELS,
-    report: Report = lambda _: None,
+    report: ReportStep = lambda _: None,
 ) -> Promotion:
     """Make an export the served version.
 
     Args:
-        artefact: the export stage's folder.
-        repository: the Triton model repository, which already serves a version.
-        config: target, batch size and instances of the new version; its ``repository`` is not read.
-        server: that serves the repository; None stages and pins only, for a server that is started later.
-        limits: what the version may do while it is watched.
-        rehearsed: try the version in a server of its own before the live one loads it (``rehearsal``), where this machine has a
-            tritonserver; it needs memory for one more instance of each model.
-        models: promoted together, with the same number; a model comes after those that it asks.
-        report: is told each step that was taken.
+        artefact: Folder of the export stage.
+        repository: The Triton model repository, which already serves a version.
+        config: Target, batch size and instances of the new version; its ``repository`` is not read.
+        server: Server of the repository; None stages and pins only, for a server that is started later.
+        limits: What the version may do while it is watched.
+        rehearsed: Whether a server of its own tries the version first; it needs memory for one more instance of each model.
+        models: Models that are promoted together, under one number; a model comes after those that it calls.
+        report: Is called with each step that was taken.
 
     Raises:
-        PromotionError: the version was refused; the former one serves on, and nothing is left of the new one but its number.
+        PromotionError: the version was refused; the former one serves on, and only the number of the new one is left.
         RepositoryError: another promotion is at work, or the repository cannot be read or written.
         ManifestError, ParityError, DataError: the artefact is damaged; nothing was touched.
     """
-    names = [model.name for model in models]
     with locked(repository):
-        journal = journals.recover(repository, names)
-        manifest = prove_artefact(artefact)
+        rollout = _Rollout(repository, server, models, limits or Limits(), report)
+        manifest = check_artefact(artefact)
         report("the artefact is whole and gives its golden answers")
-        (former,) = journal.numbers("serving")
-        number = journals.next_number(repository)
-        journal = journal.put(_staged(number, manifest))
-        journals.write_journal(repository, journal)
-        try:
+        number = rollout.announce(manifest)
+        with rollout.refusing(number), rollout.discarding(number):
             stage(artefact, manifest, repository=repository, config=config, number=number, models=models)
             report(f"version {number} is staged")
-            if rehearsed and server is not None:  # a server that is started later refuses to start with a bad version
-                _rehearse(server, repository, names, number, report)
-            watched = _go_live(server, repository, names, former=former, number=number, limits=limits or Limits(), report=report)
-            journal = journal.model_copy(update={"moving_to": number})
-            journals.write_journal(repository, journal)
-        except BaseException as error:
-            _discard(repository, names, journal.mark(number, "failed", str(error) or type(error).__name__))
-            if isinstance(error, DistilRecError | OSError):
-                raise PromotionError(f"version {number} was refused: {error}\nVersion {former} stays pinned.") from error
-            raise
-        # The version is proven: from here on, what is interrupted is finished by the next call.
-        journals.pin(repository, names, number)
-        report(f"version {number} is pinned")
-        _finish(repository, names, journal.mark(former, "good").mark(number, "serving"))
-    return Promotion(number, former, watched)
+            if rehearsed:
+                rollout.rehearse(number)
+            watched = rollout.go_live(number)
+        return rollout.pin(number, watched, former_state="good")
 
 
 def rollback(
@@ -111,37 +92,25 @@ def rollback(
     *,
     limits: Limits | None = None,
     models: Sequence[ServedModel] = MODELS,
-    report: Report = lambda _: None,
+    report: ReportStep = lambda _: None,
 ) -> Promotion:
-    """Go back to the newest good version; the one that is left is retired. Arguments as in ``promote``; watches only if told.
+    """Go back to the newest good version and retire the present one. Arguments as in ``promote``; by default nothing is watched.
 
     Raises:
         PromotionError: there is no version to go back to, or it is not what it was; the present one serves on.
         RepositoryError: as in ``promote``.
     """
-    names = [model.name for model in models]
     with locked(repository):
-        journal = journals.recover(repository, names)
-        (present,) = journal.numbers("serving")
-        if not (good := journal.numbers("good")):
-            raise PromotionError(f"{repository}: found no good version but {present}, expected an earlier one to go back to")
+        rollout = _Rollout(repository, server, models, limits or Limits(watch_s=0), report)
+        if not (good := rollout.journal.numbers("good")):
+            raise PromotionError(f"{repository}: found no good version but {rollout.former}, expected an earlier one to go back to")
         target = good[-1]
-        try:
-            folder = repository / MODEL_NAME / str(target)
+        with rollout.refusing(target):
             text = config_path(repository, MODEL_NAME, target).read_text(encoding="utf-8")
-            prove_version(folder, config_spec(text), version_tolerance(folder))
+            check_version(repository / MODEL_NAME / str(target), text)
             report(f"version {target} gives its golden answers")
-            watched = _go_live(
-                server, repository, names, former=present, number=target, limits=limits or Limits(watch_s=0), report=report
-            )
-            journal = journal.model_copy(update={"moving_to": target})
-            journals.write_journal(repository, journal)
-        except (DistilRecError, OSError) as error:
-            raise PromotionError(f"version {target} was refused: {error}\nVersion {present} stays pinned.") from error
-        journals.pin(repository, names, target)
-        report(f"version {target} is pinned")
-        _finish(repository, names, journal.mark(present, "retired").mark(target, "serving"))
-    return Promotion(target, present, watched)
+            watched = rollout.go_live(target)
+        return rollout.pin(target, watched, former_state="retired")
 
 
 def versions(repository: Path, models: Sequence[ServedModel] = MODELS) -> list[VersionInfo]:
@@ -150,78 +119,94 @@ def versions(repository: Path, models: Sequence[ServedModel] = MODELS) -> list[V
     Raises:
         RepositoryError: the journal or a config.pbtxt cannot be read.
     """
-    return list(journals.read_journal(repository, [model.name for model in models]).versions)
+    return list(read_journal(repository, [model.name for model in models]).versions)
 
 
-def recover(repository: Path, models: Sequence[ServedModel] = MODELS) -> None:
-    """Finish or undo what an interrupted promotion left; for a start of the server. Raises RepositoryError."""
-    with locked(repository):
-        journals.recover(repository, [model.name for model in models])
+class _Rollout:
+    """The steps that promotion and rollback have in common. The repository's lock is held while one exists.
 
+    Attributes:
+        journal: The repository's journal, as it was last written.
+        former: Version that serves before the rollout.
+    """
 
-def _staged(number: int, manifest: Manifest) -> VersionInfo:
-    sha256 = manifest.metrics["vocabulary_sha256"]
-    return VersionInfo(number=number, state="staged", artefact=manifest.digest, vocabulary_sha256=sha256, time=datetime.now(UTC))
+    def __init__(
+        self, repository: Path, server: Server | None, models: Sequence[ServedModel], limits: Limits, report: ReportStep
+    ) -> None:
+        self._repository, self._server, self._limits, self._report = repository, server, limits, report
+        self._names = [model.name for model in models]
+        self.journal = recover(repository, self._names)
+        (self.former,) = self.journal.numbers("serving")
 
+    def announce(self, manifest: Manifest) -> int:
+        """Note in the journal that an artefact is being staged; returns the number of its version."""
+        number = next_number(self._repository)
+        version = VersionInfo(
+            number=number,
+            state="staged",
+            artefact=manifest.digest,
+            vocabulary_sha256=manifest.metrics["vocabulary_sha256"],
+            time=datetime.now(UTC),
+        )
+        self._write(self.journal.put(version))
+        return number
 
-def _rehearse(server: Server, repository: Path, names: Sequence[str], number: int, report: Report) -> None:
-    ready_versions(server, MODEL_NAME)  # whoever may not change the server learns it before anything is started
-    if not can_rehearse():
-        report(f"version {number} is not rehearsed: there is no tritonserver on this machine to try it in")
-        return
-    rehearse(repository, names, number, server.load_timeout_s)
-    report(f"version {number} answers as it should in a server of its own")
-
-
-def _go_live(
-    server: Server | None, repository: Path, names: Sequence[str], *, former: int, number: int, limits: Limits, report: Report
-) -> Watched | None:
-    """Let the server serve ``number``; whatever goes wrong, bring ``former`` back."""
-    if server is None:
-        return None
-    with ExitStack() as stack:
-        ready_versions(server, MODEL_NAME)  # whoever may not change the server learns it before anything is loaded
-
-        def go(version: int, limits: Limits) -> Watched | None:
-            texts = {name: version_config(repository, name, version) for name in names}
-            folder = repository / MODEL_NAME / str(version)
-            observer = stack.enter_context(Observer(server, journals.parse_config(texts[MODEL_NAME]).max_batch_size))
-
-            def prove() -> Watched | None:
-                report(f"version {version} is loaded")
-                requests = observer.check_version(repository, names, version)
-                if requests is None:
-                    return None
-                report(f"version {version} answers as it should")
-                return observer.watch(requests, version, version_tolerance(folder), limits) if limits.watch_s else None
-
-            return switch(server, texts, version, prove)
-
+    @contextmanager
+    def refusing(self, number: int) -> Iterator[None]:
+        """Raise PromotionError for what goes wrong with a version within the context."""
         try:
-            return go(number, limits)
+            yield
+        except (DistilRecError, OSError) as error:
+            raise PromotionError(f"version {number} was refused: {error}\nVersion {self.former} stays pinned.") from error
+
+    @contextmanager
+    def discarding(self, number: int) -> Iterator[None]:
+        """Note the failure of a version, and remove its files, when the context ends by an error or an interruption."""
+        try:
+            yield
         except BaseException as error:
-            if isinstance(error, ControlTimeout):
-                raise ServerError(f"{error}; it serves version {former} on, but takes no more loads: restart it") from error
-            try:
-                # Also after a refused load: else Triton keeps the refused configuration for its next plain load,
-                # and that load is no longer gated by the warm-up.
-                go(former, Limits(watch_s=0))
-            except DistilRecError as second:
-                raise ServerError(f"{error}\nVersion {former} could not be brought back: {second}\nRestart the server") from error
-            if isinstance(error, DistilRecError):
-                raise ServerError(f"{error}\nVersion {former} serves on and gives its golden answers.") from error
+            self._write(self.journal.mark(number, "failed", str(error) or type(error).__name__))
+            recover(self._repository, self._names)
             raise
 
+    def rehearse(self, number: int) -> None:
+        """Try a version in a server of its own. A server that is started later refuses to start with a bad version."""
+        if self._server is None:
+            return
+        ready_versions(self._server, MODEL_NAME)  # a wrong secret is refused before anything is started
+        if not can_rehearse():
+            self._report(f"version {number} is not rehearsed: there is no tritonserver on this machine to try it in")
+            return
+        rehearse(self._repository, self._names, number, self._server.load_timeout_s)
+        self._report(f"version {number} answers as it should in a server of its own")
 
-def _discard(repository: Path, names: Sequence[str], journal: Journal) -> None:
-    """Note a failure and remove what is there of it."""
-    journals.write_journal(repository, journal)
-    journals.recover(repository, names)
+    def go_live(self, number: int) -> WatchResult | None:
+        """Have the server serve a version, and note that it is proven: from here on, recovery finishes what is interrupted."""
+        watched = None
+        if self._server is not None:
+            watched = go_live(
+                self._server,
+                self._repository,
+                self._names,
+                former=self.former,
+                number=number,
+                limits=self._limits,
+                report=self._report,
+            )
+        self._write(self.journal.model_copy(update={"moving_to": number}))
+        return watched
 
+    def pin(self, number: int, watched: WatchResult | None, *, former_state: State) -> Promotion:
+        """Pin a version, retire those that are too old to go back to, and remove what is no longer good."""
+        pin(self._repository, version_configs(self._repository, self._names, number), number)
+        self._report(f"version {number} is pinned")
+        journal = self.journal.mark(self.former, former_state).mark(number, "serving")
+        for old in journal.numbers("good")[:-KEPT_GOOD]:
+            journal = journal.mark(old, "retired")
+        self._write(journal.model_copy(update={"moving_to": None}))
+        recover(self._repository, self._names)
+        return Promotion(number, self.former, watched)
 
-def _finish(repository: Path, names: Sequence[str], journal: Journal) -> None:
-    """Retire what is too old to go back to, and remove what is no longer good."""
-    for old in journal.numbers("good")[:-KEPT_GOOD]:
-        journal = journal.mark(old, "retired")
-    journals.write_journal(repository, journal.model_copy(update={"moving_to": None}))
-    journals.recover(repository, names)
+    def _write(self, journal: Journal) -> None:
+        self.journal = journal
+        write_journal(self._repository, journal)

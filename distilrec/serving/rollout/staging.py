@@ -1,52 +1,48 @@
-"""A version's folders and configurations, written beside and checked before they get their names."""
+"""A version's folders and configurations, written under another name and checked before they get their own."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from distilrec.config import ExportConfig
 from distilrec.core.files import write_text
 from distilrec.core.manifest import Manifest
-from distilrec.core.specs import MODEL_NAME, RecommenderSpec
+from distilrec.core.specs import MODEL_NAME
 from distilrec.serving.rollout import warmup
-from distilrec.serving.rollout.journal import flush, parse_config
-from distilrec.serving.rollout.proving import check_copy
+from distilrec.serving.rollout.checks import check_copy
 from export.repository.check import check_config
 from export.repository.fill import ServedModel, artefact_facts
-from export.repository.versions import config_path, served_version
+from export.repository.versions import config_path, partial_folder
 
 
 def stage(
     artefact: Path, manifest: Manifest, *, repository: Path, config: ExportConfig, number: int, models: Sequence[ServedModel]
 ) -> None:
-    """Write folder and configuration of every model of version ``number`` beside, check them, and rename the folders in.
+    """Write and check folder and configuration of every model of version ``number``, then rename the folders to their names.
 
-    Nothing is pinned, so no server sees the version unless it is told to.
+    Nothing is pinned, so a server serves the version only when it is loaded explicitly.
 
     Raises:
         RepositoryError: what was written is not what it should be.
     """
     for model in models:
         target = repository / model.name / str(number)
-        beside = target.with_name(f"{number}.partial")  # Triton reads folders with a number for a name only
-        model.write(artefact, manifest, config, beside)
-        check_copy(artefact, manifest, beside)
-        flush(beside)
-        beside.rename(target)
+        partial = partial_folder(target)
+        model.write(artefact, manifest, config, partial)
+        check_copy(artefact, manifest, partial)
+        _flush(partial)
+        partial.rename(target)
         text = model.render(artefact_facts(manifest), config, number)
         text += warmup.write(artefact, repository / model.name, number, text)
         write_text(config_path(repository, model.name, number), text)
     check_config(config_path(repository, MODEL_NAME, number), repository / MODEL_NAME / str(number))
 
 
-def version_config(repository: Path, model: str, version: int) -> str:
-    """A version's configuration: config.pbtxt while it is pinned, else its own file."""
-    pinned = served_version(repository, model) == version
-    path = repository / model / "config.pbtxt" if pinned else config_path(repository, model, version)
-    return path.read_text(encoding="utf-8")
-
-
-def config_spec(text: str) -> RecommenderSpec:
-    """Sizes of the student, from its configuration."""
-    config = parse_config(text)
-    dims = {tensor.name: tensor.dims[0] for tensor in (*config.input, *config.output)}
-    return RecommenderSpec(int(config.parameters["item_count"].string_value), dims["history"], dims["exclude"], dims["items"])
+def _flush(folder: Path) -> None:
+    """Have the disk hold what was written, so that a version which is pinned also survives a power failure."""
+    for path in (*(path for path in folder.rglob("*") if path.is_file()), folder, folder.parent):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,4 +1,4 @@
-"""A version's first requests: recorded ones, asked by the server itself before anybody else is let in."""
+"""A version's first requests: recorded ones, which the server runs itself before it accepts requests of clients."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,25 +13,30 @@ from distilrec.core import golden
 from distilrec.core.specs import FRONT_DOOR_NAME, MODEL_NAME
 from distilrec.data import vocabulary as vocabularies
 from distilrec.data.vocabulary import Vocabulary, load_vocabulary
-from distilrec.serving.rollout.journal import WARMUP
 from export.artefact import CALIBRATION_FILE
+from export.repository.versions import WARMUP, parse_config
 
 REQUESTS = 8
+"""Number of recorded requests."""
 
 
 def write(artefact: Path, model: Path, version: int, text: str) -> str:
-    """Write the recorded requests of a version beside it, and return what its config.pbtxt says of them.
+    """Write a version's warm-up requests next to its folder.
 
-    Alone, and one as a full batch. It is a gate too: a version that fails one is refused before anybody has asked it.
+    Each request is sent alone, and the longest also as a full batch. The warm-up is a gate too: the server refuses a version that
+    fails one of them before a client can reach it.
 
     Args:
-        artefact: whose calibration requests are taken (recorded traffic where there was any, else drawn from the training data),
-            or its golden ones where it has none.
-        model: the model's folder in the repository.
-        version: its number.
-        text: its config.pbtxt so far.
+        artefact: Export whose calibration requests are taken (recorded traffic if there was any, else drawn from the training
+            data), or its golden requests if it has none.
+        model: The model's folder in the repository.
+        version: Number of the version.
+        text: The version's config.pbtxt so far.
+
+    Returns:
+        The text to append to config.pbtxt, which names the requests.
     """
-    config, addition = text_format.Parse(text, model_config_pb2.ModelConfig()), model_config_pb2.ModelConfig()
+    config, addition = parse_config(text), model_config_pb2.ModelConfig()
     requests = list(_requests(artefact, config.name))
     for row, tensors in enumerate(requests):
         for size in (1, config.max_batch_size) if row == len(requests) - 1 else (1,):
@@ -55,7 +60,7 @@ def _requests(artefact: Path, model: str) -> Iterable[dict[str, tuple[NDArray[np
     with np.load(recorded_file if recorded_file.exists() else artefact / golden.FILE_NAME, allow_pickle=False) as recorded:
         history, exclude = recorded["history"], recorded["exclude"]
     lengths = np.count_nonzero(history, axis=1)
-    # Spread over all lengths there are.
+    # Spread evenly over the history lengths.
     rows = np.argsort(lengths, kind="stable")[np.linspace(0, len(lengths) - 1, min(REQUESTS, len(lengths))).astype(int)]
     vocabulary = load_vocabulary(artefact / vocabularies.FILE_NAME)
     for row in rows:
@@ -69,6 +74,6 @@ def _requests(artefact: Path, model: str) -> Iterable[dict[str, tuple[NDArray[np
 
 
 def _ids(history: NDArray[np.int32], vocabulary: Vocabulary) -> NDArray[np.object_]:
-    """As strings; the empty one where there is none, which means the same."""
+    """The known item ids of a history, as bytes; one empty id for an empty history, which means the same to the model."""
     known = vocabulary.decode(history[(history > 0) & (history <= len(vocabulary))].tolist())
     return np.array([item_id.encode() for item_id in known] or [b""], np.object_)

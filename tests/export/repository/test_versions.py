@@ -1,10 +1,12 @@
+import json
+
 import pytest
 
 from distilrec.config import spec_of_artefact
 from distilrec.core.errors import DataError, RepositoryError
 from distilrec.core.golden import load_golden
 from export.graph.onnx_runner import OnnxRunner
-from export.repository.versions import served_version, version_folder
+from export.repository.versions import next_number, served_version, version_folder
 
 
 def write_config(folder, text):
@@ -55,3 +57,13 @@ def test_file_that_holds_no_golden_requests_is_refused(tmp_path, content):
         (tmp_path / "golden.npz").write_bytes(content)
     with pytest.raises(DataError, match=r"golden\.npz: (no such file|not golden requests)"):
         load_golden(tmp_path / "golden.npz")
+
+
+def test_numbers_are_never_used_twice(tmp_path):
+    (tmp_path / "student" / "4.partial").mkdir(parents=True)
+    assert next_number(tmp_path) == 5
+    (tmp_path / "student" / "6").mkdir()
+    (tmp_path / "versions.json").write_text(json.dumps({"versions": [{"number": 3}]}))
+    assert next_number(tmp_path) == 7
+    (tmp_path / "versions.json").write_text(json.dumps({"versions": [{"number": 9}]}))
+    assert next_number(tmp_path) == 10

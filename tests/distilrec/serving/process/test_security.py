@@ -4,6 +4,7 @@ import http.client
 import json
 import socket
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,8 @@ from distilrec.serving.process.security import (
     server_secret,
 )
 from distilrec.serving.process.server import TritonServer, free_ports
-from distilrec.serving.rollout.live import Limits, Server
+from distilrec.serving.rollout.live import Server
+from distilrec.serving.rollout.live_checks import Limits
 from distilrec.serving.rollout.promotion import PromotionError, promote
 from export.repository.fill import fill_repository
 
@@ -206,7 +208,7 @@ def test_mutual_tls_lets_in_our_client_alone(serving_config, shop_run, certifica
             for _ in range(100):
                 if watchdog.heals:
                     break
-                watchdog._stopping.wait(0.1)
+                time.sleep(0.1)
         assert watchdog.heals == 1
         assert ask(server, credentials("client")) == "2"
         assert server.stop() == 0

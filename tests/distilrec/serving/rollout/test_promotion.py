@@ -1,249 +1,172 @@
-"""Promotion in a real tritonserver under steady load: nobody notices a new version, nor one that is refused."""
+"""Promotion and rollback without a server: the order of the steps, and what interruptions leave. With one: test_live.py."""
 
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from dataclasses import replace
 
-import numpy as np
 import pytest
-from artefacts import edit_weights, other_sizes
-from golden_load import Load
 
-from clients.grpc_model import GrpcModel
-from distilrec.core.errors import DistilRecError
-from distilrec.core.golden import load_golden
-from distilrec.core.manifest import read_manifest, record_files, write_manifest
-from distilrec.data.vocabulary import Vocabulary, load_vocabulary
-from distilrec.evaluation.parity import compare
-from distilrec.serving.process.security import ControlSecret
-from distilrec.serving.process.server import TritonServer, free_ports
-from distilrec.serving.rollout.live import Limits, Server, ready_versions
-from distilrec.serving.rollout.promotion import PromotionError, promote, recover, rollback, versions
-from export.repository.fill import MODELS, write_student
-from export.repository.versions import served_version
-
-QUICK = Limits(watch_s=0.5, max_p99_ms=2000)
-STEPS = ["the artefact is whole", "is staged", "in a server of its own", "is loaded", "answers as it should", "is pinned"]
+from distilrec.core.errors import ManifestError, RepositoryError
+from distilrec.serving.rollout import promotion
+from distilrec.serving.rollout.journal import locked, recover
+from distilrec.serving.rollout.promotion import KEPT_GOOD, PromotionError, promote, rollback, versions
+from export.repository.fill import MODELS, fill_repository, write_student
+from export.repository.versions import pin, served_version
 
 
-def restart(serving_config, tmp_path, golden, version):
-    """A plain start, as after a reboot, is healthy and gives the golden answers of ``version``."""
-    with TritonServer(serving_config.repository, free_ports(), tmp_path / "restart.log") as server:
-        with GrpcModel(server.url) as model:
-            items, scores, answered = model.recommend_with_version(golden.history[:8], golden.exclude[:8])
-        assert answered == str(version)
-        assert not compare((golden.items[:8], golden.scores[:8]), (items, scores)).misplaced
+def states(entries):
+    return {entry.number: entry.state for entry in entries}
 
 
-def served(serving_config):
-    return {served_version(serving_config.repository, model.name) for model in MODELS}
+def served(config):
+    return {served_version(config.repository, model.name) for model in MODELS}
 
 
-def test_promotions_and_rollbacks_fail_no_request_and_mix_no_answers(variant, serving_config, promotable, shop_run, tmp_path):
-    expected = {1: load_golden(shop_run / "export" / "golden.npz")}
-    with Load(promotable.url, expected) as load:
-        for number in (2, 3, 4, 5):
-            artefact = variant(number)
-            expected[number] = load_golden(artefact / "golden.npz")
-            promotion = promote(artefact, serving_config.repository, serving_config, promotable, limits=QUICK)
-            assert (promotion.version, promotion.former) == (number, number - 1)
-            assert promotion.watched.failed == 0
-            assert promotion.watched.requests > promotion.watched.probes > 5
-        assert rollback(serving_config.repository, promotable).version == 4
-        assert rollback(serving_config.repository, promotable).version == 3
-        time.sleep(1)
-    assert load.failed == []
-    assert load.wrong == []
-    assert load.seen == {1, 2, 3, 4, 5}
-    assert load.answered > 2000
-    states = {entry.number: entry.state for entry in versions(serving_config.repository)}
-    assert states == {1: "retired", 2: "good", 3: "serving", 4: "retired", 5: "retired"}
-    restart(serving_config, tmp_path, expected[3], 3)
+def recovered(config):
+    """What the next start of the server does."""
+    with locked(config.repository):
+        recover(config.repository, [model.name for model in MODELS])
 
 
-def corrupt(folder):
-    (folder / "fp32" / "model.onnx").write_bytes(b"no model")
-    write_manifest(folder, read_manifest(folder).model_copy(update={"files": record_files(folder)}))
+def content(config):
+    return {path.relative_to(config.repository).as_posix() for path in config.repository.rglob("*")}
 
 
-def half_copied(folder):
-    with (folder / "fp32" / "model.onnx").open("r+b") as file:
-        file.truncate(1000)
+def test_offline_promotion_and_rollback_move_the_pins(shop_run, serving_config):
+    artefact = shop_run / "export"
+    steps = []
+    done = promote(artefact, serving_config.repository, serving_config, None, report=steps.append)
+    assert (done.version, done.former, done.watched) == (2, 1, None)
+    assert served(serving_config) == {2}
+    assert steps == ["the artefact is whole and gives its golden answers", "version 2 is staged", "version 2 is pinned"]
+    assert rollback(serving_config.repository, None).version == 1
+    assert served(serving_config) == {1}
+    assert states(versions(serving_config.repository)) == {1: "serving", 2: "retired"}
+    assert not (serving_config.repository / "student" / "2").exists()
+    assert promote(artefact, serving_config.repository, serving_config, None).version == 3
+    assert versions(serving_config.repository)[-1].artefact
 
 
-def other_vocabulary(folder):
-    vocabulary = load_vocabulary(folder / "vocabulary.json")
-    Vocabulary(tuple(reversed(vocabulary.item_ids)), vocabulary.titles).save(folder / "vocabulary.json")
-    write_manifest(folder, read_manifest(folder).model_copy(update={"files": record_files(folder)}))
+def test_rollback_without_an_earlier_version_is_refused(serving_config):
+    with pytest.raises(PromotionError, match="found no good version but 1"):
+        rollback(serving_config.repository, None)
 
 
-def nan_weights(folder):
-    def edit(values):
-        values = values.copy()
-        values[0, 0] = np.nan
-        return values
-
-    edit_weights(folder, edit)
-    write_manifest(folder, read_manifest(folder).model_copy(update={"files": record_files(folder)}))
-
-
-def other_answers(folder):
-    edit_weights(folder, lambda values: values * 1.5)
-    write_manifest(folder, read_manifest(folder).model_copy(update={"files": record_files(folder)}))
+def test_damaged_version_is_not_gone_back_to(shop_run, serving_config):
+    promote(shop_run / "export", serving_config.repository, serving_config, None)
+    with (serving_config.repository / "student" / "1" / "model.onnx").open("r+b") as file:
+        file.truncate(500)
+    with pytest.raises(PromotionError, match=r"version 1 was refused(?s:.*)Version 2 stays pinned"):
+        rollback(serving_config.repository, None)
+    assert served(serving_config) == {2}
 
 
-DAMAGES = {
-    corrupt: "ONNX Runtime cannot load it",
-    half_copied: r"model\.onnx: sha256",
-    lambda folder: (folder / "vocabulary.json").unlink(): r"vocabulary\.json: missing",
-    lambda folder: (folder / "manifest.json").unlink(): "found no manifest",
-    other_vocabulary: "expected one and the same",
-    nan_weights: "that are no numbers",
-    other_answers: "golden answers",
-}
+def test_old_good_versions_are_retired(shop_run, serving_config):
+    for _ in range(KEPT_GOOD + 2):
+        promote(shop_run / "export", serving_config.repository, serving_config, None)
+    found = states(versions(serving_config.repository))
+    assert list(found.values()) == ["retired"] * 2 + ["good"] * KEPT_GOOD + ["serving"]
+    folders = {path.name for path in (serving_config.repository / "recommend").iterdir() if path.name.isdigit()}
+    warmed_up = {path.name.split(".")[0] for path in (serving_config.repository / "recommend" / "warmup").iterdir()}
+    assert folders == warmed_up == {str(number) for number, state in found.items() if state != "retired"}
 
 
-def model_that(edit):
-    """The student, with a model.py that no check without a server can find fault with."""
+def test_damaged_artefact_leaves_the_repository_alone(shop_run, serving_config, tmp_path):
+    versions(serving_config.repository)
+    before = content(serving_config)
+    artefact = tmp_path / "export"
+    shutil.copytree(shop_run / "export", artefact)
+    (artefact / "fp32" / "model.onnx").unlink()
+    with pytest.raises(ManifestError, match="missing"):
+        promote(artefact, serving_config.repository, serving_config, None)
+    with pytest.raises(RepositoryError, match="expected an export"):
+        promote(shop_run / "student", serving_config.repository, serving_config, None)
+    assert content(serving_config) - before == {"versions.json", "versions.lock"}
+    assert states(versions(serving_config.repository)) == {1: "serving"}
 
+
+def test_version_that_cannot_be_staged_is_noted_and_removed(shop_run, serving_config):
     def write(artefact, manifest, config, folder):
         write_student(artefact, manifest, config, folder)
-        path = folder / "model.py"
-        if edit is None:
-            path.unlink()
-            return
-        old, new = edit
-        assert old in path.read_text()
-        path.write_text(path.read_text().replace(old, new))
+        with (folder / "model.onnx").open("r+b") as file:
+            file.truncate(100)
 
-    return [model._replace(write=write) if model.name == "student" else model for model in MODELS]
-
-
-_RUN = "        self.session.run_with_iobinding(self._bound(end))"
-REFUSED_BY_SERVER = {
-    "found no model.py": None,
-    "was refused": ("class TritonPythonModel:", "class TritonPythonModel"),
-    "golden answers": (_RUN, f"{_RUN}\n        self.outputs['scores'] *= 2"),
-}
-# Not in a live server: where a warm-up fails this one sometimes ends with a segmentation fault.
-REFUSED_IN_REHEARSAL = REFUSED_BY_SERVER | {
-    "tritonserver ended with status": (_RUN, "        raise ValueError('broken')\n" + _RUN),
-}
-
-
-def test_bad_versions_are_refused_while_the_former_serves_on(variant, serving_config, promotable, shop_run, tmp_path):
-    golden = load_golden(shop_run / "export" / "golden.npz")
-    good = variant(0)
-    with Load(promotable.url, dict.fromkeys(range(1, 10), golden)) as load:
-        for damage, message in DAMAGES.items():
-            bad = tmp_path / "bad"
-            shutil.copytree(good, bad)
-            damage(bad)
-            with pytest.raises(DistilRecError, match=message):
-                promote(bad, serving_config.repository, serving_config, promotable, limits=QUICK)
-            shutil.rmtree(bad)
-        assert load.wrong == []
-        assert load.seen == {1}
-        for message, edit in REFUSED_IN_REHEARSAL.items():
-            with pytest.raises(PromotionError, match=message) as caught:
-                promote(good, serving_config.repository, serving_config, promotable, limits=QUICK, models=model_that(edit))
-            assert "Version 1 stays pinned" in str(caught.value)
-    # Not even one that answers wrongly has answered anybody.
-    assert (load.failed, load.wrong, load.seen) == ([], [], {1})
-    assert load.answered > 200
-    states = [(entry.number, entry.state) for entry in versions(serving_config.repository)]
-    assert states == [(1, "serving"), (2, "failed"), (3, "failed"), (4, "failed"), (5, "failed")]
-    assert sorted(path.name for path in (serving_config.repository / "student").iterdir()) == ["1", "config.pbtxt"]
-    assert ready_versions(promotable, "student") == {1}
-    assert promote(good, serving_config.repository, serving_config, promotable, limits=QUICK).version == 6
-    restart(serving_config, tmp_path, load_golden(good / "golden.npz"), 6)
-
-
-def test_without_a_rehearsal_the_live_server_refuses(variant, serving_config, promotable, shop_run):
-    golden, good = load_golden(shop_run / "export" / "golden.npz"), variant(0)
-    # A version that answers wrongly answers somebody before it is found out; what is promised is that nobody's request fails.
-    with Load(promotable.url, dict.fromkeys(range(1, 10), golden)) as load:
-        for message, edit in REFUSED_BY_SERVER.items():
-            with pytest.raises(PromotionError, match=message) as caught:
-                promote(
-                    good,
-                    serving_config.repository,
-                    serving_config,
-                    promotable,
-                    limits=QUICK,
-                    rehearsed=False,
-                    models=model_that(edit),
-                )
-            assert "Version 1 stays pinned" in str(caught.value)
-    assert load.failed == []
-    assert {version for version, _ in load.wrong} <= {4}
-    assert ready_versions(promotable, "student") == {1}
-
-
-def test_slow_version_and_missing_secret_are_refused(variant, serving_config, promotable):
-    artefact = variant(0)
-    with pytest.raises(PromotionError, match=r"has a p99 of .* ms, expected at most 0"):
-        promote(artefact, serving_config.repository, serving_config, promotable, limits=Limits(watch_s=0.2, max_p99_ms=0.001))
-    with pytest.raises(PromotionError, match="is restricted"):
-        promote(artefact, serving_config.repository, serving_config, Server(promotable.url, ControlSecret()), limits=QUICK)
-    assert served(serving_config) == {1}
-
-
-def test_load_that_does_not_end_is_given_up_and_the_former_version_serves_on(variant, serving_config, promotable, shop_run):
-    hangs = model_that(("        config = json.loads(", "        import time; time.sleep(600)\n        config = json.loads("))
-    golden = load_golden(shop_run / "export" / "golden.npz")
-    impatient = replace(promotable, load_timeout_s=3)
-    with (
-        Load(promotable.url, dict.fromkeys((1, 2), golden)) as load,
-        pytest.raises(PromotionError, match=r"did not load model .* within 3 s.*it serves version 1 on, .* restart it"),
-    ):
-        promote(variant(0), serving_config.repository, serving_config, impatient, limits=QUICK, rehearsed=False, models=hangs)
-    assert (load.failed, load.wrong, load.seen) == ([], [], {1})
-    assert served(serving_config) == {1}
-
-
-def test_other_catalogue_and_sizes_go_live_and_back(serving_config, promotable, shop_run, tmp_path):
-    artefact = other_sizes(shop_run / "export", tmp_path / "export")
-    assert promote(artefact, serving_config.repository, serving_config, promotable, limits=QUICK).version == 2
-    with GrpcModel(promotable.url) as model:
-        assert model.recommend(np.zeros((1, 8), np.int32), np.zeros((1, 5), np.int32))[0].shape == (1, 10)
-    assert rollback(serving_config.repository, promotable).version == 1
-    with GrpcModel(promotable.url) as model:
-        assert model.recommend_with_version(np.zeros((1, 12), np.int32), np.zeros((1, 16), np.int32))[2] == "1"
-
-
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from distilrec.config import ExportConfig
-from distilrec.serving.live import Limits, Server
-from distilrec.serving.promotion import promote
-from distilrec.serving.security import ControlSecret
-artefact, repository, url, at = sys.argv[1:]
-def report(step):
-    if at in step:
-        os.kill(os.getpid(), signal.SIGKILL)
-promote(Path(artefact), Path(repository), ExportConfig(instances=1, max_batch_size=8),
-        Server(url, ControlSecret(os.environ["SECRET"])), limits=Limits(watch_s=0.1, max_p99_ms=2000), report=report)
-"""
-
-
-def test_promotion_that_is_killed_leaves_a_repository_that_starts(variant, serving_config, promotable, shop_run, tmp_path):
-    artefact, golden = variant(0), load_golden(shop_run / "export" / "golden.npz")
-    for place, step in enumerate(STEPS):
-        command = [sys.executable, "-c", KILLED, str(artefact), str(serving_config.repository), promotable.url, step]
-        assert (
-            subprocess.run(command, check=False, timeout=120, env=os.environ | {"SECRET": promotable.secret.value}).returncode
-            == -signal.SIGKILL
+    with pytest.raises(PromotionError, match="another content than in"):
+        promote(
+            shop_run / "export",
+            serving_config.repository,
+            serving_config,
+            None,
+            models=[model._replace(write=write) if model.name == "student" else model for model in MODELS],
         )
-        proven = step == STEPS[-1]
-        expected, number = (load_golden(artefact / "golden.npz"), place + 1) if proven else (golden, 1)
-        restart(serving_config, tmp_path, expected, number)
-        recover(serving_config.repository)
-        assert served(serving_config) == {number}
-    assert [entry.state for entry in versions(serving_config.repository)] == ["good", *["failed"] * 4, "serving"]
-    assert promote(variant(1), serving_config.repository, serving_config, promotable, limits=QUICK).version == 7
+    found = versions(serving_config.repository)
+    assert states(found) == {1: "serving", 2: "failed"}
+    assert "another content" in found[-1].reason
+    assert not {name for name in content(serving_config) if "2" in name}
+
+
+def test_interrupted_promotion_is_undone_and_its_number_not_used_again(shop_run, serving_config):
+    def interrupt(step):
+        if "staged" in step:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        promote(shop_run / "export", serving_config.repository, serving_config, None, report=interrupt)
+    assert states(versions(serving_config.repository)) == {1: "serving", 2: "failed"}
+    assert promote(shop_run / "export", serving_config.repository, serving_config, None).version == 3
+
+
+@pytest.mark.parametrize("back", [False, True])
+@pytest.mark.parametrize("moved", [0, 1, 2])
+def test_pins_that_were_moved_in_part_are_moved_all(shop_run, serving_config, monkeypatch, moved, back):
+    """Killed after the pins of ``moved`` models."""
+    if back:
+        promote(shop_run / "export", serving_config.repository, serving_config, None)
+
+    def pin_in_part(repository, configs, version):
+        pin(repository, dict(list(configs.items())[:moved]), version)
+        raise KeyboardInterrupt
+
+    def move():
+        if back:
+            rollback(serving_config.repository, None)
+        else:
+            promote(shop_run / "export", serving_config.repository, serving_config, None)
+
+    monkeypatch.setattr(promotion, "pin", pin_in_part)
+    with pytest.raises(KeyboardInterrupt):
+        move()
+    monkeypatch.undo()
+    recovered(serving_config)
+    before, after = (
+        ({1: "good", 2: "serving"}, {1: "serving", 2: "retired"})
+        if back
+        else ({1: "serving", 2: "failed"}, {1: "good", 2: "serving"})
+    )
+    assert states(versions(serving_config.repository)) == (after if moved else before)
+    assert len(served(serving_config)) == 1
+    files = content(serving_config)
+    recovered(serving_config)
+    assert content(serving_config) == files
+
+
+def test_second_promotion_at_once_is_refused(shop_run, serving_config):
+    with locked(serving_config.repository), pytest.raises(RepositoryError, match="another promotion or rollback at work"):
+        promote(shop_run / "export", serving_config.repository, serving_config, None)
+    assert promote(shop_run / "export", serving_config.repository, serving_config, None).version == 2
+
+
+def test_an_export_after_promotions_takes_a_new_number(shop_run, serving_config):
+    promote(shop_run / "export", serving_config.repository, serving_config, None)
+    rollback(serving_config.repository, None)
+    fill_repository(shop_run / "export", serving_config)
+    assert served(serving_config) == {3}
+    assert states(versions(serving_config.repository)) == {1: "good", 2: "retired", 3: "serving"}
+    assert rollback(serving_config.repository, None).version == 1
+    fill_repository(shop_run / "export", serving_config)
+    assert served(serving_config) == {4}
+    assert promote(shop_run / "export", serving_config.repository, serving_config, None).version == 5
+
+
+def test_an_export_without_promotions_keeps_its_number(shop_run, serving_config):
+    versions(serving_config.repository)
+    fill_repository(shop_run / "export", serving_config)
+    assert served(serving_config) == {1}

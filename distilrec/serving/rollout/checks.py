@@ -1,0 +1,147 @@
+"""Checks of a version's files before any server loads it: digests, vocabulary, weights and golden answers in ONNX Runtime.
+
+The checks of a version that a server has loaded are in ``live_checks``.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import numpy_helper
+
+from distilrec.config import spec_of_artefact
+from distilrec.core import golden
+from distilrec.core.errors import DistilRecError, ParityError, RepositoryError
+from distilrec.core.golden import Golden, load_golden
+from distilrec.core.manifest import Manifest, sha256_of_file, verify_manifest
+from distilrec.core.runner import Answer
+from distilrec.core.specs import MODEL_FILE, Precision, RecommenderSpec
+from distilrec.data import vocabulary as vocabularies
+from distilrec.data.vocabulary import load_vocabulary
+from distilrec.evaluation.contract import BATCH_TOLERANCE, check_contract
+from distilrec.evaluation.parity import compare
+from export.artefact import model_path
+from export.graph.onnx_runner import OnnxRunner
+from export.repository.versions import parse_config
+
+
+def check_artefact(artefact: Path) -> Manifest:
+    """Check all that can be checked of an export without a server.
+
+    Raises:
+        ManifestError: the artefact is not what its manifest says.
+        RepositoryError: it is not an export, its vocabulary is another one, or its weights are broken.
+        ParityError: ONNX Runtime does not give the golden answers, or the serving contract is broken.
+        DataError: vocabulary or golden requests cannot be read.
+    """
+    manifest = verify_manifest(artefact)
+    if not {"precision", "vocabulary_sha256", "item_count"} <= manifest.metrics.keys():
+        raise RepositoryError(
+            f"{artefact}: found an artefact of stage {manifest.stage!r}, expected an export. Make it: distilrec export"
+        )
+    spec, precision = spec_of_artefact(manifest), Precision(manifest.metrics["precision"])
+    vocabulary = load_vocabulary(artefact / vocabularies.FILE_NAME)
+    path = model_path(artefact, precision)
+    runner = OnnxRunner(path, spec)
+    in_model = runner.session.get_modelmeta().custom_metadata_map.get("vocabulary_sha256")
+    if len({vocabulary.sha256, in_model, manifest.metrics["vocabulary_sha256"]}) != 1 or len(vocabulary) != spec.item_count:
+        raise RepositoryError(
+            f"{artefact}: found {path.name} for vocabulary {in_model}, the manifest for {manifest.metrics['vocabulary_sha256']}"
+            f" with {spec.item_count} items, and {vocabularies.FILE_NAME} with {vocabulary.sha256} and {len(vocabulary)} items;"
+            " expected one and the same. Export again: distilrec export"
+        )
+    check_weights(path)
+    _check_golden_answers(runner, artefact, spec, BATCH_TOLERANCE[precision])
+    return manifest
+
+
+def check_version(folder: Path, config_text: str) -> None:
+    """Check a version that lies in the repository already, before a server loads it again.
+
+    Args:
+        folder: The student's version folder.
+        config_text: The version's own config.pbtxt.
+
+    Raises:
+        DistilRecError: the version is damaged.
+    """
+    _check_model_py(folder)
+    path = folder / MODEL_FILE
+    if path.exists():
+        config = parse_config(config_text)
+        dims = {tensor.name: tensor.dims[0] for tensor in (*config.input, *config.output)}
+        item_count = int(config.parameters["item_count"].string_value)
+        spec = RecommenderSpec(item_count, dims["history"], dims["exclude"], dims["items"])
+        runner = OnnxRunner(path, spec)
+        check_weights(path)
+        _check_golden_answers(runner, folder, spec, version_tolerance(folder))
+
+
+def check_copy(artefact: Path, manifest: Manifest, folder: Path) -> None:
+    """Raise RepositoryError when a staged version lacks model.py or holds another content than the artefact."""
+    _check_model_py(folder)
+    precision = manifest.metrics["precision"]
+    for path in folder.iterdir():
+        record = manifest.files.get(f"{precision}/{path.name}") or manifest.files.get(path.name)
+        if record is not None and sha256_of_file(path) != record.sha256:
+            raise RepositoryError(f"{path}: found another content than in {artefact}; was the artefact changed meanwhile?")
+
+
+def check_weights(model: Path) -> None:
+    """Raise RepositoryError when an ONNX model has weights that are NaN: INT8 or top-K may turn them into plausible answers."""
+    for tensor in onnx.load(model).graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.dtype.kind == "f" and np.isnan(values).any():
+            raise RepositoryError(
+                f"{model}: found {int(np.isnan(values).sum())} weight(s) in {tensor.name!r} that are no numbers, expected none."
+                " Train again: distilrec student"
+            )
+
+
+def check_answers(golden_requests: Golden, answer: Answer, tolerance: float, where: str) -> None:
+    """Raise ParityError when answers to the golden requests are not the recorded ones, up to ties.
+
+    Args:
+        golden_requests: The requests, with the recorded answers.
+        answer: Items int32 [B, K] and scores float32 [B, K] that were given for them.
+        tolerance: Largest difference of a score from its golden one.
+        where: Beginning of the error message: the model that answered.
+    """
+    difference = compare(golden_requests.answer, answer, tolerance)
+    if not difference.max_score_error <= tolerance or difference.misplaced:
+        raise ParityError(
+            f"{where}: found {difference.misplaced} item(s) out of place and scores {difference.max_score_error:.2g} apart in"
+            f" {difference.rows} golden answers, expected none and at most {tolerance}"
+        )
+
+
+def version_tolerance(folder: Path) -> float:
+    """How far a version's scores may lie from its golden answers: by the precision its graph states, else the widest."""
+    try:
+        properties = {entry.key: entry.value for entry in onnx.load(folder / MODEL_FILE, load_external_data=False).metadata_props}
+        return BATCH_TOLERANCE[Precision(properties["precision"])]
+    except (OSError, KeyError, ValueError, DecodeError):
+        return max(BATCH_TOLERANCE.values())
+
+
+def _check_model_py(folder: Path) -> None:
+    """Without model.py the load would never return, nor would any later load."""
+    path = folder / "model.py"
+    if not path.is_file() or not path.stat().st_size:
+        raise RepositoryError(f"{folder}: found no model.py, expected one; such a version hangs the server")
+
+
+def _check_golden_answers(runner: OnnxRunner, folder: Path, spec: RecommenderSpec, tolerance: float) -> None:
+    requests = load_golden(folder / golden.FILE_NAME)
+    sizes = [array.shape[1] for array in vars(requests).values()]
+    if sizes != [spec.history_length, spec.exclude_length, spec.top_k, spec.top_k] or not len(requests.history):
+        raise RepositoryError(f"{folder}: found golden requests of sizes {sizes} (L, E, K, K), expected those of {spec}")
+    try:
+        answer = runner.recommend(requests.history, requests.exclude)
+        check_answers(requests, answer, tolerance, str(folder))
+        check_contract(runner, spec, requests.history, requests.exclude, tolerance)
+    except DistilRecError:
+        raise
+    except Exception as error:  # ONNX Runtime has a class of its own for every status
+        raise ParityError(f"{folder}: ONNX Runtime cannot run it: {error}") from error
