@@ -18,12 +18,13 @@ from distilrec.evaluation.latency import p50_ms
 from distilrec.evaluation.parity import edge_requests
 from distilrec.evaluation.ranking import recommend_all
 from distilrec.evaluation.verdict import Measured
-from export.artefact import TENSORRT_FILE, model_folder, model_path, save_sharing_weights
+from export.artefact import TENSORRT_FILE, model_folder, model_path
 from export.graph.calibration import CalibrationSet, activation_ranges
 from export.graph.fp16 import to_fp16
 from export.graph.int8 import Form, to_int8
 from export.graph.layers import weight_layers
 from export.graph.onnx_runner import OnnxRunner
+from export.graph.shared_weights import save_sharing_weights
 
 logger = logging.getLogger(__name__)
 

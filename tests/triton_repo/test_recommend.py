@@ -20,8 +20,8 @@ from distilrec.core.errors import ServerError
 from distilrec.core.manifest import read_manifest
 from distilrec.data import stage as data_stage
 from distilrec.serving.process.server import TritonServer, free_ports
-from export.repository.config import render_front_door
 from export.repository.fill import artefact_facts, fill_repository
+from export.repository.models import render_front_door
 
 pytestmark = pytest.mark.server
 

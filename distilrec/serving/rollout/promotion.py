@@ -23,7 +23,7 @@ from distilrec.serving.rollout.live import Limits, Observer, Server, Watched, re
 from distilrec.serving.rollout.proving import prove_artefact, prove_version, version_tolerance
 from distilrec.serving.rollout.rehearsal import can_rehearse, rehearse
 from distilrec.serving.rollout.staging import config_spec, stage, version_config
-from export.repository.fill import MODELS, ServedModel
+from export.repository.models import MODELS, ServedModel
 from export.repository.versions import config_path
 
 KEPT_GOOD = 3

@@ -19,7 +19,6 @@ from distilrec.config import CalibrationConfig, EngineConfig
 from distilrec.core.errors import EngineError, PrecisionError
 from distilrec.core.manifest import sha256_of_file
 from distilrec.core.specs import Precision, RecommenderSpec
-from export.artefact import save_sharing_weights
 from export.engines.backends import find_backend
 from export.engines.build import build_engine
 from export.engines.inspection import constant_products, prove_precision
@@ -30,6 +29,7 @@ from export.graph.fp16 import to_fp16
 from export.graph.int8 import Form, to_int8
 from export.graph.layers import weight_layers
 from export.graph.onnx import export_onnx
+from export.graph.shared_weights import save_sharing_weights
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="TensorRT for RTX is not installed")
 

@@ -12,12 +12,13 @@ from distilrec.core.specs import Precision, RecommenderSpec
 from distilrec.data import stage as data_stage
 from export.graph.onnx_runner import OnnxRunner
 from export.repository.benchmark_models import fill_benchmark_models
-from export.repository.config import Facts, render_front_door, render_student
-from export.repository.fill import MODELS, artefact_spec, fill_repository
+from export.repository.config import ServedModelFacts
+from export.repository.fill import artefact_spec, fill_repository
+from export.repository.models import MODELS, render_front_door, render_student
 from export.stage import recommender_spec
 
 COMMITTED = Path(__file__).parents[3] / "triton_repo"
-FACTS = Facts(RecommenderSpec(10, 4, 3, 5), "abc", Precision.INT8)
+FACTS = ServedModelFacts(RecommenderSpec(10, 4, 3, 5), "abc", Precision.INT8)
 
 
 def test_committed_config_is_what_the_default_preset_renders(tmp_path):
@@ -26,7 +27,7 @@ def test_committed_config_is_what_the_default_preset_renders(tmp_path):
     _, vocabulary = data_stage.load(tmp_path / "data")
     for model in MODELS:
         # FP32 is what the demo's verdict is with a catalogue this small.
-        facts = Facts(recommender_spec(config, len(vocabulary)), vocabulary.sha256, Precision.FP32)
+        facts = ServedModelFacts(recommender_spec(config, len(vocabulary)), vocabulary.sha256, Precision.FP32)
         rendered = model.render(facts, config.export, 1)
         assert (COMMITTED / model.name / "config.pbtxt").read_text() == rendered
 
@@ -114,9 +115,9 @@ def test_target_onnxruntime_leaves_the_graph_to_tritons_own_backend(shop_run, tm
     assert front_door.parameters["upstream"].string_value == "student"
 
 
-@pytest.mark.parametrize(("accelerator", "names"), [("cuda", []), ("tensorrt", ["tensorrt"])])
-def test_accelerators_of_onnxruntime_are_on_the_gpu(accelerator, names):
-    model = parsed(render_student(FACTS, ExportConfig(target="onnxruntime", accelerator=accelerator)))
+@pytest.mark.parametrize(("target", "names"), [("onnxruntime-cuda", []), ("onnxruntime-tensorrt", ["tensorrt"])])
+def test_onnxruntime_with_a_provider_runs_on_the_gpu(target, names):
+    model = parsed(render_student(FACTS, ExportConfig(target=target)))
     assert [a.name for a in model.optimization.execution_accelerators.gpu_execution_accelerator] == names
     assert model.instance_group[0].kind == model_config_pb2.ModelInstanceGroup.KIND_GPU
 

@@ -12,7 +12,8 @@ from distilrec.serving.rollout import journal as journals
 from distilrec.serving.rollout.journal import Journal, VersionInfo, locked, next_number, reconcile, write_journal
 from distilrec.serving.rollout.promotion import KEPT_GOOD, PromotionError, promote, recover, rollback, versions
 from distilrec.serving.rollout.proving import check_copy
-from export.repository.fill import MODELS, fill_repository, write_student
+from export.repository.fill import fill_repository
+from export.repository.models import MODELS, write_student
 from export.repository.versions import served_version
 
 

@@ -23,7 +23,7 @@ from distilrec.serving.process.security import ControlSecret
 from distilrec.serving.process.server import TritonServer, free_ports
 from distilrec.serving.rollout.live import Limits, Server, ready_versions
 from distilrec.serving.rollout.promotion import PromotionError, promote, recover, rollback, versions
-from export.repository.fill import MODELS, write_student
+from export.repository.models import MODELS, write_student
 from export.repository.versions import served_version
 
 QUICK = Limits(watch_s=0.5, max_p99_ms=2000)
