@@ -84,7 +84,7 @@ def build(models, backend, tmp_path):
 @pytest.mark.parametrize("precision", list(Precision))
 def test_plan_is_built_with_its_precision_proved(build, models, tmp_path, precision):
     calibration = CalibrationRecord(method="minmax", sha256="c" * 64) if precision is Precision.INT8 else None
-    manifest = build(precision, calibration=calibration, agreement={"overlap_at_10": 0.97})
+    manifest = build(precision, calibration=calibration)
     plan = tmp_path / "student.plan"
     assert manifest == read_plan_manifest(plan)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["student.plan", "student.plan.json"]

@@ -1,4 +1,4 @@
-"""Engines as a part of the export: built where a TensorRT is installed, refused or left out in words."""
+"""Engines as a part of the export: built where a TensorRT is installed, otherwise refused or left out with the reason."""
 
 import importlib.util
 import json
@@ -11,15 +11,16 @@ from distilrec.core.errors import EngineError, MissingExtraError, PrecisionError
 from distilrec.core.manifest import read_manifest, verify_manifest
 from distilrec.core.specs import Precision
 from export.artefact import plan_path
-from export.engines import verdict as engines
+from export.engines import precisions as engines
 from export.engines.plan import read_plan_manifest
-from export.engines.verdict import find_engine_backend
+from export.engines.precisions import find_engine_backend
 
 
 def test_export_has_an_engine_of_every_precision_with_its_proof(shop_run):
     report = json.loads((shop_run / "export" / "report.json").read_text())["engines"]
     assert report["built"].keys() == {"fp32", "fp16", "int8"}
     assert report["refused"] == {}
+    assert (report["measured"] == {}) == str(report["verdict"]).startswith("not measured")
     types = {name: set(built["product_types"].values()) for name, built in report["built"].items()}
     assert types == {"fp32": {"Float"}, "fp16": {"Half"}, "int8": {"Int8"}}
     for precision in Precision:
@@ -66,14 +67,15 @@ def test_engine_that_fails_is_reported_and_the_export_goes_on(shop_run, monkeypa
 
     def make(asked):
         config = ExportConfig(engines=asked)
-        return engines.make_engines(tmp_path, _Judge, [Precision.INT8], vocabulary_sha256="v", config=config, backend=backend)
+        return engines.make_engines(tmp_path, _Reference, [Precision.INT8], vocabulary_sha256="v", config=config, backend=backend)
 
-    report = make("auto").report()
-    assert report["refused"] == {"int8": str(error)}
-    assert report["verdict"].startswith("not measured")
+    made = make("auto")
+    assert made.refused == {Precision.INT8: str(error)}
+    assert not made.built
+    assert not made.measured
     with pytest.raises(type(error), match=str(error)):
         make("tensorrt_rtx")
 
 
-class _Judge:
+class _Reference:
     spec = None
