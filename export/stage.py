@@ -179,10 +179,10 @@ def _examine_int8(
 def _verdict(config: Config, measured: list[PrecisionMeasurement]) -> Verdict:
     if config.export.precision == "auto":
         return choose(measured)
-    asked = Precision(config.export.precision)
-    if asked not in (m.precision for m in measured):
-        raise PrecisionError(f"export.precision = {asked.value!r} was asked for, but cannot be made (the reason stands above)")
-    return Verdict(asked, f"{asked.value} ships: the settings ask for it")
+    wanted = Precision(config.export.precision)
+    if wanted not in (m.precision for m in measured):
+        raise PrecisionError(f"export.precision = {wanted.value!r} was asked for, but cannot be made (the reason stands above)")
+    return Verdict(wanted, f"{wanted.value} ships: the settings ask for it")
 
 
 def _digest(path: Path | None) -> str | None:

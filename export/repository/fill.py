@@ -51,22 +51,22 @@ def fill_repository(artefact: Path, config: ExportConfig) -> None:
         _remove_benchmark_models(config.repository)
         try:
             for model, version in versions.items():
-                model.write(artefact, manifest, config, _beside(version))
+                model.write(artefact, manifest, config, _partial(version))
         except BaseException:
             for version in versions.values():
-                shutil.rmtree(_beside(version), ignore_errors=True)
+                shutil.rmtree(_partial(version), ignore_errors=True)
             raise
         for model, version in versions.items():
-            # As one: a model with the weights of another would answer nonsense without a word.
-            replace_folder(_beside(version), version)
+            # All files at once: a model with the weights of another would answer nonsense without an error.
+            replace_folder(_partial(version), version)
             pin(config.repository, model.name, number, model.render(artefact_facts(manifest), config, number))
         serving_target(config).check(config.repository / MODEL_NAME / "config.pbtxt", config.repository / MODEL_NAME / str(number))
     except OSError as error:
         raise RepositoryError(f"{config.repository}: cannot be written: {error}") from error
 
 
-def _beside(version: Path) -> Path:
-    """Where a version is written before it gets its name; Triton reads folders with a number for a name only."""
+def _partial(version: Path) -> Path:
+    """The folder in which a version is written before it gets its name; Triton reads only folders whose name is a number."""
     return version.with_name(f"{version.name}.partial")
 
 

@@ -1,4 +1,4 @@
-"""Real builds, without a GPU: for the compute capabilities that TensorRT for RTX is told."""
+"""Real builds, without a GPU: for the compute capabilities in the settings of TensorRT for RTX."""
 
 import importlib.util
 import os
@@ -40,7 +40,7 @@ TYPES = {Precision.FP32: "Float", Precision.FP16: "Half", Precision.INT8: "Int8"
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """A tiny random student's ONNX files by precision; INT8 with its weights beside it."""
+    """A tiny random student's ONNX files by precision; INT8 with its weights in a file of their own."""
     folder = tmp_path_factory.mktemp("models")
     torch.manual_seed(0)
     student = MlpStudent(ItemTable(SPEC.item_count, 16), SPEC.history_length, 32, (1.0, 0.5), 0.2).eval()

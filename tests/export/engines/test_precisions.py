@@ -45,10 +45,10 @@ def test_missing_tensorrt_is_said_with_the_command_and_the_export_goes_on(caplog
 
 
 @pytest.mark.usefixtures("_no_tensorrt")
-@pytest.mark.parametrize(("asked", "extra"), [("tensorrt", "tensorrt"), ("tensorrt_rtx", "tensorrt-rtx")])
-def test_missing_tensorrt_is_an_error_when_it_was_asked_for(asked, extra):
+@pytest.mark.parametrize(("name", "extra"), [("tensorrt", "tensorrt"), ("tensorrt_rtx", "tensorrt-rtx")])
+def test_missing_tensorrt_is_an_error_when_the_settings_name_it(name, extra):
     with pytest.raises(MissingExtraError, match=rf"pip install 'distilrec\[{extra}\]'"):
-        find_engine_backend(ExportConfig(engines=asked))
+        find_engine_backend(ExportConfig(engines=name))
 
 
 def test_engines_can_be_left_out():
@@ -65,8 +65,8 @@ def test_engine_that_fails_is_reported_and_the_export_goes_on(shop_run, monkeypa
     backend = find_engine_backend(ExportConfig(engines="tensorrt_rtx"))
     assert backend is not None
 
-    def make(asked):
-        config = ExportConfig(engines=asked)
+    def make(name):
+        config = ExportConfig(engines=name)
         return engines.make_engines(tmp_path, _Reference, [Precision.INT8], vocabulary_sha256="v", config=config, backend=backend)
 
     made = make("auto")
