@@ -47,7 +47,7 @@ _PARITY_USERS = 200
 """Validation users whose answers of ONNX Runtime are compared with PyTorch's, in addition to the contract's edges."""
 
 _GOLDEN_USERS = 59
-"""Validation users among the golden requests; with the five requests at the contract's edges they make 64, one full batch."""
+"""Validation users among the golden requests: 64 requests with the five at the contract's edges."""
 
 
 def recommender_spec(config: Config, item_count: int) -> RecommenderSpec:

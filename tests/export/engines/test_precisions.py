@@ -3,6 +3,8 @@
 import importlib.util
 import json
 import logging
+import shutil
+from dataclasses import asdict
 
 import pytest
 
@@ -10,10 +12,14 @@ from distilrec.config import ExportConfig
 from distilrec.core.errors import EngineError, MissingExtraError, PrecisionError
 from distilrec.core.manifest import read_manifest, verify_manifest
 from distilrec.core.specs import Precision
+from distilrec.data import stage as data_stage
+from distilrec.data.dataset import held_out
 from export.artefact import plan_path
 from export.engines import precisions as engines
 from export.engines.plan import read_plan_manifest
 from export.engines.precisions import find_engine_backend
+from export.graph.precisions import Reference, answers, onnx_runners
+from export.repository.fill import artefact_spec
 
 
 def test_export_has_an_engine_of_every_precision_with_its_proof(shop_run):
@@ -79,3 +85,29 @@ def test_engine_that_fails_is_reported_and_the_export_goes_on(shop_run, monkeypa
 
 class _Reference:
     spec = None
+
+
+def test_measured_engine_carries_its_agreement_with_fp32(shop_run, shop_config, monkeypatch, tmp_path):
+    """Without a GPU: ONNX Runtime answers in the place of the engines."""
+    artefact = tmp_path / "export"
+    shutil.copytree(shop_run / "export", artefact)
+    spec = artefact_spec(read_manifest(artefact))
+    users = held_out(data_stage.load(shop_run / "data")[0], "validation", spec)
+    runners = onnx_runners(artefact, spec, [Precision.FP16, Precision.FP32])
+    reference = Reference(spec, users, answers(runners[Precision.FP32], users, "reference"))
+    plans = {plan_path(artefact, "tensorrt_rtx", precision): runner for precision, runner in runners.items()}
+    monkeypatch.setattr(engines, "EngineRunner", lambda plan, *_, **__: plans[plan])
+    monkeypatch.setattr(engines, "_runs_here", lambda *_: True)
+
+    made = engines.make_engines(
+        artefact,
+        reference,
+        list(runners),
+        vocabulary_sha256="v",
+        config=shop_config.export,
+        backend=find_engine_backend(ExportConfig(engines="tensorrt_rtx")),
+    )
+    assert [m.precision for m in made.measured] == [Precision.FP16, Precision.FP32]
+    assert made.measured[1].agreement.overlap_at_100 == 1
+    for (plan, _), engine in zip(plans.items(), made.measured, strict=True):
+        assert read_plan_manifest(plan).agreement == asdict(engine.agreement)
