@@ -126,10 +126,10 @@ def sample_calibration(dataset: Dataset, spec: RecommenderSpec, vocabulary_sha25
     random = np.random.default_rng(seed)
     lengths = dataset.validation_start
     users = np.repeat(np.arange(dataset.user_count), lengths)
-    # Every training prefix: its user and its length.
-    ends = np.concatenate([np.arange(1, length + 1) for length in lengths]) if len(users) else np.zeros(0, np.int64)
     if not len(users):
         raise CalibrationError("found no training interaction to calibrate with, expected some hundreds")
+    # Every training prefix: its user and its length.
+    ends = np.concatenate([np.arange(1, length + 1) for length in lengths])
     counts = dataset.training_counts()
     last_items = dataset.items[dataset.offsets[users] + ends - 1]
     rarer_half = np.quantile(counts[1:][counts[1:] > 0], 0.5)
@@ -145,8 +145,7 @@ def sample_calibration(dataset: Dataset, spec: RecommenderSpec, vocabulary_sha25
         places = random.choice(np.flatnonzero(allowed), round(count * _SHARES[name]))
         seen += [dataset.sequence(users[place])[: ends[place]] for place in places]
     seen += [np.zeros(0, np.int32)] * max(1, count - len(seen))
-    history, exclude = requests(seen, spec)
-    return CalibrationSet(history, exclude, vocabulary_sha256)
+    return CalibrationSet(*requests(seen, spec), vocabulary_sha256)
 
 
 def activation_ranges(
