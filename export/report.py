@@ -10,46 +10,62 @@ from typing import Any
 from distilrec.core.files import write_text
 from distilrec.core.machine import processor
 from distilrec.core.specs import Precision
-from distilrec.evaluation.verdict import MeasuredPrecision, Verdict, budget_faults
+from distilrec.evaluation.verdict import PrecisionMeasurement, Verdict, budget_faults, choose
 from export.artefact import REPORT_FILE, model_size_bytes
+from export.engines.plan import PlanManifest
+from export.engines.precisions import EngineResults
 
 
 def write_report(
     artefact: Path,
-    measured: Sequence[MeasuredPrecision],
+    measured: Sequence[PrecisionMeasurement],
     refused: Mapping[Precision, str],
     verdict: Verdict,
     *,
     int8: Mapping[str, Any],
-    engines: Mapping[str, Any] | None,
+    engines: EngineResults | None,
 ) -> None:
-    """Write the report beside the models.
+    """Write the report into the artefact.
 
     Args:
-        artefact: folder of the export.
-        measured: precisions in ONNX Runtime on this machine.
-        refused: precisions that could not be made, with the reason.
-        verdict: what is served and why.
-        int8: what else was found of INT8.
-        engines: what came of the TensorRT engines; None without any.
+        artefact: Folder of the export.
+        measured: Measurements of all precisions in ONNX Runtime on this machine.
+        refused: Reasons why precisions could not be made.
+        verdict: The precision that is served, and why.
+        int8: Further findings about INT8, ready for JSON.
+        engines: Results of the TensorRT engines; None where none were to be built.
     """
-    precisions: dict[str, Any] = {m.precision.value: _measurements(artefact, m) for m in measured}
-    precisions |= {precision.value: {"refused": reason} for precision, reason in refused.items()}
+    precisions = {m.precision.value: {**_measurement(m), "size_bytes": model_size_bytes(artefact, m.precision)} for m in measured}
     report = {
         "target": "onnxruntime, CPU, one thread",
         "machine": {"processor": processor(), "system": platform.platform()},
-        "precisions": precisions,
+        "precisions": precisions | {precision.value: {"refused": reason} for precision, reason in refused.items()},
         "int8": dict(int8),
         "verdict": asdict(verdict),
-        "engines": engines,
+        "engines": None if engines is None else _engines(engines),
     }
     write_text(artefact / REPORT_FILE, json.dumps(report, indent=2) + "\n")
 
 
-def _measurements(artefact: Path, measured: MeasuredPrecision) -> dict[str, Any]:
+def _measurement(measured: PrecisionMeasurement) -> dict[str, Any]:
+    agreement = measured.agreement
+    return {"p50_ms": measured.p50_ms, **asdict(agreement), "budget_faults": budget_faults(agreement)}
+
+
+def _engines(engines: EngineResults) -> dict[str, Any]:
+    measured = engines.measured
     return {
-        "p50_ms": measured.p50_ms,
-        "size_bytes": model_size_bytes(artefact, measured.precision),
-        **asdict(measured.agreement),
-        "budget_faults": budget_faults(measured.agreement),
+        "built": {precision.value: _plan(manifest) for precision, manifest in engines.built.items()},
+        "refused": {precision.value: reason for precision, reason in engines.refused.items()},
+        "measured": {m.precision.value: _measurement(m) for m in measured},
+        "verdict": asdict(choose(measured)) if measured else "not measured: no GPU here that the engines are for",
+    }
+
+
+def _plan(manifest: PlanManifest) -> dict[str, Any]:
+    return {
+        "backend": f"{manifest.backend} {manifest.backend_version}",
+        "compute_capabilities": list(manifest.compute_capabilities),
+        "size_bytes": manifest.plan_size_bytes,
+        "product_types": manifest.product_types,
     }

@@ -23,6 +23,7 @@ def loaded_by(statement: str) -> set[str]:
         "import distilrec.evaluation.model_card, distilrec.core.stage, distilrec.pipeline.evaluate",
         "import distilrec.serving.serve",
         "import distilrec.load.run",
+        "import distilrec.config; distilrec.config.ExportConfig(target='tensorrt')",
     ],
 )
 def test_nothing_heavy_is_loaded(statement):

@@ -138,9 +138,7 @@ def student(
 @app.command()
 def export(
     preset: Preset = DEFAULT_PRESET,
-    target: Annotated[
-        str | None, typer.Option(help="Triton backend that serves the student: python, onnxruntime or tensorrt.")
-    ] = None,
+    target: Annotated[str | None, typer.Option(help="Serving target: python, onnxruntime, tensorrt, ...")] = None,
     instances: Annotated[int | None, typer.Option(help="Number of instances of each model on a CPU.")] = None,
     with_benchmarks: Annotated[
         bool, typer.Option("--with-benchmarks", help="Also serve the teacher, and a model that does no work.")

@@ -1,15 +1,29 @@
 """Section ``export``: precisions, engines, and what is served."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from distilrec.config.section import Positive, Section
+from distilrec.core.registry import Registry
+
+SERVING_TARGETS: Registry[Any] = Registry("serving target", "export.repository.targets", "export")
+"""All serving targets (``export.repository.target.ServingTarget``) by name."""
+
+
+def _declared_target(name: str) -> str:
+    if name not in SERVING_TARGETS:
+        raise ValueError(f"expected one of {', '.join(SERVING_TARGETS)}")
+    return name
+
+
+ServingTargetName = Annotated[str, AfterValidator(_declared_target)]
 
 
 class CalibrationConfig(Section):
-    """How the ranges of INT8 activations are found."""
+    """How the ranges of INT8 activations are chosen."""
 
     method: Literal["minmax", "entropy", "percentile"] = "minmax"
     percentile: Annotated[float, Field(gt=0, le=100)] = 99.99
@@ -27,7 +41,7 @@ class EngineConfig(Section):
     """Batch size kernels are chosen for."""
     max_batch_size: Positive = 64
     workspace_mib: Positive = 1024
-    """GPU memory a kernel may use beside weights and activations, in MiB."""
+    """GPU memory a kernel may use in addition to weights and activations, in MiB."""
     compute_capabilities: tuple[str, ...] = Field(default=("8.6", "8.9", "12.0"), min_length=1)
     """GPUs that TensorRT for RTX builds for; NVIDIA TensorRT builds for the GPU it runs on.
     All go into one plan: it holds code that is compiled when it is loaded, and for these three it is as large as for one."""
@@ -54,17 +68,29 @@ class ExportConfig(Section):
     """Largest batch Triton forms."""
     instances: Positive | None = None
     """Instances of each model on a CPU, one ONNX Runtime thread each; the default is one for each core found."""
-    target: Literal["python", "onnxruntime", "tensorrt"] = "python"
-    """What serves the student. ``python``: ONNX Runtime inside Triton's Python backend, on a CPU. ``onnxruntime``: Triton's own
-    backend, in NVIDIA's container. ``tensorrt``: an engine, on a GPU."""
-    accelerator: Literal["cpu", "cuda", "tensorrt"] = "cpu"
-    """``onnxruntime``: where it computes."""
+    target: ServingTargetName = "python"
+    """What serves the student: the name of a module of ``export/repository/targets``, with ``-`` for ``_``. ``python`` needs no
+    more than what pip installs; the others are for NVIDIA's container."""
     precision: Literal["auto", "fp32", "fp16", "int8"] = "auto"
     """What is served. ``auto``: the smallest precision that is faster here and keeps the ranking."""
     calibration: CalibrationConfig = CalibrationConfig()
     engines: Literal["auto", "off", "tensorrt", "tensorrt_rtx"] = "auto"
-    """TensorRT engines beside the ONNX models. ``auto``: with the package that is installed, and without engines if they cannot be
-    built here; a package that is named must do it."""
+    """Package that builds TensorRT engines into the artefact, next to the ONNX models, whatever the target is. ``auto``: the one
+    that is installed, and no engines where none can be built; ``off``: no engines. A package that is named must build them. The
+    target ``tensorrt`` serves what ``tensorrt`` has built; Triton has no backend for TensorRT for RTX."""
     engine: EngineConfig = EngineConfig()
     repository: Path = Path("triton_repo")
     """Triton model repository that is filled."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_accelerator(cls, values: Any) -> Any:
+        """Name the target that a setting of former versions stands for."""
+        if isinstance(values, Mapping) and "accelerator" in values:
+            former = values["accelerator"]
+            if former in ("cuda", "tensorrt"):
+                raise ValueError(f"accelerator = {former!r} is target = 'onnxruntime-{former}' now. Leave accelerator out")
+            raise ValueError(
+                "accelerator is a part of target now, and 'python' and 'onnxruntime' run on a CPU. Leave accelerator out"
+            )
+        return values

@@ -17,7 +17,7 @@ MAX_LATENCY_RATIO = 0.95
 
 
 @dataclass(frozen=True)
-class MeasuredPrecision:
+class PrecisionMeasurement:
     """Speed and ranking of one precision on one target."""
 
     precision: Precision
@@ -45,7 +45,7 @@ def budget_faults(agreement: Agreement) -> list[str]:
     return faults
 
 
-def choose(measured: Sequence[MeasuredPrecision]) -> Verdict:
+def choose(measured: Sequence[PrecisionMeasurement]) -> Verdict:
     """The first precision that keeps the ranking and is faster than every more exact one.
 
     Args:

@@ -1,4 +1,4 @@
-"""The only importer of TensorRT: which package is installed, and in what the packages differ."""
+"""The only importer of TensorRT: finds the installed package, and knows how the packages differ."""
 
 import importlib
 import importlib.util
@@ -21,25 +21,28 @@ BackendName = Literal["tensorrt", "tensorrt_rtx"]
 _LABELS: dict[str, str] = {"tensorrt": "NVIDIA TensorRT", "tensorrt_rtx": "TensorRT for RTX"}
 _EXTRAS: dict[str, str] = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}
 _SERIOUS = ("INTERNAL_ERROR", "ERROR", "WARNING")
+"""Severities that error messages quote."""
+
 _SHOWN_MESSAGES = 20
+"""Most lines of TensorRT's log in an error message: the reason is among the last."""
 
 _python_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a TensorRT package can do, where they differ."""
+    """What a TensorRT package can do, as far as the packages differ."""
 
     builds_without_gpu: bool
-    """Builds for the compute capabilities it is told; otherwise for the GPU it runs on."""
+    """Builds for the compute capabilities in the settings; otherwise for the GPU it runs on."""
     strongly_typed_flag: bool
-    """Strong typing must be asked for; otherwise there is nothing else."""
+    """Strong typing must be switched on by a flag; otherwise all networks are strongly typed."""
     hardware_compatible: bool
-    """Can build for all GPUs from Ampere on. TensorRT for RTX ignores the setting without a word."""
+    """Can build for all GPUs from Ampere on. TensorRT for RTX ignores the setting without a message."""
     version_compatible: bool
     """Can build for later versions, too."""
     timing_cache: bool
-    """Tactic timings are worth keeping. In TensorRT for RTX they change nothing, and make it look for a GPU."""
+    """Timings of kernels are worth keeping. In TensorRT for RTX they change nothing, and make it look for a GPU."""
     own_cuda_graphs: bool
     """Captures CUDA graphs by itself; kernels compiled at run time make a capture from outside unsafe."""
 
@@ -74,10 +77,10 @@ class Backend:
 
     name: BackendName
     version: str
-    """In full, as the package says it."""
+    """Full version, as the package states it."""
     capabilities: Capabilities
     cuda_version: str | None
-    """CUDA the package was made for, as far as that can be known: ``13``."""
+    """Major version of CUDA that the package is for, such as ``13``; None where it cannot be known."""
     module: Any = field(repr=False, compare=False)
 
     @property
@@ -105,8 +108,8 @@ def find_backend(name: Literal["auto", "tensorrt", "tensorrt_rtx"]) -> Backend:
     """Import TensorRT. ``auto``: NVIDIA TensorRT where it is installed, otherwise TensorRT for RTX.
 
     Raises:
-        MissingExtraError: it is not installed; the message holds the command that installs it.
-        EngineError: it is installed but cannot be loaded, or is of a version that is not supported.
+        MissingExtraError: The package is not installed; the message holds the command that installs it.
+        EngineError: The package is installed but cannot be loaded, or its version is not supported.
     """
     chosen = choose_backend(name, lambda module: importlib.util.find_spec(module) is not None)
     try:
@@ -121,10 +124,14 @@ def find_backend(name: Literal["auto", "tensorrt", "tensorrt_rtx"]) -> Backend:
 
 
 def choose_backend(name: Literal["auto", "tensorrt", "tensorrt_rtx"], installed: Callable[[str], bool]) -> BackendName:
-    """The package to import; ``installed`` says whether a module can be found.
+    """Choose the package to import.
+
+    Args:
+        name: The package, or ``auto``.
+        installed: Returns True for the name of a module that can be imported.
 
     Raises:
-        MissingExtraError: it is not installed.
+        MissingExtraError: The package is not installed.
     """
     candidates: tuple[BackendName, ...] = ("tensorrt", "tensorrt_rtx") if name == "auto" else (name,)
     for candidate in candidates:
@@ -137,7 +144,7 @@ def capabilities(name: str, version: str) -> Capabilities:
     """What version ``version`` of package ``name`` can do.
 
     Raises:
-        EngineError: the version is not supported.
+        EngineError: The version is not supported.
     """
     numbers = re.match(r"(\d+)\.(\d+)", version)
     key = (name, int(numbers[1])) if numbers else (name, -1)
@@ -150,12 +157,12 @@ def capabilities(name: str, version: str) -> Capabilities:
 
 
 def _cuda_version(name: str) -> str | None:
-    """From the name of the distribution that holds the package, such as ``tensorrt-rtx-cu13``."""
+    """Major version in the name of the distribution that holds the package, such as ``tensorrt-rtx-cu13``, else PyTorch's CUDA."""
     distributions = metadata.packages_distributions().get(name, [])
-    found = [match[1] for match in map(re.compile(r"cu(\d+)").search, distributions) if match]
-    import torch  # here alone: who serves reads plans' manifests without it
+    versions = [match[1] for match in map(re.compile(r"cu(\d+)").search, distributions) if match]
+    import torch  # not at the top: promotion reads the manifests of plans without PyTorch
 
-    return found[0] if found else torch.version.cuda
+    return versions[0] if versions else torch.version.cuda
 
 
 _collecting = threading.Lock()
@@ -163,7 +170,7 @@ _collecting = threading.Lock()
 
 @contextmanager
 def collected_log(backend: Backend) -> Iterator[list[Message]]:
-    """TensorRT's messages, all severities, while the block runs; one block at a time in a process."""
+    """Collect TensorRT's messages of all severities while the block runs; one block at a time in a process."""
     log = logger(backend)
     with _collecting:
         log.collected = []
@@ -174,12 +181,12 @@ def collected_log(backend: Backend) -> Iterator[list[Message]]:
 
 
 def logger(backend: Backend) -> Any:
-    """The process' one ``ILogger``: TensorRT keeps the first it is given and ignores all others."""
+    """The only ``ILogger`` of the process: TensorRT keeps the first one it gets and ignores all others."""
     return _log(backend.module)
 
 
 def errors_of(messages: list[Message]) -> str:
-    """The last warnings and errors of a log, one a line; what an error message can hold."""
+    """The last warnings and errors of a log, one on each line, for an error message."""
     serious = [message.text.strip() for message in messages if message.severity in _SERIOUS]
     return "\n".join(f"  {text}" for text in serious[-_SHOWN_MESSAGES:]) or "  (TensorRT logged no reason)"
 
@@ -187,7 +194,7 @@ def errors_of(messages: list[Message]) -> str:
 @cache
 def _log(module: Any) -> Any:
     class Log(module.ILogger):  # type: ignore[misc]
-        """Collects messages in a ``collected_log``, and hands what is serious to ``logging`` at other times."""
+        """Collects messages within ``collected_log``; at other times it passes warnings and errors to ``logging``."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -205,9 +212,9 @@ def _log(module: Any) -> Any:
 
 @contextmanager
 def build_progress(backend: Backend, title: str) -> Iterator[Any]:
-    """An ``IProgressMonitor`` with one bar over the steps of a build. Ctrl-C ends the build at its next step.
+    """Yield an ``IProgressMonitor`` with one bar for all steps of a build. Ctrl-C ends the build at its next step.
 
-    An exception in a callback would end the process instead, so the signal only leaves a note while the block runs.
+    An exception in a callback would end the process, so while the block runs the signal only sets an event.
     """
     interrupted = threading.Event()
     in_main_thread = threading.current_thread() is threading.main_thread()

@@ -1,7 +1,6 @@
 """ONNX -> TensorRT plan: strongly typed, its precision proved from the built layers, written together with its manifest."""
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -34,57 +33,48 @@ def build_engine(
     backend: Backend,
     config: EngineConfig,
     calibration: CalibrationRecord | None = None,
-    agreement: Mapping[str, float] | None = None,
 ) -> PlanManifest:
     """Build a plan and put it, with its manifest, in the place of a former one. A former plan stays if this one fails.
 
     Args:
-        onnx_path: model in the form TensorRT fuses; its external weights lie beside it.
-        plan_path: file to write; ``<plan>.json`` comes beside it.
-        spec: what the model's tensors must be.
-        precision: what the model claims to be; proved from the layers of the finished engine.
-        vocabulary_sha256: of the items it answers with.
+        onnx_path: Model in the form that TensorRT fuses; its external weights lie next to it.
+        plan_path: File to write; ``<plan>.json`` is written next to it.
+        spec: Sizes that the model's tensors must have.
+        precision: Precision that the model claims; it is proved from the layers of the finished engine.
+        vocabulary_sha256: Digest of the vocabulary that item indices belong to.
         backend: TensorRT (``find_backend``).
-        config: how to build.
-        calibration: what INT8 ranges come from.
-        agreement: measured against FP32, if it was.
+        config: How to build.
+        calibration: What the INT8 ranges come from.
 
     Raises:
-        EngineError: the settings cannot be used here, or TensorRT cannot read or build the model; its log is in the message.
-        PrecisionError: the built engine is not in ``precision``.
+        EngineError: The settings cannot be used here, or TensorRT cannot read or build the model; its log is in the message.
+        PrecisionError: The built engine is not in ``precision``.
     """
     _check_request(spec, config, backend)
-    cache_path = plan_path.with_name(plan_path.name + ".timing")
-    built = _build(onnx_path, cache_path, spec, backend, config)
+    built = _build(onnx_path, _cache_path(plan_path), spec, backend, config)
     model = onnx.load(onnx_path, load_external_data=False)
-    product_types = prove_precision(built.layers, constant_products(model), precision)
     manifest = PlanManifest(
-        **_target(config, backend),
+        **_runs_on(config, backend),
         **_sizes(spec, config),
         **_source(onnx_path, model),
-        flags=built.flags,
-        precision=precision,
-        product_types=product_types,
+        **_result(built, model, precision),
         vocabulary_sha256=vocabulary_sha256,
-        plan_sha256=hashlib.sha256(built.plan).hexdigest(),
-        plan_size_bytes=built.plan.nbytes,
         calibration=calibration,
-        agreement=None if agreement is None else dict(agreement),
     )
-    if built.timing_cache is not None:
-        _replace(cache_path, built.timing_cache)
-    _replace(plan_path, built.plan)
-    # If this is as far as it gets, the former manifest does not fit the new plan, and the plan is refused.
-    return write_plan_manifest(plan_path, manifest)
+    return _write(plan_path, built, manifest)
 
 
 @dataclass(frozen=True)
 class _Built:
+    """What a build has left."""
+
     plan: Any
+    """The serialised engine, an ``IHostMemory``."""
     layers: list[BuiltLayer]
     flags: tuple[str, ...]
+    """Names of the builder flags that were set."""
     timing_cache: Any
-    """Both are ``IHostMemory``."""
+    """Kernel timings for the next build, an ``IHostMemory``; None where the package keeps none."""
 
 
 def _build(onnx_path: Path, cache_path: Path, spec: RecommenderSpec, backend: Backend, config: EngineConfig) -> _Built:
@@ -110,18 +100,18 @@ def _build(onnx_path: Path, cache_path: Path, spec: RecommenderSpec, backend: Ba
         )
 
 
-def _target(config: EngineConfig, backend: Backend) -> dict[str, Any]:
-    """What the plan is for, as fields of ``PlanManifest``."""
+def _runs_on(config: EngineConfig, backend: Backend) -> dict[str, Any]:
+    """Package, machine and GPUs that the plan is for, as fields of ``PlanManifest``."""
     device = this_device(backend)
-    told = backend.capabilities.builds_without_gpu
+    from_settings = backend.capabilities.builds_without_gpu
     return {
         "backend": backend.name,
         "backend_version": backend.version,
         "cuda_version": backend.cuda_version,
         "os": device.os,
         "architecture": device.architecture,
-        "compute_capabilities": config.compute_capabilities if told else (device.compute_capability,),
-        "gpu_name": None if told else device.gpu_name,
+        "compute_capabilities": config.compute_capabilities if from_settings else (device.compute_capability,),
+        "gpu_name": None if from_settings else device.gpu_name,
         "hardware_compatible": config.hardware_compatible,
         "version_compatible": config.version_compatible,
         "workspace_mib": config.workspace_mib,
@@ -136,12 +126,27 @@ def _sizes(spec: RecommenderSpec, config: EngineConfig) -> dict[str, Any]:
 
 
 def _source(onnx_path: Path, model: onnx.ModelProto) -> dict[str, Any]:
-    """What it was built from, as fields of ``PlanManifest``."""
+    """Files that the plan is built from, as fields of ``PlanManifest``."""
     weights = sorted({ExternalDataInfo(t).location for t in model.graph.initializer if uses_external_data(t)})
     return {
         "opset": next(entry.version for entry in model.opset_import if not entry.domain),
         "onnx_sha256": sha256_of_file(onnx_path),
         "weights_sha256": {name: sha256_of_file(onnx_path.parent / name) for name in weights},
+    }
+
+
+def _result(built: _Built, model: onnx.ModelProto, precision: Precision) -> dict[str, Any]:
+    """The plan and the proof of its precision, as fields of ``PlanManifest``.
+
+    Raises:
+        PrecisionError: The built engine is not in ``precision``.
+    """
+    return {
+        "flags": built.flags,
+        "precision": precision,
+        "product_types": prove_precision(built.layers, constant_products(model), precision),
+        "plan_sha256": hashlib.sha256(built.plan).hexdigest(),
+        "plan_size_bytes": built.plan.nbytes,
     }
 
 
@@ -156,7 +161,7 @@ def _check_request(spec: RecommenderSpec, config: EngineConfig, backend: Backend
             raise EngineError(f"found {setting} = true, expected false: {backend.label} would ignore it or fail")
     if can.builds_without_gpu:
         known = [name for name in backend.module.ComputeCapability.__members__ if name.startswith("SM")]
-        unknown = [target for target in config.compute_capabilities if _target_name(target) not in known]
+        unknown = [name for name in config.compute_capabilities if _member_name(name) not in known]
         if unknown or not config.compute_capabilities:
             raise EngineError(
                 f"found compute capabilities {', '.join(unknown) or 'none'}, expected some of"
@@ -169,7 +174,8 @@ def _check_request(spec: RecommenderSpec, config: EngineConfig, backend: Backend
         )
 
 
-def _target_name(compute_capability: str) -> str:
+def _member_name(compute_capability: str) -> str:
+    """The name in TensorRT's enumeration: ``SM86`` for ``8.6``."""
     return "SM" + compute_capability.replace(".", "")
 
 
@@ -185,8 +191,8 @@ def _builder_config(builder: Any, spec: RecommenderSpec, config: EngineConfig, b
         result.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
     if backend.capabilities.builds_without_gpu:
         result.num_compute_capabilities = len(config.compute_capabilities)
-        for place, target in enumerate(config.compute_capabilities):
-            result.set_compute_capability(trt.ComputeCapability.__members__[_target_name(target)], place)
+        for place, capability in enumerate(config.compute_capabilities):
+            result.set_compute_capability(trt.ComputeCapability.__members__[_member_name(capability)], place)
     profile = builder.create_optimization_profile()
     for tensor in spec.inputs:
         sizes = (1, config.optimal_batch_size, config.max_batch_size)
@@ -196,7 +202,7 @@ def _builder_config(builder: Any, spec: RecommenderSpec, config: EngineConfig, b
 
 
 def _check_tensors(onnx_path: Path, network: Any, spec: RecommenderSpec) -> None:
-    """A file that is no ONNX at all may parse, as a network of nothing."""
+    """Refuse other tensors than those of ``spec``. A file that is no ONNX at all may parse, as an empty network."""
     tensors = [network.get_input(i) for i in range(network.num_inputs)] + [
         network.get_output(i) for i in range(network.num_outputs)
     ]
@@ -211,19 +217,32 @@ def _faults(parser: Any) -> str:
     return "\n".join(f"  node {fault.node_name() or '-'} ({fault.node_operator() or '-'}): {fault.desc()}" for fault in faults)
 
 
+def _write(plan_path: Path, built: _Built, manifest: PlanManifest) -> PlanManifest:
+    """Put the files of a build in place; returns the manifest with its digest."""
+    if built.timing_cache is not None:
+        _replace(_cache_path(plan_path), built.timing_cache)
+    _replace(plan_path, built.plan)
+    # If this is as far as it gets, the former manifest does not fit the new plan, and the plan is refused.
+    return write_plan_manifest(plan_path, manifest)
+
+
+def _cache_path(plan_path: Path) -> Path:
+    return plan_path.with_name(plan_path.name + ".timing")
+
+
 def _load_timing_cache(builder_config: Any, path: Path) -> None:
-    """Give the builder the kernel timings of the last build."""
+    """Let the builder use the kernel timings of the last build."""
     cache = builder_config.create_timing_cache(path.read_bytes() if path.exists() else b"")
     if cache is None or not builder_config.set_timing_cache(cache, ignore_mismatch=False):
-        cache = builder_config.create_timing_cache(b"")  # it was of another GPU or version
+        cache = builder_config.create_timing_cache(b"")  # the file was made by another GPU or version
         builder_config.set_timing_cache(cache, ignore_mismatch=False)
 
 
 def _replace(path: Path, content: Any) -> None:
-    """Write beside, then rename."""
-    beside = path.with_name(path.name + ".tmp")
+    """Write another file, then rename it, so that a reader sees the old content or the new."""
+    new = path.with_name(path.name + ".tmp")
     try:
-        beside.write_bytes(memoryview(content))
-        beside.replace(path)
+        new.write_bytes(memoryview(content))
+        new.replace(path)
     finally:
-        beside.unlink(missing_ok=True)
+        new.unlink(missing_ok=True)

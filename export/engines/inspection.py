@@ -1,8 +1,8 @@
 """Proof of an engine's precision from its builder's own log, without a GPU.
 
-What TensorRT was asked for is no proof: tools are known to warn and write an FP32 engine. With detailed profiling verbosity
-the builder logs each layer it made, one a line, with the types of what the layer really reads; this is the same text as the
-engine inspector's, which needs a GPU.
+The precision that was requested is no proof: some tools only warn and then write an FP32 engine. With detailed profiling
+verbosity, the builder logs each layer it made on a line, with the types of what the layer really reads. The engine inspector
+prints the same text, but needs a GPU.
 """
 
 import re
@@ -15,7 +15,7 @@ from distilrec.core.errors import PrecisionError
 from distilrec.core.specs import Precision
 from export.engines.backends import Message
 
-_MULTIPLYING = ("gemm", "matmul", "matrixmultiply", "fusion")
+_PRODUCT_LAYERS = ("gemm", "matmul", "matrixmultiply", "fusion")
 _DTYPES = {Precision.FP32: "Float", Precision.FP16: "Half", Precision.INT8: "Int8"}
 _LINE = re.compile(r"^Name: (?P<name>.*?), LayerType: (?P<type>[^,]*), Inputs: \[", re.MULTILINE)
 # TensorRT for RTX writes "Datatype: Half", TensorRT 10 "Format/Datatype: Half" or "Format/Datatype: Row major linear FP16".
@@ -31,7 +31,7 @@ class BuiltTensor:
     shape: tuple[int, ...]
     """-1 for the batch."""
     dtype: str
-    """In TensorRT's words: Float, Half, Int8, Int32, ..."""
+    """TensorRT's name of the type: Float, Half, Int8, Int32, ..."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,13 @@ class BuiltLayer:
     inputs: tuple[BuiltTensor, ...]
     """Activations, the main one first."""
     constants: tuple[BuiltTensor, ...]
-    """Weights; some versions list them among the inputs, some not at all."""
+    """Weights. Some versions of TensorRT list them among the inputs, some not at all."""
     origins: frozenset[str]
     """Names of the ONNX nodes it was made from."""
 
 
 def built_layers(log: Iterable[Message]) -> list[BuiltLayer]:
-    """Layers that a build with ``ProfilingVerbosity.DETAILED`` has logged; none when the build was less verbose."""
+    """Layers in the log of a build with ``ProfilingVerbosity.DETAILED``; a less verbose build logs none."""
     return [_layer(line) for message in log for line in message.text.splitlines() if _LINE.match(line)]
 
 
@@ -63,7 +63,7 @@ def _layer(line: str) -> BuiltLayer:
 
 
 def _tensors(text: str) -> tuple[BuiltTensor, ...]:
-    return tuple(BuiltTensor(_shape(found["dims"]), _dtype(found["dtype"].strip())) for found in _TENSOR.finditer(text))
+    return tuple(BuiltTensor(_shape(match["dims"]), _dtype(match["dtype"].strip())) for match in _TENSOR.finditer(text))
 
 
 def _shape(dims: str) -> tuple[int, ...]:
@@ -75,7 +75,7 @@ def _dtype(text: str) -> str:
 
 
 def constant_products(model: onnx.ModelProto) -> dict[str, tuple[int, int]]:
-    """Shapes (rows, columns) of the constant matrices that are multiplied with, by name of the product's node.
+    """Shapes (rows, columns) of the constant matrices in products, by the name of the product's node.
 
     The matrix may be behind a ``DequantizeLinear`` or a ``Cast``. External weights need not be loaded.
     """
@@ -91,39 +91,39 @@ def prove_precision(layers: Iterable[BuiltLayer], products: Mapping[str, tuple[i
     """Check that every product with a constant matrix was built in ``precision``.
 
     Args:
-        layers: of the engine (``built_layers``).
-        products: of the model it was built from (``constant_products``).
-        precision: what it claims to be.
+        layers: Layers of the engine (``built_layers``).
+        products: Products of the model that the engine was built from (``constant_products``).
+        precision: Precision that the engine claims.
 
     Returns:
-        The type that each product's operands have, by name of its ONNX node.
+        The type of each product's operands, by the name of its ONNX node.
 
     Raises:
-        PrecisionError: a product reads other types, is not among the layers, or there is none.
+        PrecisionError: A product reads other types or is not among the layers, or there is no product.
     """
     listed = list(layers)
     if not products:
         raise PrecisionError("found no product with a constant matrix in the model, expected at least the item table's")
-    found = {name: _operand_types(listed, name, shape) for name, shape in products.items()}
+    operands = {name: _operand_types(listed, name, shape) for name, shape in products.items()}
     expected = _DTYPES[precision]
-    wrong = {name: types for name, types in found.items() if types != {expected}}
+    wrong = {name: types for name, types in operands.items() if types != {expected}}
     if wrong:
         listing = "\n".join(f"  {name}: {', '.join(sorted(types)) or 'no such layer'}" for name, types in wrong.items())
         raise PrecisionError(
             f"found products in the built engine that are not {precision.value}, expected operands of type {expected}:\n{listing}\n"
             f"The engine is not kept; build it from the {precision.value} export"
         )
-    return dict.fromkeys(found, expected)
+    return dict.fromkeys(operands, expected)
 
 
 def _operand_types(layers: Iterable[BuiltLayer], product: str, shape: tuple[int, int]) -> set[str]:
-    """Types of activation and matrix, all that occur, in the layers that were made from the product and multiply."""
+    """All types of activations and matrices in the layers that were made from the product and multiply."""
     types = set()
     for layer in layers:
         if product not in layer.origins:
             continue
-        # The rescaling after an INT8 product carries the product's name, too: it has no matrix.
+        # The layer that rescales an INT8 product has the product's name, too, but no matrix.
         matrices = [t for t in (*layer.inputs, *layer.constants) if sorted(t.shape) == sorted(shape)]
-        if matrices or any(word in layer.layer_type.lower() for word in _MULTIPLYING):
+        if matrices or any(word in layer.layer_type.lower() for word in _PRODUCT_LAYERS):
             types |= {tensor.dtype for tensor in (*layer.inputs[:1], *matrices)}
     return types

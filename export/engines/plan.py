@@ -1,4 +1,4 @@
-"""What a TensorRT plan says of itself, and whether it may be run here: decided before a byte of it is deserialised."""
+"""The manifest of a TensorRT plan, and the decision whether the plan may run here, before a byte of it is deserialised."""
 
 import platform
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class TensorRecord(_Record):
 
 
 class Profile(_Record):
-    """Batch sizes the engine takes."""
+    """Batch sizes that the engine runs."""
 
     min_batch_size: int
     optimal_batch_size: int
@@ -41,15 +41,15 @@ class Profile(_Record):
 
 
 class CalibrationRecord(_Record):
-    """What the INT8 ranges come from."""
+    """How the INT8 ranges were chosen."""
 
     method: str
     sha256: str
-    """Of the calibration set."""
+    """Digest of the calibration set."""
 
 
 class PlanManifest(_Record):
-    """The content of ``<plan>.json``: what a plan is, what it was made from and where it runs."""
+    """The content of ``<plan>.json``: what a plan is, what it was built from and where it runs."""
 
     format_version: Literal[1] = 1
     backend: BackendName
@@ -58,9 +58,9 @@ class PlanManifest(_Record):
     os: str
     architecture: str
     compute_capabilities: tuple[str, ...]
-    """Those it was built for; with ``hardware_compatible`` the one it was built on."""
+    """GPUs that the plan was built for; with ``hardware_compatible`` the one it was built on."""
     gpu_name: str | None
-    """GPU it was built on; None if it was built without."""
+    """GPU that the plan was built on; None if it was built without a GPU."""
     flags: tuple[str, ...]
     """Builder flags that were set."""
     hardware_compatible: bool
@@ -84,9 +84,9 @@ class PlanManifest(_Record):
     plan_size_bytes: int
     calibration: CalibrationRecord | None = None
     agreement: dict[str, float] | None = None
-    """Measured against FP32, on a GPU."""
+    """Agreement with FP32 (``distilrec.evaluation.contract.Agreement``); None until it is measured on a GPU."""
     digest: str = ""
-    """sha256 over everything above: an edited manifest is refused."""
+    """sha256 of everything above: an edited manifest is refused."""
 
     @property
     def spec(self) -> RecommenderSpec:
@@ -111,7 +111,7 @@ class Device:
 def this_device(backend: Backend) -> Device:
     """This machine, its current CUDA GPU and ``backend``."""
     gpu_name, capability = None, None
-    import torch  # only where engines are: promotion reads their manifests without it
+    import torch  # not at the top: promotion reads the manifests of plans without PyTorch
 
     if torch.cuda.is_available():
         gpu_name = torch.cuda.get_device_name()
@@ -120,12 +120,12 @@ def this_device(backend: Backend) -> Device:
 
 
 def manifest_path(plan_path: Path) -> Path:
-    """``<plan>.json``, beside the plan."""
+    """``<plan>.json``, next to the plan."""
     return plan_path.with_name(plan_path.name + ".json")
 
 
 def write_plan_manifest(plan_path: Path, manifest: PlanManifest) -> PlanManifest:
-    """Seal the manifest with its digest and write it beside the plan; returns it with the digest."""
+    """Write the manifest with its digest next to the plan; returns it with the digest."""
     sealed = manifest.model_copy(update={"digest": _digest(manifest)})
     write_text(manifest_path(plan_path), sealed.model_dump_json(indent=2) + "\n")
     return sealed
@@ -135,7 +135,7 @@ def read_plan_manifest(plan_path: Path) -> PlanManifest:
     """Read a plan's manifest without looking at the plan.
 
     Raises:
-        EngineError: there is none, or it is truncated or edited.
+        EngineError: There is no manifest, or it is truncated or edited.
     """
     path = manifest_path(plan_path)
     try:
@@ -150,16 +150,16 @@ def read_plan_manifest(plan_path: Path) -> PlanManifest:
 
 
 def check_plan(plan_path: Path, spec: RecommenderSpec, vocabulary_sha256: str, device: Device) -> PlanManifest:
-    """Decide whether a plan may be deserialised: plans hold code, and a wrong one fails late or answers wrongly.
+    """Refuse a plan that must not be deserialised: plans hold code, and a wrong one fails late or answers wrongly.
 
     Args:
-        plan_path: the plan; its manifest lies beside it.
-        spec: sizes it must have.
-        vocabulary_sha256: of the items it must answer with.
-        device: where it is to run (``this_device``).
+        plan_path: The plan; its manifest lies next to it.
+        spec: Sizes that it must have.
+        vocabulary_sha256: Digest of the vocabulary that its item indices must belong to.
+        device: Machine and GPU that it must run on (``this_device``).
 
     Raises:
-        EngineError: plan or manifest are missing, truncated or edited, or the plan is for another recommender, other items,
+        EngineError: Plan or manifest are missing, truncated or edited, or the plan is for another recommender or vocabulary, or for
             another TensorRT, machine or GPU; all reasons are listed.
     """
     manifest = read_plan_manifest(plan_path)
@@ -170,7 +170,7 @@ def check_plan(plan_path: Path, spec: RecommenderSpec, vocabulary_sha256: str, d
 
 
 def misfits(manifest: PlanManifest, spec: RecommenderSpec, vocabulary_sha256: str, device: Device) -> list[str]:
-    """Every reason why a plan must not run on ``device``, each as "found ..., expected ..."."""
+    """All reasons why a plan must not run on ``device``, each as "found ..., expected ..."."""
     pairs: list[tuple[str, Any, Any]] = [
         ("a plan for", manifest.spec, spec),
         ("a plan for the vocabulary", manifest.vocabulary_sha256, vocabulary_sha256),
@@ -185,7 +185,7 @@ def misfits(manifest: PlanManifest, spec: RecommenderSpec, vocabulary_sha256: st
 
 
 def _version_fits(manifest: PlanManifest, version: str) -> bool:
-    """TensorRT for RTX, too, promises nothing between releases, and knows no version-compatible plans."""
+    """True where ``version`` runs the plan. TensorRT for RTX, too, promises nothing between releases without the setting."""
     if not manifest.version_compatible:
         return manifest.backend_version == version
     built, here = _numbers(manifest.backend_version), _numbers(version)
@@ -202,7 +202,7 @@ def _gpu_misfits(manifest: PlanManifest, device: Device) -> list[str]:
         return []
     if here not in manifest.compute_capabilities:
         return [f"found a plan for compute capability {', '.join(manifest.compute_capabilities)}, expected {here}"]
-    # Without a GPU, kernels are chosen when the plan is loaded; with one, they were timed on it.
+    # A plan that was built without a GPU has its kernels chosen when it is loaded; otherwise they were timed on the GPU.
     if manifest.gpu_name is not None and manifest.backend == "tensorrt" and manifest.gpu_name != device.gpu_name:
         return [f"found a plan that was tuned on {manifest.gpu_name}, expected {device.gpu_name}"]
     return []

@@ -26,18 +26,18 @@ class _Slot:
 
 
 class EngineRunner:
-    """Runs a plan; one request at a time, as execution contexts are not thread-safe. Larger batches than the plan's are split.
+    """Runs a plan, one request at a time because execution contexts are not thread-safe. Batches larger than the plan's are split.
 
     Args:
-        plan_path: the plan; its manifest lies beside it.
-        spec: sizes it must have.
-        vocabulary_sha256: of the items it must answer with.
-        cuda_graph_batches: batch sizes that are replayed as a CUDA graph, which spares the launch of each kernel. Each takes
-            the memory of a context of its own.
+        plan_path: The plan; its manifest lies next to it.
+        spec: Sizes that it must have.
+        vocabulary_sha256: Digest of the vocabulary that its item indices must belong to.
+        cuda_graph_batches: Batch sizes that are replayed as a CUDA graph, which saves the launch of each kernel. Each size needs
+            the memory of another execution context.
 
     Raises:
-        EngineError: the plan must not be run here (``check_plan``), there is no CUDA GPU, or TensorRT cannot load it.
-        MissingExtraError: the plan's TensorRT package is not installed.
+        EngineError: The plan must not be run here (``check_plan``), there is no CUDA GPU, or TensorRT cannot load the plan.
+        MissingExtraError: The plan's TensorRT package is not installed.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class EngineRunner:
 
     @property
     def device_memory_bytes(self) -> int:
-        """GPU memory of one execution context, beside the weights."""
+        """GPU memory of one execution context, in addition to the weights."""
         return int(self._engine.device_memory_size_v2)
 
     def recommend(self, history: NDArray[np.int32], exclude: NDArray[np.int32]) -> Answer:
@@ -108,7 +108,7 @@ class EngineRunner:
 
     def _graph_slot(self, rows: int, backend: Backend) -> _Slot:
         if backend.capabilities.own_cuda_graphs:
-            # Kernels are compiled while requests run: only TensorRT itself knows when a capture is worth keeping.
+            # Kernels are compiled while requests run, so only TensorRT itself knows when a capture is worth keeping.
             config = self._engine.create_runtime_config()
             config.cuda_graph_strategy = backend.module.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
             return self._slot(rows, self._engine.create_execution_context(config))
@@ -123,8 +123,8 @@ class EngineRunner:
 
 
 def _load(plan_path: Path, manifest: PlanManifest, backend: Backend) -> tuple[Any, Any]:
-    """The runtime, which must outlive the engine, and the engine; None if it cannot be loaded."""
+    """The runtime, which must outlive the engine, and the engine, which is None if it cannot be loaded."""
     runtime = backend.module.Runtime(logger(backend))
     if manifest.version_compatible:
-        runtime.engine_host_code_allowed = True  # such a plan brings a runtime along; its sha256 was checked
+        runtime.engine_host_code_allowed = True  # such a plan contains a runtime; its sha256 was checked
     return runtime, runtime.deserialize_cuda_engine(plan_path.read_bytes())

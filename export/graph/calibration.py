@@ -20,23 +20,32 @@ from distilrec.core.specs import PADDING, RecommenderSpec
 from distilrec.data.dataset import Dataset, requests
 
 _SHARES = {"traffic": 0.5, "short": 0.2, "long": 0.1, "tail": 0.15, "cold": 0.05}
+"""Share of each sort of request in a sampled set (``sample_calibration``)."""
+
 _SHORT = 3
+"""Most items in the history of a short request."""
+
 _LONGEST_SHARE = 0.1
+"""A long request has at least as many items as the training histories of this share of the users."""
+
 _BATCH_SIZE = 64
+"""Requests whose inner activations are held in memory at once."""
+
 _HISTOGRAM_BINS = 2048
 _INT8_LEVELS = 128
+"""Both as in Migacz 2017: magnitudes in 2048 bins, which the 128 levels of one sign of INT8 must represent."""
 
 
 @dataclass(frozen=True)
 class CalibrationSet:
-    """Requests to calibrate with."""
+    """Requests that INT8 is calibrated with."""
 
     history: NDArray[np.int32]
     """int32 [R, L]."""
     exclude: NDArray[np.int32]
     """int32 [R, E]."""
     vocabulary_sha256: str
-    """Of the vocabulary the indices are of."""
+    """Digest of the vocabulary that item indices belong to."""
 
     def save(self, path: Path) -> None:
         """Write an .npz file; the same requests give the same bytes."""
@@ -46,67 +55,81 @@ class CalibrationSet:
 def load_calibration(path: Path, spec: RecommenderSpec, vocabulary_sha256: str) -> CalibrationSet:
     """Read what ``CalibrationSet.save`` wrote, here or elsewhere (recorded traffic).
 
+    Args:
+        path: The .npz file.
+        spec: Sizes that the requests must have.
+        vocabulary_sha256: Digest of the vocabulary that their item indices must belong to.
+
     Raises:
-        CalibrationError: no such file, not a calibration set, empty, of other items, or of other lengths.
+        CalibrationError: There is no such file, or it is not a calibration set, empty, for another vocabulary or of other
+            lengths.
     """
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            found = CalibrationSet(arrays["history"], arrays["exclude"], str(arrays["vocabulary_sha256"]))
+            calibration = CalibrationSet(arrays["history"], arrays["exclude"], str(arrays["vocabulary_sha256"]))
     except FileNotFoundError:
         raise CalibrationError(f"{path}: no such file, expected a calibration set (.npz)") from None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise CalibrationError(f"{path}: not a calibration set: {error!r}") from error
-    check_calibration(found, spec, vocabulary_sha256, where=str(path))
-    return found
+    check_calibration(calibration, spec, vocabulary_sha256, where=str(path))
+    return calibration
 
 
-def check_calibration(found: CalibrationSet, spec: RecommenderSpec, vocabulary_sha256: str, where: str) -> None:
-    """Refuse requests that are not of this model.
+def check_calibration(calibration: CalibrationSet, spec: RecommenderSpec, vocabulary_sha256: str, where: str) -> None:
+    """Refuse requests that are not for this model.
+
+    Args:
+        calibration: Requests to check.
+        spec: Sizes that the requests must have.
+        vocabulary_sha256: Digest of the vocabulary that their item indices must belong to.
+        where: Name of the requests for error messages.
 
     Raises:
-        CalibrationError: see ``load_calibration``.
+        CalibrationError: The requests are for another vocabulary, of other lengths, or empty.
     """
-    if found.vocabulary_sha256 != vocabulary_sha256:
+    if calibration.vocabulary_sha256 != vocabulary_sha256:
         raise CalibrationError(
-            f"{where}: found requests for vocabulary {found.vocabulary_sha256[:12]}..., expected {vocabulary_sha256[:12]}...; their"
-            " indices are other items. Sample anew by leaving out export.calibration.requests"
+            f"{where}: found requests for vocabulary {calibration.vocabulary_sha256[:12]}..., expected"
+            f" {vocabulary_sha256[:12]}...; their indices are other items. Leave out export.calibration.requests to sample again"
         )
-    for tensor, array in ((spec.history, found.history), (spec.exclude, found.exclude)):
+    history, exclude = calibration.history, calibration.exclude
+    for tensor, array in ((spec.history, history), (spec.exclude, exclude)):
         if array.dtype != np.int32 or array.shape[1:] != tensor.shape:
             raise CalibrationError(
                 f"{where}: found {tensor.name} as {array.dtype} {list(array.shape)}, expected int32 [requests, {tensor.shape[0]}]"
             )
         if array.size and not (array.min() >= 0 and array.max() <= spec.item_count):
             raise CalibrationError(f"{where}: found item indices outside 0..{spec.item_count} in {tensor.name}")
-    if len(found.history) != len(found.exclude):
-        raise CalibrationError(f"{where}: found {len(found.history)} rows of history and {len(found.exclude)} of exclude")
-    if not (found.history != PADDING).any():
+    if len(history) != len(exclude):
+        raise CalibrationError(f"{where}: found {len(history)} rows of history and {len(exclude)} of exclude, expected as many")
+    if not (history != PADDING).any():
         raise CalibrationError(f"{where}: found no request with a history, expected some hundreds")
 
 
 def sample_calibration(dataset: Dataset, spec: RecommenderSpec, vocabulary_sha256: str, count: int, seed: int) -> CalibrationSet:
     """Draw requests from the *training* part, shaped like traffic.
 
-    Half are any training prefix (users count by their activity, as in traffic), the rest makes sure of the edges: histories of
-    at most 3 items, the longest tenth, prefixes that end with an item of the rarer half, and cold users without history.
+    Half of the requests are any training prefix, so that active users have more of them, as in traffic. The others cover the
+    edges: histories of at most 3 items, the longest tenth, prefixes that end with an item of the rarer half, and cold users
+    without history.
 
     Args:
-        dataset: sequences and splits; only what stands before a user's validation cut is used.
-        spec: lengths of the requests.
-        vocabulary_sha256: of the vocabulary of ``dataset``.
-        count: requests, R.
-        seed: of the choice.
+        dataset: Sequences and splits; only items before a user's validation cut are used.
+        spec: Lengths of the requests.
+        vocabulary_sha256: Digest of the vocabulary of ``dataset``.
+        count: Number of requests, R.
+        seed: Random seed for choosing prefixes.
 
     Raises:
-        CalibrationError: nothing to draw from.
+        CalibrationError: The dataset has no training interaction.
     """
     random = np.random.default_rng(seed)
     lengths = dataset.validation_start
     users = np.repeat(np.arange(dataset.user_count), lengths)
-    # Every training prefix: its user and its length.
-    ends = np.concatenate([np.arange(1, length + 1) for length in lengths]) if len(users) else np.zeros(0, np.int64)
     if not len(users):
         raise CalibrationError("found no training interaction to calibrate with, expected some hundreds")
+    # Every training prefix: its user and its length.
+    ends = np.concatenate([np.arange(1, length + 1) for length in lengths])
     counts = dataset.training_counts()
     last_items = dataset.items[dataset.offsets[users] + ends - 1]
     rarer_half = np.quantile(counts[1:][counts[1:] > 0], 0.5)
@@ -122,24 +145,24 @@ def sample_calibration(dataset: Dataset, spec: RecommenderSpec, vocabulary_sha25
         places = random.choice(np.flatnonzero(allowed), round(count * _SHARES[name]))
         seen += [dataset.sequence(users[place])[: ends[place]] for place in places]
     seen += [np.zeros(0, np.int32)] * max(1, count - len(seen))
-    history, exclude = requests(seen, spec)
-    return CalibrationSet(history, exclude, vocabulary_sha256)
+    return CalibrationSet(*requests(seen, spec), vocabulary_sha256)
 
 
 def activation_ranges(
     model: onnx.ModelProto, tensors: Sequence[str], data: CalibrationSet, config: CalibrationConfig
 ) -> dict[str, float]:
-    """Largest magnitude worth representing of each tensor: what INT8 maps to 127.
+    """Choose the largest magnitude of each tensor that INT8 represents, as 127.
 
     Args:
-        model: FP32, with its weights inside.
-        tensors: names of float32 activations.
-        data: requests to run.
-        config: method. ``minmax``: the largest seen. ``percentile``: that share of the values. ``entropy``: least KL divergence
-            between the histograms before and after (Migacz 2017, "8-bit inference with TensorRT").
+        model: FP32 model, with its weights inside.
+        tensors: Names of float32 activations.
+        data: Requests to run.
+        config: Method. ``minmax``: the largest magnitude. ``percentile``: the magnitude that this share of the values does not
+            exceed. ``entropy``: the one with the least KL divergence between the histograms before and after rounding (Migacz
+            2017, "8-bit inference with TensorRT").
 
     Raises:
-        CalibrationError: a range is not finite.
+        CalibrationError: An activation is not finite.
     """
     largest = dict.fromkeys(tensors, 0.0)
     collector = HistogramCollector(
@@ -150,12 +173,12 @@ def activation_ranges(
         percentile=config.percentile,
         scenario="same",
     )
-    for found in _run(model, tensors, data, f"calibration ({config.method})"):
-        for name, values in found.items():
+    for batch in _activations(model, tensors, data, f"calibration ({config.method})"):
+        for name, values in batch.items():
             largest[name] = float(np.maximum(largest[name], np.abs(values).max()))  # NaN stays NaN
         if config.method != "minmax":
-            with contextlib.redirect_stdout(io.StringIO()):  # it prints a line a batch
-                collector.collect({name: [values] for name, values in found.items()})
+            with contextlib.redirect_stdout(io.StringIO()):  # it prints a line for each batch
+                collector.collect({name: [values] for name, values in batch.items()})
     faulty = [name for name, value in largest.items() if not np.isfinite(value)]
     if faulty:
         raise CalibrationError(f"found values that are not finite in {', '.join(faulty)}; the model's weights are broken")
@@ -166,10 +189,10 @@ def activation_ranges(
     return {name: max(abs(float(low)), abs(float(high))) for name, (low, high, *_) in limits.items()}
 
 
-def _run(
+def _activations(
     model: onnx.ModelProto, tensors: Sequence[str], data: CalibrationSet, title: str
 ) -> Iterator[dict[str, NDArray[np.float32]]]:
-    """Values of inner tensors, batch by batch."""
+    """Values of inner tensors by name, float32 [rows, ...], batch by batch."""
     probe = onnx.ModelProto()
     probe.CopyFrom(model)
     del probe.graph.output[:]
@@ -178,5 +201,5 @@ def _run(
     names = [tensor.name for tensor in session.get_inputs()]
     for start in progress(range(0, len(data.history), _BATCH_SIZE), desc=title, unit="batch", leave=False):
         rows = slice(start, start + _BATCH_SIZE)
-        found = session.run(list(tensors), dict(zip(names, (data.history[rows], data.exclude[rows]), strict=True)))
-        yield dict(zip(tensors, found, strict=True))
+        values = session.run(list(tensors), dict(zip(names, (data.history[rows], data.exclude[rows]), strict=True)))
+        yield dict(zip(tensors, values, strict=True))

@@ -1,4 +1,4 @@
-"""FP32 ONNX -> FP16 ONNX: weights and most arithmetic in half precision, what would lose the ranking in single."""
+"""FP32 ONNX -> FP16 ONNX: weights and most arithmetic in half precision; operations that would spoil the ranking stay in single."""
 
 import onnx
 import onnx_ir as ir
@@ -9,18 +9,20 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from distilrec.core.errors import PrecisionError
 
 _SUMS = ["Clip", "LayerNormalization", "Softmax", "ReduceSum", "ReduceMean", "ReduceMax", "Div"]
+"""Operations of sums and means that stay in FP32."""
+
 _MASKING = ["ConstantOfShape", "ScatterElements", "TopK", "Greater"]
-"""-3e38 is no FP16 number."""
+"""Operations that stay in FP32 because they handle the score of masked items: -3e38 is no FP16 number."""
 
 
 def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model in FP16; its inputs and outputs keep their types.
 
     Args:
-        model: FP32, weights inside.
+        model: FP32 model, weights inside.
 
     Raises:
-        PrecisionError: no weight became FP16.
+        PrecisionError: No weight became FP16.
     """
     source = onnx.ModelProto()
     source.CopyFrom(model)  # the converter works in place
@@ -28,7 +30,7 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     _skip_round_trips(converted.graph, _not_single(model))
     # The converter leaves its casts at the end of the node list.
     result = ir.to_proto(ir.passes.Sequential(TopologicalSortPass(), RemoveUnusedNodesPass())(converted).model)
-    del result.graph.value_info[:]  # notes on types that have changed
+    del result.graph.value_info[:]  # recorded types that have changed
     if not any(tensor.data_type == TensorProto.FLOAT16 and len(tensor.dims) == 2 for tensor in result.graph.initializer):
         raise PrecisionError("found no FP16 matrix after the conversion, expected the item table at least")
     onnx.checker.check_model(result, full_check=True)
@@ -60,7 +62,7 @@ def _skip_round_trips(graph: ir.Graph, not_single: set[str]) -> None:
 
 
 def _cast_from(node: ir.Node | None, dtype: ir.DataType) -> ir.Value | None:
-    """What the node casts to ``dtype``; None where it does no such thing."""
+    """The value that the node casts to ``dtype``; None where it does no such thing."""
     if node is None or node.op_type != "Cast" or node.attributes["to"].as_int() != dtype:
         return None
     return node.inputs[0]

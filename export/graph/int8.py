@@ -19,27 +19,35 @@ from distilrec.core.specs import ACTIVATION_LIMIT, WEIGHT_LIMIT
 from export.graph.layers import HEAD, Layer, constant, weight_layers
 
 _SMALLEST_SCALE = np.float32(1e-12)
+"""A scale must be above 0, also for a row of zeros (padding) or an activation that is always 0."""
+
+_UINT8_ZERO_POINT = 128
+"""The middle of uint8: with it, activations are as symmetric as int8 with zero point 0."""
 
 
 class Form(StrEnum):
     """The runtime whose patterns the graph follows."""
 
     CPU = "cpu"
-    """ONNX Runtime: uint8 activations with zero point 128 (its signed kernels are slow); the table is gathered as int8 before it
-    becomes float, as otherwise the whole table would at every call; and the items' scales are applied to their scores, as a product
-    with a scale for every column takes two to three times as long with one request."""
+    """ONNX Runtime. Activations are uint8 with zero point 128, because its signed kernels are slow. The table is gathered as int8
+    and then made float; otherwise the whole table would be made float at every call. The items' scales are applied to their scores,
+    because a product with a scale for every column takes two to three times as long with one request."""
     TENSORRT = "tensorrt"
-    """TensorRT: int8 activations; an int8 constant may feed a DequantizeLinear only."""
+    """TensorRT. Activations are int8, and an int8 constant may feed a DequantizeLinear only."""
 
 
 def quantize_weights(weights: NDArray[np.float32], axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Symmetric quantisation with one scale for each index along ``axis``.
+    """Quantise symmetrically with one scale for each index along ``axis``.
+
+    Args:
+        weights: Finite float32 array of any shape.
+        axis: Axis with one scale for each index.
 
     Returns:
-        int8 of the same shape, within +-WEIGHT_LIMIT, and float32 [shape[axis]] scales > 0: weights = int8 * scale.
+        Quantised weights, int8 of the same shape within +-WEIGHT_LIMIT, and scales > 0, float32 [weights.shape[axis]]. The weights
+        are about the product of both.
     """
     largest = np.abs(weights).max(axis=tuple(i for i in range(weights.ndim) if i != axis))
-    # A row of zeros (padding) still needs a scale above 0.
     scales = np.maximum(largest / WEIGHT_LIMIT, _SMALLEST_SCALE).astype(np.float32)
     shape = [-1 if i == axis else 1 for i in range(weights.ndim)]
     quantized = np.clip(np.rint(weights / scales.reshape(shape)), -WEIGHT_LIMIT, WEIGHT_LIMIT)
@@ -50,13 +58,13 @@ def to_int8(model: onnx.ModelProto, ranges: Mapping[str, float], form: Form, *, 
     """The model with its weight layers in INT8.
 
     Args:
-        model: FP32, weights inside.
-        ranges: largest magnitude of each layer's input activation (``calibration.activation_ranges``).
-        form: which runtime it is for.
-        leave: names of layers that stay in FP32.
+        model: FP32 model, weights inside.
+        ranges: Largest magnitude of each layer's input activation by its name (``calibration.activation_ranges``).
+        form: Runtime that the graph is for.
+        leave: Names of layers that stay in FP32.
 
     Raises:
-        PrecisionError: there is nothing to quantise, or a weight or range is not a finite number.
+        PrecisionError: There is nothing to quantise, or a weight or range is not a finite number.
     """
     layers = [layer for layer in weight_layers(model.graph) if layer.name not in leave]
     if not layers:
@@ -93,7 +101,7 @@ class _Rewriter:
         self.activations: dict[str, str] = {}
 
     def gather(self, layer: Layer, node: onnx.NodeProto) -> None:
-        """Item vectors by index."""
+        """Replace the look-up of item vectors by index."""
         output = node.output[0]
         if self.form is Form.TENSORRT:
             table = self._dequantized_weights(layer)
@@ -107,7 +115,7 @@ class _Rewriter:
         self._add("Mul", [floats, scale_rows], output)
 
     def product(self, layer: Layer, node: onnx.NodeProto, largest: float) -> None:
-        """An activation times a constant matrix."""
+        """Replace the product of an activation and a constant matrix."""
         new = onnx.NodeProto()
         new.CopyFrom(node)
         new.input[0] = self._quantized_activation(node.input[0], largest)
@@ -126,8 +134,8 @@ class _Rewriter:
             if not np.isfinite(largest):
                 raise PrecisionError(f"found a range of {largest} for {name}, expected a finite number; the weights are broken")
             scale = self._constant(f"{name}.scale", np.array(max(largest / ACTIVATION_LIMIT, _SMALLEST_SCALE), np.float32))
-            dtype = np.uint8 if self.form is Form.CPU else np.int8
-            zero = self._constant(f"{name}.zero_point", np.array(128 if self.form is Form.CPU else 0, dtype))
+            zero_point = np.array(_UINT8_ZERO_POINT, np.uint8) if self.form is Form.CPU else np.array(0, np.int8)
+            zero = self._constant(f"{name}.zero_point", zero_point)
             quantized = self._add("QuantizeLinear", [name, scale, zero], f"{name}.quantized")
             self.activations[name] = self._add("DequantizeLinear", [quantized, scale, zero], f"{name}.dequantized")
         return self.activations[name]
@@ -140,7 +148,7 @@ class _Rewriter:
             if not np.isfinite(values).all():
                 raise PrecisionError(f"found weights that are not finite in {name}, expected numbers; train the student again")
             quantized, scales = quantize_weights(values, layer.output_axis)
-            # A low-rank table's basis is multiplied along either axis, with other scales.
+            # The basis of a low-rank table is multiplied along both axes, and each axis has scales of its own.
             stem = f"{name}.axis_{layer.output_axis}" if (name, 1 - layer.output_axis) in self.weights else name
             self.weights[key] = (
                 self._constant(f"{stem}.int8", quantized),
@@ -159,7 +167,7 @@ class _Rewriter:
         return self.dequantized[key]
 
     def _one(self) -> tuple[str, str]:
-        """Names of the scale and zero point that leave values as they are."""
+        """Names of a scale and a zero point that leave values as they are."""
         return self._constant("one", np.array(1.0, np.float32)), self._constant("int8_zero", np.array(0, np.int8))
 
     def _constant(self, name: str, value: NDArray[np.generic]) -> str:
@@ -173,7 +181,7 @@ class _Rewriter:
 
 
 def _drop_unused(graph: onnx.GraphProto) -> None:
-    """Remove constants that no node reads any more. Notes on shapes stay: with them ONNX Runtime masks scores in place."""
+    """Remove constants that no node reads any more. Recorded shapes stay: with them ONNX Runtime masks scores in place."""
     read = {name for node in graph.node for name in node.input}
     kept = [tensor for tensor in graph.initializer if tensor.name in read]
     del graph.initializer[:]

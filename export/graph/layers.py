@@ -1,4 +1,4 @@
-"""The weight layers of an exported graph: what a lower precision can be applied to."""
+"""The weight layers of an exported graph, to which a lower precision can be applied."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,13 +16,13 @@ class Layer:
     """A node that reads a constant float32 matrix."""
 
     name: str
-    """Name of the weights, the user's way to tell layers apart; the table's two uses are ``embedding`` and ``head``."""
+    """Name of the weights, by which messages tell layers apart; the two uses of the item table are ``embedding`` and ``head``."""
     kind: Literal["gather", "matmul", "gemm"]
     node: onnx.NodeProto
     weights: str
     """Name of the matrix among the graph's initializers."""
     output_axis: int
-    """Axis of the matrix with one scale an entry: output channels, or items of the table."""
+    """Axis of the matrix with one scale for each index: output channels, or items of the table."""
 
     @property
     def activation(self) -> str | None:
@@ -35,7 +35,7 @@ def weight_layers(graph: onnx.GraphProto) -> list[Layer]:
     matrices = {t.name for t in graph.initializer if t.data_type == onnx.TensorProto.FLOAT and len(t.dims) == 2}
     multiplied = {node.input[1] for node in graph.node if node.op_type in ("MatMul", "Gemm")}
     gathered = {node.input[0] for node in graph.node if node.op_type == "Gather"}
-    # The item table is gathered and multiplied; other gathers (positions of a transformer) are small and stay as they are.
+    # The item table is both gathered and multiplied; other gathers (positions of a transformer) are small and stay as they are.
     tables = matrices & multiplied & gathered
     layers = []
     for node in graph.node:

@@ -12,18 +12,19 @@ from onnx import numpy_helper
 from distill.models.encoders import Recommender
 
 OPSET = 20
-"""Up to 22 works: from 23 on, attention becomes one node that TensorRT for RTX refuses in FP32."""
+"""Opset of the exported graphs. Up to 22 works: from 23 on, attention becomes one node that TensorRT for RTX refuses in FP32."""
 
 _EXAMPLE_BATCH = 2
+"""Rows of the example that the exporter traces: ``torch.export`` takes a size of 1 for a constant."""
 
 
 def export_onnx(recommender: Recommender, path: Path, metadata: dict[str, str]) -> None:
     """Write ``recommender`` as an ONNX file with a dynamic batch dimension.
 
     Args:
-        recommender: in evaluation mode.
-        path: file to write.
-        metadata: written into the model's ``metadata_props``.
+        recommender: Recommender in evaluation mode.
+        path: File to write.
+        metadata: Properties for the model's ``metadata_props``.
     """
     spec = recommender.spec
     example = tuple(torch.zeros(_EXAMPLE_BATCH, *tensor.shape, dtype=torch.int32) for tensor in spec.inputs)
@@ -51,7 +52,7 @@ def export_onnx(recommender: Recommender, path: Path, metadata: dict[str, str]) 
 
 
 def _strip_node_metadata(model: onnx.ModelProto) -> None:
-    """Drop what the exporter notes on each node and value: stack traces with local paths."""
+    """Drop what the exporter records with each node and value: stack traces with local paths."""
     graph = model.graph
     for entry in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
         entry.ClearField("metadata_props")
@@ -59,7 +60,7 @@ def _strip_node_metadata(model: onnx.ModelProto) -> None:
 
 
 def _name_matrices(graph: onnx.GraphProto, recommender: Recommender) -> None:
-    """Call folded matrices by their parameter again, so that messages about layers can be understood."""
+    """Name folded matrices after their parameter again, so that messages about layers can be understood."""
     parameters = {name: value.detach().numpy() for name, value in recommender.named_parameters() if value.ndim == 2}
     taken = {tensor.name for tensor in graph.initializer}
     renamed: dict[str, str] = {}
@@ -69,7 +70,7 @@ def _name_matrices(graph: onnx.GraphProto, recommender: Recommender) -> None:
             equal = [name for name, parameter in parameters.items() if np.array_equal(values, parameter.T) and name not in taken]
             if equal:
                 renamed[tensor.name] = equal[0]
-                taken.add(equal[0])  # matrices that have not learned yet may be equal
+                taken.add(equal[0])  # untrained matrices may be equal
     for tensor in graph.initializer:
         tensor.name = renamed.get(tensor.name, tensor.name)
     for node in graph.node:

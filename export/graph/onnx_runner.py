@@ -17,13 +17,13 @@ class OnnxRunner:
     """Runs ``model.onnx``.
 
     Args:
-        path: the model.
-        spec: what its tensors must be.
-        threads: of ONNX Runtime.
-        optimize: let ONNX Runtime rewrite the graph; without, every node runs as it is written.
+        path: The model.
+        spec: Sizes that its tensors must have.
+        threads: Threads of ONNX Runtime.
+        optimize: True lets ONNX Runtime rewrite the graph; with False, every node runs as it is written.
 
     Raises:
-        ParityError: the model cannot be loaded, or its tensors are not those of ``spec``.
+        ParityError: The model cannot be loaded, or its tensors are not those of ``spec``.
     """
 
     def __init__(self, path: Path, spec: RecommenderSpec, threads: int = 1, *, optimize: bool = True) -> None:

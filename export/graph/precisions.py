@@ -1,12 +1,14 @@
-"""The FP32 export in FP16 and INT8, beside it, and what each of them does to the ranking and the time of a request."""
+"""The FP32 export in FP16 and INT8, next to it, and what each of them does to the ranking and the time of a request."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from distilrec.config import CalibrationConfig
 from distilrec.core.errors import PrecisionError
@@ -17,47 +19,54 @@ from distilrec.evaluation.contract import BATCH_TOLERANCE, agreement, check_cont
 from distilrec.evaluation.latency import p50_ms
 from distilrec.evaluation.parity import edge_requests
 from distilrec.evaluation.ranking import recommend_all
-from distilrec.evaluation.verdict import MeasuredPrecision
-from export.artefact import TENSORRT_FILE, model_folder, model_path, save_sharing_weights
+from distilrec.evaluation.verdict import PrecisionMeasurement
+from export.artefact import TENSORRT_FILE, model_folder, model_path
 from export.graph.calibration import CalibrationSet, activation_ranges
 from export.graph.fp16 import to_fp16
 from export.graph.int8 import Form, to_int8
 from export.graph.layers import weight_layers
 from export.graph.onnx_runner import OnnxRunner
+from export.graph.shared_weights import save_sharing_weights
 
 logger = logging.getLogger(__name__)
 
 SMALLEST_FIRST = (Precision.INT8, Precision.FP16, Precision.FP32)
+"""The order in which a verdict considers precisions."""
 
 _BATCH_SIZE = 64
-CONTRACT_USERS = 256
-"""Users whose requests the contract is checked with, beside those at its edges."""
+"""Users in a batch where only the ranking counts, not the time."""
+
+_CONTRACT_USERS = 256
+"""Users whose requests the contract is checked with, in addition to the requests at its edges."""
 
 
 class Quantization(NamedTuple):
-    """What INT8 is made with."""
+    """What INT8 ranges are chosen from."""
 
     data: CalibrationSet
     config: CalibrationConfig
 
 
-class Judge(NamedTuple):
-    """What every precision is compared with."""
+class Reference(NamedTuple):
+    """The FP32 answers that every precision is compared with."""
 
     spec: RecommenderSpec
     users: HeldOut
     """Validation users: the test part is for reports, not for choices."""
     expected: Answer
-    """FP32's answers to them."""
+    """FP32's answers to ``users``: items int32 [U, K] and scores float32 [U, K]."""
 
 
 def make_precisions(artefact: Path, quantization: Quantization) -> dict[Precision, str]:
-    """Write FP16 and INT8 beside the FP32 model; returns those that cannot be made, with the reason."""
-    makers: dict[Precision, Callable[[Path, Quantization], None]] = {Precision.FP16: _make_fp16, Precision.INT8: _make_int8}
+    """Write FP16 and INT8 into an artefact that holds FP32; returns those that cannot be made, with the reason."""
+    makers: dict[Precision, Callable[[], None]] = {
+        Precision.FP16: partial(_make_fp16, artefact),
+        Precision.INT8: partial(_make_int8, artefact, quantization),
+    }
     refused = {}
     for precision, make in makers.items():
         try:
-            make(artefact, quantization)
+            make()
         except PrecisionError as error:
             refused[precision] = str(error)
             logger.warning("export: no %s: %s", precision.value, error)
@@ -65,55 +74,76 @@ def make_precisions(artefact: Path, quantization: Quantization) -> dict[Precisio
 
 
 def answers(runner: Runner, users: HeldOut, title: str) -> Answer:
-    """A runner's answers to all users."""
+    """A runner's answers to all users: items int32 [U, K] and scores float32 [U, K]."""
     return recommend_all(runner, users, _BATCH_SIZE, title)
 
 
-def measure(artefact: Path, judge: Judge, precisions: Sequence[Precision]) -> list[MeasuredPrecision]:
-    """Check the contract of every precision in ONNX Runtime, one thread, and measure it.
+def edge_and_user_requests(spec: RecommenderSpec, users: HeldOut, count: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Requests at the contract's edges, then those of the first ``count`` users: int32 [R, L] and int32 [R, E]."""
+    edge_history, edge_exclude = edge_requests(spec)
+    return np.concatenate([edge_history, users.history[:count]]), np.concatenate([edge_exclude, users.exclude[:count]])
+
+
+def onnx_runners(artefact: Path, spec: RecommenderSpec, precisions: Sequence[Precision]) -> dict[Precision, Runner]:
+    """ONNX Runtime with one thread for each precision."""
+    return {precision: OnnxRunner(model_path(artefact, precision), spec) for precision in precisions}
+
+
+def measure(runners: Mapping[Precision, Runner], reference: Reference, title: str = "") -> list[PrecisionMeasurement]:
+    """Check the contract of every precision and measure it, in the order of ``runners``.
+
+    Args:
+        runners: The runner of each precision.
+        reference: Answers to compare with.
+        title: Text before the precision's name on progress bars.
 
     Raises:
-        ParityError: one breaks the serving contract.
+        ParityError: A runner breaks the serving contract.
     """
-    spec, users, expected = judge
-    runners = {precision: OnnxRunner(model_path(artefact, precision), spec) for precision in precisions}
-    history, exclude = (
-        np.concatenate([edges, rows[:CONTRACT_USERS]])
-        for edges, rows in zip(edge_requests(spec), (users.history, users.exclude), strict=True)
-    )
+    spec, users, expected = reference
+    history, exclude = edge_and_user_requests(spec, users, _CONTRACT_USERS)
     for precision, runner in runners.items():
         check_contract(runner, spec, history, exclude, BATCH_TOLERANCE[precision])
     times = p50_ms(runners, users.history, users.exclude)
     return [
-        MeasuredPrecision(precision, times[precision], agreement(expected, answers(runner, users, precision.value), users))
+        PrecisionMeasurement(
+            precision, times[precision], agreement(expected, answers(runner, users, f"{title}{precision.value}"), users)
+        )
         for precision, runner in runners.items()
     ]
 
 
-def saturation(artefact: Path, judge: Judge) -> float:
+def saturation(artefact: Path, reference: Reference) -> float:
     """Share of INT8's top 100 that ONNX Runtime's own kernels change against the graph as written: above 0, sums saturate here."""
     path = model_path(artefact, Precision.INT8)
     rewritten, written = (
-        answers(OnnxRunner(path, judge.spec, optimize=optimize), judge.users, "saturation") for optimize in (True, False)
+        answers(OnnxRunner(path, reference.spec, optimize=optimize), reference.users, "saturation") for optimize in (True, False)
     )
-    return 1 - agreement(written, rewritten, judge.users).overlap_at_100
+    return 1 - agreement(written, rewritten, reference.users).overlap_at_100
 
 
-def costliest_layer(artefact: Path, judge: Judge, quantization: Quantization, scratch: Path) -> tuple[str, float]:
-    """The layer whose return to FP32 gives most of the top 10 back, and the overlap@10 it leads to (leave-one-layer-out)."""
+def costliest_layer(artefact: Path, reference: Reference, quantization: Quantization, scratch: Path) -> tuple[str, float]:
+    """The layer whose return to FP32 brings back most of the top 10, and the overlap@10 it leads to (leave-one-layer-out).
+
+    Args:
+        artefact: Folder of the export, with FP32.
+        reference: Answers to compare with.
+        quantization: What the INT8 ranges are chosen from.
+        scratch: Folder for temporary graphs.
+    """
     model = onnx.load(model_path(artefact, Precision.FP32))
     ranges = _ranges(model, quantization)
     overlaps = {}
     for name in sorted({layer.name for layer in weight_layers(model.graph)}):
         path = scratch / "without.onnx"
         onnx.save(to_int8(model, ranges, Form.CPU, leave=[name]), path)
-        found = answers(OnnxRunner(path, judge.spec), judge.users, f"without {name}")
-        overlaps[name] = agreement(judge.expected, found, judge.users).overlap_at_10
+        answer = answers(OnnxRunner(path, reference.spec), reference.users, f"without {name}")
+        overlaps[name] = agreement(reference.expected, answer, reference.users).overlap_at_10
     name = max(overlaps, key=lambda layer: overlaps[layer])
     return name, overlaps[name]
 
 
-def _make_fp16(artefact: Path, _: Quantization) -> None:
+def _make_fp16(artefact: Path) -> None:
     model = to_fp16(onnx.load(model_path(artefact, Precision.FP32)))
     _set_metadata(model, precision=Precision.FP16.value)
     path = model_path(artefact, Precision.FP16)
@@ -133,11 +163,13 @@ def _make_int8(artefact: Path, quantization: Quantization) -> None:
 
 
 def _ranges(model: onnx.ModelProto, quantization: Quantization) -> dict[str, float]:
+    """Largest magnitude worth representing, by name, of each activation that a weight layer reads."""
     tensors = sorted({layer.activation for layer in weight_layers(model.graph) if layer.activation})
     return activation_ranges(model, tensors, quantization.data, quantization.config)
 
 
 def _set_metadata(model: onnx.ModelProto, **properties: str) -> None:
+    """Add properties to the model's metadata, in place of former ones of the same names."""
     kept = {entry.key: entry.value for entry in model.metadata_props}
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, kept | properties)

@@ -1,4 +1,4 @@
-"""Two more models in the repository, for benchmarks. Apart, for they need PyTorch and promotion does not."""
+"""Two more models in the repository, for benchmarks. Unlike the served models they need PyTorch."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,25 +12,25 @@ from distilrec.core.specs import FIRST_VERSION, MODEL_FILE, MODEL_NAME, Precisio
 from distilrec.evaluation.parity import check_parity, edge_requests
 from export.graph.onnx import export_onnx
 from export.graph.onnx_runner import OnnxRunner
-from export.repository.config import render_recommender
-from export.repository.fill import IDENTITY_NAME, TEACHER_NAME, artefact_facts, make_version, model_source
+from export.repository.fill import IDENTITY_NAME, TEACHER_NAME, artefact_facts
+from export.repository.targets.python import PYTHON
+from export.repository.version_files import make_version, model_source
 
 
 def fill_benchmark_models(teacher: Scorer | None, artefact: Path, config: ExportConfig) -> None:
     """Put two more models into the repository, for benchmarks: the teacher, and one with the same tensors that does no work.
 
     Args:
-        teacher: trained, in evaluation mode; None leaves it out.
-        artefact: the student's, whose sizes and vocabulary are the teacher's, too.
-        config: of the repository; these models are always served by the Python backend.
+        teacher: Trained teacher in evaluation mode; None leaves it out.
+        artefact: Folder of the student's export, whose sizes and vocabulary are the teacher's, too.
+        config: Settings of the repository. These models are served by the target ``python``, whatever the student's is.
 
     Raises:
-        ManifestError: the artefact is not what its manifest says.
-        ParityError: the exported teacher answers otherwise than PyTorch.
+        ManifestError: The artefact is not what its manifest says.
+        ParityError: The exported teacher answers otherwise than PyTorch.
     """
     manifest = verify_manifest(artefact)
     facts = artefact_facts(manifest)
-    on_cpu = config.model_copy(update={"target": "python"})
     identity = (Path(__file__).parent / IDENTITY_NAME / "model.py").read_text(encoding="utf-8")
     sources = {IDENTITY_NAME: identity} | ({} if teacher is None else {TEACHER_NAME: model_source(MODEL_NAME)})
     for name, source in sources.items():
@@ -42,4 +42,4 @@ def fill_benchmark_models(teacher: Scorer | None, artefact: Path, config: Export
             export_onnx(runner.recommender, path, {"vocabulary_sha256": facts.vocabulary_sha256})
             check_parity(runner, OnnxRunner(path, facts.spec), *edge_requests(facts.spec))
         described = replace(facts, precision=Precision.FP32)
-        write_text(folder / "config.pbtxt", render_recommender(name, described, on_cpu, FIRST_VERSION))
+        write_text(folder / "config.pbtxt", PYTHON.render(name, described, config, FIRST_VERSION))

@@ -170,10 +170,10 @@ def test_layer_that_costs_most_is_found(shop_config, shop_run, tmp_path):
     spec = spec_of_run(shop_config, len(vocabulary))
     users = held_out(dataset, "validation", spec)
     fp32 = OnnxRunner(shop_run / "export" / "fp32" / "model.onnx", spec)
-    judge = precisions.Judge(spec, users, precisions.answers(fp32, users, "reference"))
+    reference = precisions.Reference(spec, users, precisions.answers(fp32, users, "reference"))
     requests = load_calibration(shop_run / "export" / "calibration.npz", spec, vocabulary.sha256)
     cold = dataclasses.replace(requests, history=np.zeros_like(requests.history))
     shutil.copytree(shop_run / "export" / "fp32", tmp_path / "fp32")
-    layer, overlap = precisions.costliest_layer(tmp_path, judge, precisions.Quantization(cold, CalibrationConfig()), tmp_path)
+    layer, overlap = precisions.costliest_layer(tmp_path, reference, precisions.Quantization(cold, CalibrationConfig()), tmp_path)
     assert layer == "scorer.mlp.1.weight"
     assert overlap > 0.8

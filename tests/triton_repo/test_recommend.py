@@ -22,8 +22,8 @@ from distilrec.core.manifest import read_manifest
 from distilrec.data import stage as data_stage
 from distilrec.data.dataset import requests
 from distilrec.serving.process.server import TritonServer, free_ports
-from export.repository.config import render_front_door
 from export.repository.fill import artefact_facts, fill_repository
+from export.repository.models import render_front_door
 
 pytestmark = pytest.mark.server
 
@@ -136,7 +136,7 @@ def test_several_rows_are_one_request(triton, client):
     assert unknown == [[""], [""], ["gone"]]
 
 
-def test_bad_requests_harm_nobody_in_their_batches(triton, client):
+def test_bad_requests_leave_the_others_in_their_batches_alone(triton, client):
     expected = {item: list(client.recommend([f"item-{item}"], k=5).ids) for item in range(30)}
 
     def good(place):
@@ -209,8 +209,8 @@ def memory_bytes(pid):
     return pages * os.sysconf("SC_PAGE_SIZE") + sum(memory_bytes(int(child)) for child in children)
 
 
-def test_student_on_another_backend_is_asked_inside_the_server(shop_run, shop_config, client, tmp_path):
-    """The form that NVIDIA's container serves, here with the Python student as what is asked."""
+def test_requests_to_a_student_on_another_backend_stay_within_the_server(shop_run, shop_config, client, tmp_path):
+    """The form that NVIDIA's container serves, here with the Python student upstream."""
     config = shop_config.export.model_copy(update={"repository": tmp_path / "repo"})
     fill_repository(shop_run / "export", config)
     manifest = read_manifest(shop_run / "export")
@@ -219,10 +219,10 @@ def test_student_on_another_backend_is_asked_inside_the_server(shop_run, shop_co
     (tmp_path / "repo" / "recommend" / "config.pbtxt").write_text(text)
     (tmp_path / "repo" / "recommend" / "1" / "model.onnx").unlink()
     with TritonServer(config.repository, free_ports(), tmp_path / "log") as server:
-        asked = grpc.InferenceServerClient(server.url)
+        triton = grpc.InferenceServerClient(server.url)
         for history in HISTORIES:
-            assert recommend(asked, strings("history", [history]), number(9))[0] == [list(client.recommend(history, k=9).ids)]
-        asked.close()
+            assert recommend(triton, strings("history", [history]), number(9))[0] == [list(client.recommend(history, k=9).ids)]
+        triton.close()
 
 
 def test_front_door_with_the_vocabulary_of_another_model_does_not_start(shop_run, shop_config, tmp_path):

@@ -22,7 +22,7 @@ from distilrec.serving.rollout.live import ReportStep, Server, go_live, ready_ve
 from distilrec.serving.rollout.live_checks import Limits, WatchResult
 from distilrec.serving.rollout.rehearsal import can_rehearse, rehearse
 from distilrec.serving.rollout.staging import stage
-from export.repository.fill import MODELS, ServedModel
+from export.repository.models import MODELS, ServedModel
 from export.repository.versions import config_path, next_number, pin, version_configs
 
 KEPT_GOOD = 3

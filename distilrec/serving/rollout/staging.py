@@ -10,8 +10,9 @@ from distilrec.core.manifest import Manifest
 from distilrec.core.specs import MODEL_NAME
 from distilrec.serving.rollout import warmup
 from distilrec.serving.rollout.checks import check_copy
-from export.repository.check import check_config
-from export.repository.fill import ServedModel, artefact_facts
+from export.repository.fill import artefact_facts
+from export.repository.models import ServedModel
+from export.repository.target import serving_target
 from export.repository.versions import config_path, partial_folder
 
 
@@ -35,7 +36,7 @@ def stage(
         text = model.render(artefact_facts(manifest), config, number)
         text += warmup.write(artefact, repository / model.name, number, text)
         write_text(config_path(repository, model.name, number), text)
-    check_config(config_path(repository, MODEL_NAME, number), repository / MODEL_NAME / str(number))
+    serving_target(config).check(config_path(repository, MODEL_NAME, number), repository / MODEL_NAME / str(number))
 
 
 def _flush(folder: Path) -> None:

@@ -2,13 +2,13 @@ import pytest
 
 from distilrec.core.specs import Precision
 from distilrec.evaluation.contract import Agreement
-from distilrec.evaluation.verdict import MeasuredPrecision, budget_faults, choose
+from distilrec.evaluation.verdict import PrecisionMeasurement, budget_faults, choose
 
 INT8, FP16, FP32 = Precision.INT8, Precision.FP16, Precision.FP32
 
 
 def measured(precision, p50_ms, loss=0.0, overlap=1.0):
-    return MeasuredPrecision(precision, p50_ms, Agreement(0.1, loss, overlap, overlap, 0.0))
+    return PrecisionMeasurement(precision, p50_ms, Agreement(0.1, loss, overlap, overlap, 0.0))
 
 
 @pytest.mark.parametrize(

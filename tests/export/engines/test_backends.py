@@ -13,7 +13,7 @@ def installed(*names):
 
 
 @pytest.mark.parametrize(
-    ("asked", "present", "chosen"),
+    ("name", "present", "chosen"),
     [
         ("auto", ["tensorrt", "tensorrt_rtx"], "tensorrt"),
         ("auto", ["tensorrt_rtx"], "tensorrt_rtx"),
@@ -21,30 +21,30 @@ def installed(*names):
         ("tensorrt_rtx", ["tensorrt", "tensorrt_rtx"], "tensorrt_rtx"),
     ],
 )
-def test_choice_falls_on_what_is_asked_for_when_installed(asked, present, chosen):
-    assert choose_backend(asked, installed(*present)) == chosen
+def test_backend_is_the_named_one_or_the_first_installed(name, present, chosen):
+    assert choose_backend(name, installed(*present)) == chosen
 
 
 @pytest.mark.parametrize(
-    ("asked", "present", "command"),
+    ("name", "present", "command"),
     [
         ("auto", [], r"pip install 'distilrec\[tensorrt\]'$"),
         ("tensorrt", ["tensorrt_rtx"], r"pip install 'distilrec\[tensorrt\]'$"),
         ("tensorrt_rtx", ["tensorrt"], r"pip install 'distilrec\[tensorrt-rtx\]'$"),
     ],
 )
-def test_choice_names_the_one_command_when_it_is_not_installed(asked, present, command):
+def test_choice_names_the_one_command_when_it_is_not_installed(name, present, command):
     with pytest.raises(MissingExtraError, match=command):
-        choose_backend(asked, installed(*present))
+        choose_backend(name, installed(*present))
 
 
-def test_old_tensorrt_is_asked_for_strong_typing_and_the_new_is_not():
+def test_only_old_tensorrt_needs_the_flag_for_strong_typing():
     assert capabilities("tensorrt", "10.12.0.36").strongly_typed_flag
     assert not capabilities("tensorrt", "11.1.0").strongly_typed_flag
 
 
 @pytest.mark.parametrize("version", ["10.12.0.36", "10.16.1", "11.0.0", "11.4.1"])
-def test_tensorrt_builds_on_the_gpu_and_for_others_when_asked(version):
+def test_tensorrt_builds_on_the_gpu_and_on_demand_for_others(version):
     can = capabilities("tensorrt", version)
     assert can.hardware_compatible
     assert can.version_compatible

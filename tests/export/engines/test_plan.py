@@ -2,11 +2,9 @@ from dataclasses import replace
 
 import pytest
 
-from distilrec.core.errors import EngineError, PrecisionError
+from distilrec.core.errors import EngineError
 from distilrec.core.manifest import sha256_of_file
 from distilrec.core.specs import Precision, RecommenderSpec
-from export.engines.backends import Message
-from export.engines.inspection import built_layers, prove_precision
 from export.engines.plan import (
     CalibrationRecord,
     Device,
@@ -190,22 +188,3 @@ def test_manifest_is_replaced_when_agreement_is_measured_later(plan):
     assert read_plan_manifest(plan) == after
     assert after.digest != before.digest
     check_plan(plan, SPEC, VOCABULARY, RTX)
-
-
-def test_layers_are_read_when_tensorrt_10_logs_constants_among_the_inputs():
-    line = (
-        "Name: gemm_myl0_4, LayerType: gemm, Inputs: [ { Name: x, Location: Device, Dimensions: [-1,64], Format/Datatype: Int8 },"
-        " { Name: w, Dimensions: [64,208], Format/Datatype: Row major linear FP16 },"
-        " { Name: alpha, Dimensions: [1], Format/Datatype: Float }],"
-        " Outputs: [ { Name: y, Dimensions: [-1,208], Format/Datatype: Half }], TacticName: t, StreamId: 0,"
-        " Metadata: [ONNX Layer: head][ONNX Layer: cast]"
-    )
-    layers = built_layers([Message("INFO", "Layers:"), Message("VERBOSE", f"Layers:\n{line}\n\nBindings:")])
-    assert [(layer.name, layer.origins) for layer in layers] == [("gemm_myl0_4", {"head", "cast"})]
-    assert [(tensor.shape, tensor.dtype) for tensor in layers[0].inputs] == [
-        ((-1, 64), "Int8"),
-        ((64, 208), "Half"),
-        ((1,), "Float"),
-    ]
-    with pytest.raises(PrecisionError, match="head: Half, Int8"):
-        prove_precision(layers, {"head": (208, 64)}, Precision.INT8)

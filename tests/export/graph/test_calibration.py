@@ -9,7 +9,7 @@ from distilrec.core.errors import CalibrationError
 from distilrec.core.specs import RecommenderSpec
 from distilrec.data import stage as data_stage
 from distilrec.data.dataset import Dataset
-from export.graph.calibration import activation_ranges, check_calibration, load_calibration, sample_calibration
+from export.graph.calibration import CalibrationSet, activation_ranges, check_calibration, load_calibration, sample_calibration
 from export.graph.layers import weight_layers
 
 
@@ -98,14 +98,26 @@ def model(shop_run):
     return onnx.load(shop_run / "export" / "fp32" / "model.onnx")
 
 
-def test_minmax_finds_the_largest_magnitude(model, sample):
-    from export.graph.calibration import _run
+def test_minmax_is_the_largest_magnitude_of_all_batches_whatever_its_sign():
+    """A graph whose inner tensors follow by hand: history times -2 and exclude times 3."""
+    helper, numbers = onnx.helper, onnx.TensorProto
+    nodes, constants = [], []
+    for name, factor in (("history", -2), ("exclude", 3)):
+        constants.append(onnx.numpy_helper.from_array(np.array(factor, np.float32), f"{name}.factor"))
+        nodes.append(helper.make_node("Cast", [name], [f"{name}.float"], to=numbers.FLOAT))
+        nodes.append(helper.make_node("Mul", [f"{name}.float", f"{name}.factor"], [f"{name}.scaled"]))
+    nodes.append(helper.make_node("Concat", ["history.scaled", "exclude.scaled"], ["scores"], axis=1))
+    inputs = [helper.make_tensor_value_info(name, numbers.INT32, ["batch", 2]) for name in ("history", "exclude")]
+    output = helper.make_tensor_value_info("scores", numbers.FLOAT, ["batch", 4])
+    graph = helper.make_graph(nodes, "scaled", inputs, [output], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    history, exclude = np.ones((200, 2), np.int32), np.ones((200, 2), np.int32)
+    history[199, 1], exclude[0, 0] = 11, 5  # in the last batch and in the first
 
-    name = next(layer.activation for layer in weight_layers(model.graph) if layer.name == "head")
-    found = activation_ranges(model, [name], sample, CalibrationConfig())
-    values = np.concatenate([batch[name] for batch in _run(model, [name], sample, "probe")])
-    assert found == {name: pytest.approx(np.abs(values).max())}
-    assert values.shape == (400, 8)
+    ranges = activation_ranges(
+        model, ["history.scaled", "exclude.scaled"], CalibrationSet(history, exclude, ""), CalibrationConfig()
+    )
+    assert ranges == {"history.scaled": 22.0, "exclude.scaled": 15.0}
 
 
 @pytest.mark.parametrize("method", ["entropy", "percentile"])

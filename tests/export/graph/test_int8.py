@@ -11,10 +11,11 @@ from distilrec.core.errors import PrecisionError
 from distilrec.core.specs import WEIGHT_LIMIT
 from distilrec.data import stage as data_stage
 from distilrec.data.dataset import held_out
-from export.artefact import TENSORRT_FILE, WEIGHTS_FILE, save_sharing_weights
+from export.artefact import TENSORRT_FILE, WEIGHTS_FILE
 from export.graph.int8 import Form, quantize_weights, to_int8
 from export.graph.layers import HEAD, constant, weight_layers
 from export.graph.onnx_runner import OnnxRunner
+from export.graph.shared_weights import save_sharing_weights
 
 LAYERS = ["embedding", "scorer.mlp.1.weight", "scorer.mlp.4.weight", "head"]
 

@@ -10,9 +10,10 @@ from distilrec.core.manifest import read_manifest
 from distilrec.core.specs import Precision
 from export.artefact import plan_path
 from export.engines.plan import manifest_path
-from export.repository.check import check_config
-from export.repository.config import Facts, render_student
+from export.repository.check import check_against_engine, check_against_graph
+from export.repository.config import ServedModelFacts
 from export.repository.fill import fill_repository
+from export.repository.models import render_student
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def student(shop_run, tmp_path):
 @pytest.mark.parametrize("target", ["python", "onnxruntime"])
 def test_rendered_configuration_fits_its_model(shop_run, tmp_path, target):
     fill_repository(shop_run / "export", ExportConfig(repository=tmp_path / "repo", target=target))
-    check_config(tmp_path / "repo" / "student" / "config.pbtxt", tmp_path / "repo" / "student" / "1")
+    check_against_graph(tmp_path / "repo" / "student" / "config.pbtxt", tmp_path / "repo" / "student" / "1")
 
 
 def with_engine(shop_run, student, **settings):
@@ -34,19 +35,19 @@ def with_engine(shop_run, student, **settings):
     shutil.copyfile(manifest_path(plan), student / "1" / "model.plan.json")
     spec = spec_of_artefact(read_manifest(shop_run / "export"))
     (student / "config.pbtxt").write_text(
-        render_student(Facts(spec, "v", Precision.FP32), ExportConfig(target="tensorrt", **settings))
+        render_student(ServedModelFacts(spec, "v", Precision.FP32), ExportConfig(target="tensorrt", **settings))
     )
 
 
 def test_rendered_configuration_fits_its_engine(shop_run, student):
     with_engine(shop_run, student)
-    check_config(student / "config.pbtxt", student / "1")
+    check_against_engine(student / "config.pbtxt", student / "1")
 
 
 def test_batch_beyond_the_engines_profile_is_refused(shop_run, student):
     with_engine(shop_run, student, max_batch_size=65)
     with pytest.raises(RepositoryError, match="found 65, expected at most 64"):
-        check_config(student / "config.pbtxt", student / "1")
+        check_against_engine(student / "config.pbtxt", student / "1")
 
 
 def change_dims(config):
@@ -115,7 +116,7 @@ def test_configuration_that_does_not_fit_is_refused(student, change, message):
     change(config)
     path.write_text(text_format.MessageToString(config))
     with pytest.raises(RepositoryError, match=message):
-        check_config(path, student / "1")
+        check_against_graph(path, student / "1")
 
 
 @pytest.mark.parametrize(
@@ -124,4 +125,4 @@ def test_configuration_that_does_not_fit_is_refused(student, change, message):
 def test_garbage_is_refused(student, name, message):
     (student / name).write_bytes(b"{ garbage")
     with pytest.raises(RepositoryError, match=message):
-        check_config(student / "config.pbtxt", student / "1")
+        check_against_graph(student / "config.pbtxt", student / "1")

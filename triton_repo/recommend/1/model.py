@@ -1,8 +1,9 @@
 """The front door: string ids in and out, for curl and every language.
 
-One model rather than an ensemble: ids are looked up, the graph runs and ids are written in one process, so a request crosses no
-process twice. Needs numpy and onnxruntime only; where the student is served by another backend (parameter ``upstream``), it is
-asked instead. Every request is judged by itself: a bad one gets its own error and does not touch the others in its batch.
+It is one model rather than an ensemble: ids are looked up, the graph runs and ids are written in one process, so a request crosses
+no process twice. It needs only numpy and onnxruntime. Where the student is served by another backend (parameter ``upstream``), this
+model sends requests on to it and needs only numpy. Every request is checked by itself: a bad one gets its own error and does not
+touch the others in its batch.
 """
 
 import json
@@ -14,6 +15,7 @@ import triton_python_backend_utils as pb_utils
 from histories import PADDING, cut_history, request_tensors  # distilrec/core/histories.py, copied next to this file
 
 MASKED = -1e38
+"""Scores below it belong to items that must not be returned; the graph gives them -3e38."""
 
 
 class BadRequest(ValueError):
@@ -54,7 +56,7 @@ class TritonPythonModel:
         if encoded:
             try:
                 items, scores = self.infer(*(_joined([entry[part] for entry in encoded]) for part in (1, 2)))
-            except Exception as error:  # whatever it was, these requests get an answer
+            except Exception as error:  # whatever the error is, these requests get an answer
                 for place, *_ in encoded:
                     answers[place] = _error(str(error), pb_utils.TritonError.INTERNAL)
                 return answers
@@ -117,7 +119,7 @@ class TritonPythonModel:
         )
 
     def _local(self, folder, parameters):
-        """The graph in ONNX Runtime, in this process."""
+        """A function that runs the graph with ONNX Runtime in this process."""
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read by ONNX Runtime as it is loaded
         import onnxruntime
 
@@ -131,7 +133,7 @@ class TritonPythonModel:
         return lambda history, exclude: session.run(["items", "scores"], {"history": history, "exclude": exclude})
 
     def _upstream(self, model):
-        """The student on another backend, asked inside the server."""
+        """A function that sends requests to the student on another backend, within the server."""
 
         def infer(history, exclude):
             tensors = [pb_utils.Tensor("history", history), pb_utils.Tensor("exclude", exclude)]
@@ -146,12 +148,12 @@ class TritonPythonModel:
 
 
 def _joined(rows):
-    """One batch of several; np.concatenate takes its time with a single one, too."""
+    """One batch of several; np.concatenate would copy a single one, too."""
     return np.concatenate(rows) if len(rows) > 1 else rows[0]
 
 
 def _ids(request, name, default=None):
-    """Ids of a tensor, bytes [rows, n]."""
+    """Ids of a tensor, bytes [rows, n]; ``default`` where the request lacks it."""
     tensor = pb_utils.get_input_tensor_by_name(request, name)
     return default if tensor is None else tensor.as_numpy()
 

@@ -1,7 +1,7 @@
 """The served recommender: model.onnx in ONNX Runtime, inside Triton's Python backend.
 
-Needs numpy and onnxruntime only. Triton hands over several requests at once (dynamic batching); they run as one batch. The
-graph counts bad indices as padding, so one request cannot fail the others.
+It needs only numpy and onnxruntime. Triton passes several requests at once (dynamic batching); they run as one batch. The graph
+counts bad indices as padding, so one request cannot fail the others.
 """
 
 import json
@@ -42,7 +42,7 @@ class TritonPythonModel:
         self.bindings = {}
 
     def execute(self, requests):
-        """Run all requests as one batch and hand each its rows."""
+        """Run all requests as one batch, and answer each with its rows."""
         places, end = [], 0
         for request in requests:
             begin = end
@@ -58,14 +58,14 @@ class TritonPythonModel:
         ]
 
     def _buffers(self, config, kind):
-        """Room for the largest batch, by tensor. Answers leave before the next batch is run, so it can be used again."""
+        """Arrays for the largest batch, by tensor. Answers have left before the next batch runs, so the arrays are used again."""
         rows = config["max_batch_size"]
         return {
             tensor["name"]: np.zeros((rows, *map(int, tensor["dims"])), _DTYPES[tensor["data_type"]]) for tensor in config[kind]
         }
 
     def _bound(self, rows):
-        """The first rows of the buffers, bound to the graph once: to hand arrays over anew takes some 30 microseconds."""
+        """The first rows of the buffers, bound to the graph once: to bind arrays for each call takes some 30 microseconds."""
         if rows not in self.bindings:
             binding = self.session.io_binding()
             for bind, buffers in ((binding.bind_input, self.inputs), (binding.bind_output, self.outputs)):

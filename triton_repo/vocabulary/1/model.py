@@ -1,6 +1,6 @@
-"""Hands the served vocabulary.json over, so that a client far away needs no file, only the address.
+"""Sends the served vocabulary.json to clients, so that a client on another machine needs only the address.
 
-In parts, read from the file as they are asked for: a catalogue of millions takes no memory here.
+The file is sent in parts, each read for its request, so a catalogue of millions takes no memory here.
 """
 
 import json
@@ -10,6 +10,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 PART_BYTES = 1 << 20
+"""Largest part of the file in an answer: 1 MiB, below gRPC's default limit of 4 MiB for a message."""
 
 
 class TritonPythonModel:

@@ -8,7 +8,8 @@ from distilrec.core.errors import ManifestError, RepositoryError
 from distilrec.serving.rollout import promotion
 from distilrec.serving.rollout.journal import locked, recover
 from distilrec.serving.rollout.promotion import KEPT_GOOD, PromotionError, promote, rollback, versions
-from export.repository.fill import MODELS, fill_repository, write_student
+from export.repository.fill import fill_repository
+from export.repository.models import MODELS, write_student
 from export.repository.versions import pin, served_version
 
 

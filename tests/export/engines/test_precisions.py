@@ -1,25 +1,31 @@
-"""Engines as a part of the export: built where a TensorRT is installed, refused or left out in words."""
+"""Engines as a part of the export: built where a TensorRT is installed, otherwise refused or left out with the reason."""
 
 import importlib.util
 import json
 import logging
+import shutil
+from dataclasses import asdict
 
 import pytest
 
-from distilrec.config import ExportConfig
+from distilrec.config import ExportConfig, spec_of_artefact
 from distilrec.core.errors import EngineError, MissingExtraError, PrecisionError
 from distilrec.core.manifest import read_manifest, verify_manifest
 from distilrec.core.specs import Precision
+from distilrec.data import stage as data_stage
+from distilrec.data.dataset import held_out
 from export.artefact import plan_path
-from export.engines import verdict as engines
+from export.engines import precisions as engines
 from export.engines.plan import read_plan_manifest
-from export.engines.verdict import find_engine_backend
+from export.engines.precisions import find_engine_backend
+from export.graph.precisions import Reference, answers, onnx_runners
 
 
 def test_export_has_an_engine_of_every_precision_with_its_proof(shop_run):
     report = json.loads((shop_run / "export" / "report.json").read_text())["engines"]
     assert report["built"].keys() == {"fp32", "fp16", "int8"}
     assert report["refused"] == {}
+    assert (report["measured"] == {}) == str(report["verdict"]).startswith("not measured")
     types = {name: set(built["product_types"].values()) for name, built in report["built"].items()}
     assert types == {"fp32": {"Float"}, "fp16": {"Half"}, "int8": {"Int8"}}
     for precision in Precision:
@@ -44,10 +50,10 @@ def test_missing_tensorrt_is_said_with_the_command_and_the_export_goes_on(caplog
 
 
 @pytest.mark.usefixtures("_no_tensorrt")
-@pytest.mark.parametrize(("asked", "extra"), [("tensorrt", "tensorrt"), ("tensorrt_rtx", "tensorrt-rtx")])
-def test_missing_tensorrt_is_an_error_when_it_was_asked_for(asked, extra):
+@pytest.mark.parametrize(("name", "extra"), [("tensorrt", "tensorrt"), ("tensorrt_rtx", "tensorrt-rtx")])
+def test_missing_tensorrt_is_an_error_when_the_settings_name_it(name, extra):
     with pytest.raises(MissingExtraError, match=rf"pip install 'distilrec\[{extra}\]'"):
-        find_engine_backend(ExportConfig(engines=asked))
+        find_engine_backend(ExportConfig(engines=name))
 
 
 def test_engines_can_be_left_out():
@@ -64,16 +70,43 @@ def test_engine_that_fails_is_reported_and_the_export_goes_on(shop_run, monkeypa
     backend = find_engine_backend(ExportConfig(engines="tensorrt_rtx"))
     assert backend is not None
 
-    def make(asked):
-        config = ExportConfig(engines=asked)
-        return engines.make_engines(tmp_path, _Judge, [Precision.INT8], vocabulary_sha256="v", config=config, backend=backend)
+    def make(name):
+        config = ExportConfig(engines=name)
+        return engines.make_engines(tmp_path, _Reference, [Precision.INT8], vocabulary_sha256="v", config=config, backend=backend)
 
-    report = make("auto").report()
-    assert report["refused"] == {"int8": str(error)}
-    assert report["verdict"].startswith("not measured")
+    made = make("auto")
+    assert made.refused == {Precision.INT8: str(error)}
+    assert not made.built
+    assert not made.measured
     with pytest.raises(type(error), match=str(error)):
         make("tensorrt_rtx")
 
 
-class _Judge:
+class _Reference:
     spec = None
+
+
+def test_measured_engine_carries_its_agreement_with_fp32(shop_run, shop_config, monkeypatch, tmp_path):
+    """Without a GPU: ONNX Runtime answers in the place of the engines."""
+    artefact = tmp_path / "export"
+    shutil.copytree(shop_run / "export", artefact)
+    spec = spec_of_artefact(read_manifest(artefact))
+    users = held_out(data_stage.load(shop_run / "data")[0], "validation", spec)
+    runners = onnx_runners(artefact, spec, [Precision.FP16, Precision.FP32])
+    reference = Reference(spec, users, answers(runners[Precision.FP32], users, "reference"))
+    plans = {plan_path(artefact, "tensorrt_rtx", precision): runner for precision, runner in runners.items()}
+    monkeypatch.setattr(engines, "EngineRunner", lambda plan, *_, **__: plans[plan])
+    monkeypatch.setattr(engines, "_runs_here", lambda *_: True)
+
+    made = engines.make_engines(
+        artefact,
+        reference,
+        list(runners),
+        vocabulary_sha256="v",
+        config=shop_config.export,
+        backend=find_engine_backend(ExportConfig(engines="tensorrt_rtx")),
+    )
+    assert [m.precision for m in made.measured] == [Precision.FP16, Precision.FP32]
+    assert made.measured[1].agreement.overlap_at_100 == 1
+    for (plan, _), engine in zip(plans.items(), made.measured, strict=True):
+        assert read_plan_manifest(plan).agreement == asdict(engine.agreement)

@@ -1,0 +1,100 @@
+"""The models of the repository that are filled, promoted and served together: each with its files and its configuration."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from tritonclient.grpc import model_config_pb2
+
+from distilrec.config import ExportConfig
+from distilrec.core import golden, histories
+from distilrec.core.files import write_text
+from distilrec.core.manifest import Manifest
+from distilrec.core.specs import FIRST_VERSION, FRONT_DOOR_NAME, MODEL_NAME, VOCABULARY_NAME
+from distilrec.data import vocabulary as vocabularies
+from export.repository.config import ServedModelFacts, batched_config, config_text, pinned_config, run_on_cpu, set_parameters
+from export.repository.target import serving_target
+from export.repository.version_files import copy_graph, make_version, model_source
+
+
+class ServedModel(NamedTuple):
+    """A model of the repository.
+
+    Args:
+        name: Name of the model, and of its folder in the repository.
+        write: ``write(artefact, manifest, config, folder)`` writes all files of a version into ``folder``, which is made again.
+            It raises RepositoryError where the artefact lacks what the target needs.
+        render: ``render(facts, config, version)`` returns its config.pbtxt, which serves that one version.
+    """
+
+    name: str
+    write: Callable[[Path, Manifest, ExportConfig, Path], None]
+    render: Callable[[ServedModelFacts, ExportConfig, int], str]
+
+
+def write_student(artefact: Path, manifest: Manifest, config: ExportConfig, folder: Path) -> None:
+    """Write what the target runs, the vocabulary and the golden requests."""
+    make_version(folder, {name: artefact / name for name in (vocabularies.FILE_NAME, golden.FILE_NAME)})
+    serving_target(config).write(artefact, manifest, folder)
+    # For every target: others ignore it, and in a checkout this folder is where it comes from.
+    write_text(folder / "model.py", model_source(MODEL_NAME))
+
+
+def render_student(facts: ServedModelFacts, config: ExportConfig, version: int = FIRST_VERSION) -> str:
+    """The student's configuration, in the form of the target."""
+    return serving_target(config).render(MODEL_NAME, facts, config, version)
+
+
+def write_front_door(artefact: Path, manifest: Manifest, config: ExportConfig, folder: Path) -> None:
+    """Write the vocabulary, the rule for long histories, and the graph where the front door runs it itself."""
+    # model.py runs where DistilRec is not installed, and cuts histories as the client and the evaluation do.
+    rule = Path(histories.__file__)
+    make_version(folder, {vocabularies.FILE_NAME: artefact / vocabularies.FILE_NAME, rule.name: rule})
+    if serving_target(config).front_door_runs_graph:
+        copy_graph(artefact, manifest, folder)
+    write_text(folder / "model.py", model_source(FRONT_DOOR_NAME))
+
+
+def render_front_door(facts: ServedModelFacts, config: ExportConfig, version: int = FIRST_VERSION) -> str:
+    """The front door's configuration: histories and exclusions of any length as strings, ids as strings out."""
+    model = batched_config(FRONT_DOOR_NAME, config, version)
+    model.backend = "python"
+    string, int32, fp32 = model_config_pb2.TYPE_STRING, model_config_pb2.TYPE_INT32, model_config_pb2.TYPE_FP32
+    # Ragged: requests of different lengths may share a batch; the model gets each by itself.
+    model.input.add(name="history", data_type=string, dims=[-1], allow_ragged_batch=True)
+    model.input.add(name="exclude", data_type=string, dims=[-1], allow_ragged_batch=True, optional=True)
+    model.input.add(name="k", data_type=int32, dims=[1], optional=True)
+    model.output.add(name="item_ids", data_type=string, dims=[-1])
+    model.output.add(name="scores", data_type=fp32, dims=[-1])
+    model.output.add(name="unknown_ids", data_type=string, dims=[-1])
+    sizes = {name: str(getattr(facts.spec, name)) for name in ("item_count", "history_length", "exclude_length", "top_k")}
+    set_parameters(model, **sizes, vocabulary_sha256=facts.vocabulary_sha256)
+    if not serving_target(config).front_door_runs_graph:
+        set_parameters(model, upstream=MODEL_NAME)
+    return config_text(model, run_on_cpu(model, config))
+
+
+def write_vocabulary(artefact: Path, _manifest: Manifest, _config: ExportConfig, folder: Path) -> None:
+    """Write the vocabulary."""
+    make_version(folder, {vocabularies.FILE_NAME: artefact / vocabularies.FILE_NAME})
+    write_text(folder / "model.py", model_source(VOCABULARY_NAME))
+
+
+def render_vocabulary(facts: ServedModelFacts, _config: ExportConfig, version: int = FIRST_VERSION) -> str:
+    """The configuration of the model that sends the vocabulary's file in parts."""
+    model = pinned_config(VOCABULARY_NAME, version)
+    model.backend = "python"
+    model.input.add(name="offset", data_type=model_config_pb2.TYPE_INT64, dims=[1])
+    model.output.add(name="content", data_type=model_config_pb2.TYPE_STRING, dims=[1])
+    model.output.add(name="total_bytes", data_type=model_config_pb2.TYPE_INT64, dims=[1])
+    model.instance_group.add(kind=model_config_pb2.ModelInstanceGroup.KIND_CPU, count=1)
+    set_parameters(model, vocabulary_sha256=facts.vocabulary_sha256)
+    return config_text(model, "1 instance: a client asks once, when it connects, and after a promotion.")
+
+
+MODELS = (
+    ServedModel(VOCABULARY_NAME, write_vocabulary, render_vocabulary),
+    ServedModel(MODEL_NAME, write_student, render_student),
+    ServedModel(FRONT_DOOR_NAME, write_front_door, render_front_door),
+)
+"""In the order of ``SERVED_MODELS``; each comes after those that it sends requests to."""
