@@ -1,4 +1,4 @@
-"""Carries out the steps of a conversation over gRPC, blocking; the asyncio twin is ``async_transport``."""
+"""Carries out the steps of a conversation over gRPC, blocking; ``async_transport`` does the same on asyncio."""
 
 import threading
 import time
@@ -18,10 +18,10 @@ class Transport:
     """A connection to a server; safe to share between threads.
 
     Attributes:
-        epoch: how often the connection was lost: after each change another server may answer at the same address.
+        epoch: Number of times the connection was lost. After each loss another server may answer at the same address.
 
     Args:
-        connection: where and how.
+        connection: Settings of the connection.
 
     Raises:
         ClientError: as ``Connection.credentials``.
@@ -42,7 +42,7 @@ class Transport:
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 
     def carry_out(self, step: Step) -> Any:
-        """Do one step.
+        """Do one step and return its outcome, of the type that the step says.
 
         Raises:
             CallFailed: a call without an answer.
@@ -52,7 +52,7 @@ class Transport:
                 return getattr(self._stub, step.method)(step.request, timeout=step.timeout_s, metadata=self._metadata)
             except grpc.RpcError as error:
                 raise CallFailed(error.code().name, error.details() or "") from error
-            except ValueError as error:  # what gRPC says of a closed channel
+            except ValueError as error:  # gRPC raises it for a closed channel
                 raise CallFailed("CANCELLED", f"the client is closed ({error})") from error
         if isinstance(step, Pause):
             return time.sleep(step.seconds)
@@ -67,10 +67,10 @@ class Transport:
 
     def close(self) -> None:
         """Close the connection."""
-        # gRPC's thread that watches the connection prints a traceback when it calls a channel that is closed. Measured with grpcio
-        # 1.85, of 150 closings: 38 tracebacks after unsubscribe() alone, 1 when the first notice was waited for (then the thread has
-        # started), 0 with a short pause as well (then the thread waits for a change of state, or has ended). close() itself waits
-        # for a thread that waits, at most 0.2 s.
+        # gRPC watches the connection in a thread, which prints a traceback when it calls a closed channel. Measured with grpcio
+        # 1.85 on 150 closings: 38 tracebacks after unsubscribe() alone; 1 after waiting for the first notice, too, which shows that
+        # the thread has started; 0 with a short pause as well, after which the thread waits for a change or has ended. While it
+        # waits the channel can be closed: close() returns when it has ended, within 0.2 s.
         self._watched.wait(_WATCHER_START_S)
         self._channel.unsubscribe(self._notice)
         time.sleep(_WATCHER_STEP_S)
