@@ -13,7 +13,7 @@ from distilrec.core.specs import RecommenderSpec
 from distilrec.load.arrivals import deal, poisson_arrivals
 from distilrec.load.histories import draw_histories, zipf_probabilities
 from distilrec.load.report import describe_load
-from distilrec.load.run import jobs
+from distilrec.load.run import split_load
 from distilrec.load.settings import LoadSettings
 from distilrec.load.slo import CLOSE_ENOUGH, Search, parse_slo, search_rate
 from distilrec.load.statistics import answers_needed, client_bottleneck, field, latency_ms, quantile_ms
@@ -53,16 +53,17 @@ def test_processes_share_the_same_arrivals_however_many_they_are():
 
 
 def test_the_same_settings_give_the_same_load():
-    first, again, other = (
-        np.concatenate([job.arrivals for job in jobs(load_settings(seed=seed), 100.0, 2.0, start=0.0)]) for seed in (5, 5, 6)
-    )
+    def arrivals(seed):
+        return np.concatenate([share.arrivals for share in split_load(load_settings(seed=seed), 100.0, 2.0, start=0.0)])
+
+    first, again, other = map(arrivals, (5, 5, 6))
     np.testing.assert_array_equal(first, again)
     assert len(first) != len(other) or (first != other).any()
 
 
 def test_closed_loop_shares_out_all_in_flight():
-    found = jobs(load_settings(rate_per_s=None, concurrency=7, processes=3), None, 2.0, start=0.0)
-    assert [job.concurrency for job in found] == [3, 2, 2]
+    found = split_load(load_settings(rate_per_s=None, concurrency=7, processes=3), None, 2.0, start=0.0)
+    assert [share.concurrency for share in found] == [3, 2, 2]
 
 
 @pytest.mark.parametrize("exponent", [0.0, 0.7, 1.0, 1.5])
