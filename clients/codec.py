@@ -114,13 +114,10 @@ def decode(
         items: int32 [B, K]: item indices, best first, padded with 0.
         scores: float32 [B, K]: scores of ``items``.
         queries: The B queries that were sent.
-        k: Number of items wanted, at most K.
+        k: Largest number of items in each answer, at most K.
         vocabulary: Vocabulary of the version that answered.
         model_version: Version that answered.
         latency_ms: Milliseconds from the call to the answer.
-
-    Returns:
-        Recommendations for each query, at most ``k`` items each.
     """
     # Usually the first k columns are enough; the others replace items that are removed from the answer.
     width = items.shape[1] if any(query.overflow for query in queries) else k

@@ -39,15 +39,13 @@ def recommend_file(
     part_rows: int = PART_ROWS,
     report: Callable[[str], object] = print,
 ) -> BulkSummary:
-    """Recommend ``k`` items after each history of ``source``; the output has one row for each of its rows, in order.
-
-    Called again after an interruption, it continues with the first missing part.
+    """Recommend ``k`` items after each history of a file; called again after an interruption, continue with the first missing part.
 
     Args:
         client: Client of the served model.
         source: Parquet or JSON lines, see ``requests.open_input``.
-        output: Parquet or JSON lines by its suffix, with the columns ``user_id`` (or ``row``), ``item_ids``, ``scores``,
-            ``unknown_ids``, ``model_version`` and ``error``, the reason why a row has no items.
+        output: Parquet or JSON lines by its suffix, a row for each row of ``source``, in order, with the columns ``user_id`` (or
+            ``row``), ``item_ids``, ``scores``, ``unknown_ids``, ``model_version`` and ``error``, why a row has no items.
         k: Number of items.
         part_rows: Rows of a part. An interruption loses the part that is being worked on.
         report: Function that is called with a message when earlier parts are reused or removed.
@@ -60,20 +58,18 @@ def recommend_file(
     if output.absolute() == source.absolute():
         raise DataError(f"{output}: found the input and the output to be the same file, expected two")
     bulk_input = open_input(source)
-    info = client.info()
-    check_k(k, info.spec)
+    check_k(k, (info := client.info()).spec)
     job = BulkJob(bulk_input.sha256, k, part_rows, info.model, info.version, info.vocabulary_sha256)
     parts, count = Parts(output), max(1, -(-bulk_input.rows // part_rows))
     with parts.locked():
         if changed := parts.begin(job):
             report(f"{parts.folder}: these parts are of another run ({changed}); starting again")
-        done = min(count, parts.finished())
-        if done:
+        if done := min(count, parts.finished()):
             report(f"{parts.folder}: going on after {min(bulk_input.rows, done * part_rows)} of {bulk_input.rows} rows")
         _work(client, bulk_input, parts, k, part_rows=part_rows, done=done)
         summary = _summary(parts.answers(count), bulk_input)
         parts.join(count)
-    return summary
+        return summary
 
 
 def _work(client: RecommenderClient, source: BulkInput, parts: Parts, k: int, *, part_rows: int, done: int) -> None:

@@ -40,8 +40,7 @@ def examine(connection: Connection, model: str, timeout_s: float) -> Endpoint:
         timeout_s: Seconds each call may take.
 
     Raises:
-        ServerUnavailable, DeadlineExceeded, ModelNotFound: as their names say.
-        ClientError: a file of TLS is missing, or the model is not a recommender.
+        ClientError: no server or model answers, a file of TLS is missing, or the model is not a recommender.
     """
     transport, url = Transport(connection), connection.url
 

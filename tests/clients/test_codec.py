@@ -38,7 +38,7 @@ def test_long_history_keeps_the_newest_and_never_recommends_the_older():
     assert answer.ids == ("g", "h")
 
 
-def test_unknown_ids_are_left_out_and_told():
+def test_unknown_ids_are_left_out_and_reported():
     row = encoded(["a", "?", "b"], ["!"])
     assert row.history == [1, 2]
     assert row.unknown_ids == ("?", "!")

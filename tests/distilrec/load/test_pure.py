@@ -129,7 +129,7 @@ def test_quantiles_of_many_agree_with_numpy():
     assert found["max_ms"] == seconds.max() * 1000
 
 
-def test_quantiles_of_too_few_answers_are_not_told():
+def test_quantiles_of_too_few_answers_are_not_reported():
     assert [answers_needed(q) for q in (0.5, 0.9, 0.99, 0.999, 1.0)] == [2, 10, 100, 1000, 1]
     found = latency_ms(np.full(999, 0.002))
     assert found["p99_ms"] == pytest.approx(2)
@@ -212,7 +212,7 @@ def test_interrupted_probe_does_not_count():
     assert [rate for rate, _ in search.probes] == [100, 200]
 
 
-def test_all_wrong_settings_are_told_at_once():
+def test_all_wrong_settings_are_reported_at_once():
     with pytest.raises(ConfigError) as error:
         load_settings(rate_per_s=-1.0, duration_s=math.nan, processes=0, timeout_s=0.0, zipf_exponent=9.0)
     for name in ("--rate: found -1, expected 0.01 to", "--duration-s: found nan", "--processes: found 0", "--timeout-s", "--zipf"):
@@ -234,7 +234,7 @@ def test_settings_that_contradict_are_refused(changes, message):
         load_settings(**changes)
 
 
-def test_probe_lasts_until_the_quantile_can_be_told():
+def test_probe_lasts_until_the_quantile_can_be_measured():
     goal = load_settings(slo=parse_slo("p99<10ms"))
     assert goal.probe_s(1000.0) == 1.0
     assert goal.probe_s(10.0) * 10 >= 150
