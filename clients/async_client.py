@@ -5,15 +5,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Self
 
 from clients.async_transport import AsyncTransport
-from clients.batches import Answers, Batch, Progress, in_order, split, telling
-from clients.codec import Recommendations
+from clients.batches import ProgressOption, RequestBatch, in_order, progress_reporter, split
+from clients.codec import Recommendations, Result
 from clients.connection import DEFAULT_URL, Connection, Tls
 from clients.errors import ClientError
 from clients.model_info import ModelInfo
 from clients.retry import RetryPolicy
 from clients.session import Health, Session
 from clients.steps import Deadline, drive_async
-from clients.vocabularies import Given
+from clients.vocabularies import VocabularySource
 from distilrec.core.specs import MODEL_NAME
 from distilrec.data.vocabulary import Vocabulary
 
@@ -32,7 +32,7 @@ class AsyncRecommenderClient:
         url: str = DEFAULT_URL,
         *,
         model: str = MODEL_NAME,
-        vocabulary: Given = None,
+        vocabulary: VocabularySource = None,
         timeout_s: float = 5.0,
         retries: int = RetryPolicy.retries,
         tls: Tls | bool = False,
@@ -53,8 +53,7 @@ class AsyncRecommenderClient:
         (answer,) = await drive_async(steps, self._transport.carry_out)
         if isinstance(answer, ClientError):
             raise answer.at(self._session.url, self._session.model)
-        recommendations: Recommendations = answer
-        return recommendations
+        return answer
 
     async def recommend_many(
         self,
@@ -64,28 +63,28 @@ class AsyncRecommenderClient:
         *,
         in_flight: int = 4,
         timeout_s: float | None = None,
-        progress: Progress = False,
-    ) -> Answers:
+        progress: ProgressOption = False,
+    ) -> list[Result]:
         """As ``RecommenderClient.recommend_many``."""
         served = await drive_async(self._session.served(self._deadline(timeout_s)), self._transport.carry_out)
         batches = split(histories, exclude, served.info.max_batch_size)
-        answers: list[Answers | ClientError | None] = [None] * len(batches)
+        results: list[list[Result] | ClientError | None] = [None] * len(batches)
         waiting = iter(enumerate(batches))
-        broken = False
+        server_failed = False
 
         async def work() -> None:
-            nonlocal broken
+            nonlocal server_failed
             for place, batch in waiting:
-                if not broken:
-                    answers[place] = await self._ask(batch, k, timeout_s)
-                    broken = broken or isinstance(answers[place], ClientError)
-                tell(batch)
+                if not server_failed:
+                    results[place] = await self._send(batch, k, timeout_s)
+                    server_failed = server_failed or isinstance(results[place], ClientError)
+                report(batch)
 
-        with telling(progress, batches) as tell:
+        with progress_reporter(progress, batches) as report:
             async with asyncio.TaskGroup() as group:
                 for _ in range(max(1, in_flight)):
                     group.create_task(work())
-        return in_order(batches, answers)
+        return in_order(batches, results)
 
     async def info(self, *, timeout_s: float | None = None) -> ModelInfo:
         """As ``RecommenderClient.info``."""
@@ -114,9 +113,11 @@ class AsyncRecommenderClient:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def _ask(self, batch: Batch, k: int, timeout_s: float | None) -> Answers | ClientError:
+    async def _send(self, batch: RequestBatch, k: int, timeout_s: float | None) -> list[Result] | ClientError:
         try:
-            return await drive_async(self._session.recommend(batch.rows, k, self._deadline(timeout_s)), self._transport.carry_out)
+            return await drive_async(
+                self._session.recommend(batch.queries, k, self._deadline(timeout_s)), self._transport.carry_out
+            )
         except ClientError as error:
             return error
 

@@ -25,7 +25,7 @@ class AsyncTransport:
         self._closed = False
 
     async def carry_out(self, step: Step) -> Any:
-        """Do one step.
+        """Do one step and return its outcome, of the type that the step says.
 
         Raises:
             CallFailed: a call without an answer.
@@ -40,7 +40,7 @@ class AsyncTransport:
                 return await call
             except grpc.aio.AioRpcError as error:
                 raise CallFailed(error.code().name, error.details() or "") from error
-            except grpc.aio.UsageError as error:  # what gRPC says of a channel that was closed meanwhile
+            except grpc.aio.UsageError as error:  # gRPC raises it for a closed channel
                 raise CallFailed("CANCELLED", f"the client is closed ({error})") from error
         if isinstance(step, Pause):
             return await asyncio.sleep(step.seconds)
@@ -68,7 +68,7 @@ class AsyncTransport:
         self._channel = self._watcher = None
 
     def _open(self) -> None:
-        """Here rather than at construction, which may be outside of the event loop."""
+        """Open the channel: at the first call, because the transport may be made outside of the event loop."""
         self._channel = open_aio_channel(self._connection, self._credentials)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         self._watcher = asyncio.create_task(self._watch(self._channel))

@@ -1,26 +1,24 @@
-"""Many histories in few requests: how they are packed, and their answers put in order."""
+"""Many histories in few requests: how they are packed, and how their results are put in order."""
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from clients.codec import Recommendations
+from clients.codec import Query, Result
 from clients.errors import ClientError, InvalidRequest
 
-Progress = bool | Callable[[int], object]
-"""True shows a bar; a function is told how many more are done."""
-
-Answers = list[Recommendations | ClientError]
+ProgressOption = bool | Callable[[int], object]
+"""True shows a progress bar; a function is called with the number of histories that were finished since its last call."""
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Histories of one request, each with what to exclude."""
+class RequestBatch:
+    """The histories of one request."""
 
-    rows: list[tuple[Iterable[str], Iterable[str]]]
+    queries: list[Query]
 
 
-def split(histories: Iterable[Iterable[str]], exclude: Sequence[Iterable[str]] | None, size: int) -> list[Batch]:
+def split(histories: Iterable[Iterable[str]], exclude: Sequence[Iterable[str]] | None, size: int) -> list[RequestBatch]:
     """Pack histories, ``size`` to a request.
 
     Raises:
@@ -28,39 +26,39 @@ def split(histories: Iterable[Iterable[str]], exclude: Sequence[Iterable[str]] |
     """
     if isinstance(histories, str | bytes):
         raise InvalidRequest(f"histories: found {histories!r:.100}, expected a sequence of histories")
-    found = list(histories)
-    if exclude is not None and len(exclude) != len(found):
-        raise InvalidRequest(f"exclude: found {len(exclude)} entries for {len(found)} histories, expected one for each")
-    rows = list(zip(found, exclude if exclude is not None else [()] * len(found), strict=True))
-    return [Batch(rows[begin : begin + size]) for begin in range(0, len(rows), size)]
+    listed = list(histories)
+    if exclude is not None and len(exclude) != len(listed):
+        raise InvalidRequest(f"exclude: found {len(exclude)} entries for {len(listed)} histories, expected one for each")
+    queries = list(zip(listed, exclude if exclude is not None else [()] * len(listed), strict=True))
+    return [RequestBatch(queries[begin : begin + size]) for begin in range(0, len(queries), size)]
 
 
 @contextlib.contextmanager
-def telling(progress: Progress, batches: Sequence[Batch]) -> Iterator[Callable[[Batch], object]]:
-    """What is to be called for each batch that is done."""
+def progress_reporter(progress: ProgressOption, batches: Sequence[RequestBatch]) -> Iterator[Callable[[RequestBatch], object]]:
+    """Return a function to call with each batch that is finished."""
     if progress is True:
-        from distilrec.core.progress import progress as bar
+        from distilrec.core.progress import progress as bar  # its tqdm is an optional extra
 
-        with bar(total=sum(len(batch.rows) for batch in batches), unit="history", desc="recommend") as shown:
-            yield lambda batch: shown.update(len(batch.rows))
+        with bar(total=sum(len(batch.queries) for batch in batches), unit="history", desc="recommend") as shown:
+            yield lambda batch: shown.update(len(batch.queries))
     else:
-        yield lambda batch: progress(len(batch.rows)) if callable(progress) else None
+        yield lambda batch: progress(len(batch.queries)) if callable(progress) else None
 
 
-def in_order(batches: Sequence[Batch], answers: Sequence[Answers | ClientError | None]) -> Answers:
-    """One entry a history, in order.
+def in_order(batches: Sequence[RequestBatch], results: Sequence[list[Result] | ClientError | None]) -> list[Result]:
+    """Return one result for each history, in order.
 
     Args:
-        batches: what was asked.
-        answers: of each batch, in the same order: its answers, why it has none, or None: it was not asked any more after that.
+        batches: Batches in the order of their histories.
+        results: For each batch its results, or the error of its request, or None if it was not sent because another had failed.
 
     Raises:
         ClientError: no batch was answered.
     """
-    failure = next((answer for answer in answers if isinstance(answer, ClientError)), None)
-    if failure is not None and not any(isinstance(answer, list) for answer in answers):
+    failure = next((result for result in results if isinstance(result, ClientError)), None)
+    if failure is not None and not any(isinstance(result, list) for result in results):
         raise failure
-    found: Answers = []
-    for batch, answer in zip(batches, answers, strict=True):
-        found += answer if isinstance(answer, list) else [failure or InvalidRequest("was not asked")] * len(batch.rows)
-    return found
+    ordered: list[Result] = []
+    for batch, result in zip(batches, results, strict=True):
+        ordered += result if isinstance(result, list) else [failure or InvalidRequest("was not asked")] * len(batch.queries)
+    return ordered

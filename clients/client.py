@@ -3,10 +3,11 @@
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Self
 
-from clients.batches import Answers, Batch, Progress, in_order, split, telling
-from clients.codec import Recommendations
+from clients.batches import ProgressOption, RequestBatch, in_order, progress_reporter, split
+from clients.codec import Recommendations, Result
 from clients.connection import DEFAULT_URL, Connection, Tls
 from clients.errors import ClientError
 from clients.model_info import ModelInfo
@@ -14,7 +15,7 @@ from clients.retry import RetryPolicy
 from clients.session import Health, Session
 from clients.steps import Deadline, drive
 from clients.transport import Transport
-from clients.vocabularies import Given
+from clients.vocabularies import VocabularySource
 from distilrec.core.specs import MODEL_NAME
 from distilrec.data.vocabulary import Vocabulary
 
@@ -26,12 +27,12 @@ class RecommenderClient:
     ...     for item_id, score in client.recommend(["50", "181"], k=3):
     ...         print(item_id, score)
 
-    A server that restarts or gets a new model is followed: the vocabulary is compared again, and never mixed up.
+    The client follows a server that restarts or gets a new model: it compares the vocabulary again and never mixes two of them up.
 
     Args:
         url: host and port of Triton's gRPC endpoint.
         model: name of the model.
-        vocabulary: what the model's item indices mean: a vocabulary, or the path of its vocabulary.json, of an export or of the
+        vocabulary: meaning of the model's item indices: a vocabulary, or the path of its vocabulary.json, of an export or of the
             model repository. None: the server hands it over.
         timeout_s: seconds each call may take, retries included.
         retries: further attempts after a failure that may pass: no server, overload, a restart. Requests change nothing on the
@@ -43,7 +44,7 @@ class RecommenderClient:
 
     Raises:
         ClientError: settings that cannot be used.
-        DataError: there is nothing at the path of ``vocabulary``.
+        DataError: ``vocabulary`` is a path that does not exist.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class RecommenderClient:
         url: str = DEFAULT_URL,
         *,
         model: str = MODEL_NAME,
-        vocabulary: Given = None,
+        vocabulary: VocabularySource = None,
         timeout_s: float = 5.0,
         retries: int = RetryPolicy.retries,
         tls: Tls | bool = False,
@@ -70,10 +71,10 @@ class RecommenderClient:
         """Recommend ``k`` items after ``history``.
 
         Args:
-            history: item ids, oldest first. Unknown ids are left out and told; an empty history gets the most popular items; of one
-                longer than L the newest count, and none of the older is recommended.
-            k: how many items, at most what the model was exported for.
-            exclude: ids that must not be recommended, beside those of the history.
+            history: item ids, oldest first. Unknown ids are left out and reported. An empty history gets the most popular items.
+                The model reads the newest L items; older ones are not recommended either.
+            k: number of items, at most what the model was exported for.
+            exclude: ids that must not be recommended, in addition to those of the history.
             timeout_s: seconds, instead of the client's.
 
         Raises:
@@ -84,8 +85,7 @@ class RecommenderClient:
         (answer,) = drive(self._session.recommend([(history, exclude)], k, self._deadline(timeout_s)), self._transport.carry_out)
         if isinstance(answer, ClientError):
             raise answer.at(self._session.url, self._session.model)
-        recommendations: Recommendations = answer
-        return recommendations
+        return answer
 
     def recommend_many(
         self,
@@ -95,66 +95,55 @@ class RecommenderClient:
         *,
         in_flight: int = 4,
         timeout_s: float | None = None,
-        progress: Progress = False,
-    ) -> Answers:
+        progress: ProgressOption = False,
+    ) -> list[Result]:
         """Recommend ``k`` items after each history, many histories to a request.
 
         Args:
             histories: as in ``recommend``.
             k: as in ``recommend``.
-            exclude: for each history what must not be recommended.
+            exclude: for each history the ids that must not be recommended.
             in_flight: requests that wait for their answers at the same time.
             timeout_s: seconds each request may take, instead of the client's.
-            progress: True shows a bar; a function is told how many histories are done since it was called last.
+            progress: True shows a progress bar; a function is called with the number of histories finished since its last call.
 
         Returns:
-            One entry a history, in order. A history that cannot be asked has its InvalidRequest there and does not touch the
-            others. When the server fails for good, what was answered stays, and all the rest have that error.
+            One result for each history, in order. An invalid history has its InvalidRequest there and does not affect the others.
+            When the server fails for good, the answers so far are kept, and all other histories have that error.
 
         Raises:
             InvalidRequest: ``exclude`` is not as long as ``histories``.
-            ClientError: there was no answer at all.
+            ClientError: no history was answered.
         """
         served = drive(self._session.served(self._deadline(timeout_s)), self._transport.carry_out)
         batches = split(histories, exclude, served.info.max_batch_size)
-        broken = threading.Event()
-
-        def ask(batch: Batch) -> Answers | ClientError | None:
-            if broken.is_set():
-                return None
-            try:
-                steps = self._session.recommend(batch.rows, k, self._deadline(timeout_s))
-                return drive(steps, self._transport.carry_out)
-            except ClientError as error:
-                broken.set()
-                return error
-
-        answers = []
-        with telling(progress, batches) as tell, ThreadPoolExecutor(max(1, in_flight)) as pool:
-            for batch, answer in zip(batches, pool.map(ask, batches), strict=True):
-                answers.append(answer)
-                tell(batch)
-        return in_order(batches, answers)
+        server_failed = threading.Event()
+        send = partial(self._send, k=k, timeout_s=timeout_s, server_failed=server_failed)
+        results = []
+        with progress_reporter(progress, batches) as report, ThreadPoolExecutor(max(1, in_flight)) as pool:
+            for batch, result in zip(batches, pool.map(send, batches), strict=True):
+                results.append(result)
+                report(batch)
+        return in_order(batches, results)
 
     def info(self, *, timeout_s: float | None = None) -> ModelInfo:
-        """What is served now: version, precision, k, history length, catalogue size, vocabulary. Raises as ``recommend``."""
-        deadline = self._deadline(timeout_s)
-        steps = self._session.refresh(self._session.known, deadline)
+        """Describe the served model: version, precision, k, history length, catalogue size, vocabulary. Raises as ``recommend``."""
+        steps = self._session.refresh(self._session.known, self._deadline(timeout_s))
         return drive(steps, self._transport.carry_out).info
 
     def vocabulary(self, *, timeout_s: float | None = None) -> Vocabulary:
-        """Ids and titles of the served model's items. Raises as ``recommend``."""
+        """Return the ids and titles of the served model's items. Raises as ``recommend``."""
         return drive(self._session.served(self._deadline(timeout_s)), self._transport.carry_out).vocabulary
 
     def health(self, *, timeout_s: float | None = None) -> Health:
-        """How the server is, found out by a real request; raises nothing for a server that is not well."""
+        """Return the state of the server, found with a real request; raises nothing if the server fails."""
         return drive(self._session.health(self._deadline(timeout_s).timeout_s), self._transport.carry_out)
 
     def wait_until_ready(self, timeout_s: float = 60.0) -> None:
-        """Come back when the model answers.
+        """Return when the model answers.
 
         Raises:
-            ClientError: why it does not, after ``timeout_s`` seconds.
+            ClientError: the last failure, after ``timeout_s`` seconds.
         """
         drive(self._session.wait_until_ready(timeout_s), self._transport.carry_out)
 
@@ -167,6 +156,18 @@ class RecommenderClient:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _send(
+        self, batch: RequestBatch, k: int, timeout_s: float | None, server_failed: threading.Event
+    ) -> list[Result] | ClientError | None:
+        """Send a batch unless another has shown that the server fails; returns its results, its error, or None if not sent."""
+        if server_failed.is_set():
+            return None
+        try:
+            return drive(self._session.recommend(batch.queries, k, self._deadline(timeout_s)), self._transport.carry_out)
+        except ClientError as error:
+            server_failed.set()
+            return error
 
     def _deadline(self, timeout_s: float | None) -> Deadline:
         return Deadline(self.timeout_s if timeout_s is None else timeout_s)

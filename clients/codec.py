@@ -6,23 +6,27 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.errors import InvalidRequest
+from clients.errors import ClientError, InvalidRequest
 from distilrec.core.histories import cut_history, request_tensors
 from distilrec.core.specs import PADDING, RecommenderSpec
 from distilrec.data.vocabulary import Vocabulary
 
+Query = tuple[Iterable[str], Iterable[str]]
+"""Item ids of a history, oldest first, and item ids that must not be recommended."""
+
 
 @dataclass(frozen=True)
-class Row:
-    """One history on the wire, and what could not be said there."""
+class EncodedQuery:
+    """One query as item indices, and the part of it that the tensors cannot hold."""
 
     history: list[int]
-    """At most L indices, oldest first."""
+    """At most L item indices, oldest first."""
     exclude: list[int]
-    """At most E indices."""
+    """At most E item indices."""
     unknown_ids: tuple[str, ...]
-    unsaid: frozenset[int] = frozenset()
-    """Older items of a long history that have no room in either tensor; they are taken out of the answer."""
+    """Ids of the query that are not in the vocabulary."""
+    overflow: frozenset[int] = frozenset()
+    """Older items of a long history that have no room in either tensor; they are removed from the answer."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Recommendations:
     """Ids of the request that are not in the vocabulary; they were left out."""
     model_version: str
     latency_ms: float = field(compare=False)
-    """From the call to the answer, retries and all, in milliseconds; of a packed request, that of all its histories."""
+    """Milliseconds from the call to the answer, retries included; in a packed request the same for all its histories."""
 
     def __iter__(self) -> Iterator[tuple[str, float]]:
         return iter(zip(self.ids, self.scores, strict=True))
@@ -45,19 +49,23 @@ class Recommendations:
         return len(self.ids)
 
 
+Result = Recommendations | ClientError
+"""What a client returns for one of many histories."""
+
+
 def check_k(k: int, spec: RecommenderSpec) -> None:
-    """Raise InvalidRequest unless ``k`` is a whole number of 1..K."""
+    """Raise InvalidRequest unless ``k`` is a whole number from 1 to K."""
     if not isinstance(k, int | np.integer) or isinstance(k, bool):
         raise InvalidRequest(f"found k = {k!r}, expected a whole number")
     if not 1 <= k <= spec.top_k:
         raise InvalidRequest(f"found k = {k}, expected 1 to {spec.top_k}, the most that the model was exported for (export.top_k)")
 
 
-def encode(history: Iterable[str], exclude: Iterable[str], vocabulary: Vocabulary, spec: RecommenderSpec) -> Row:
-    """Encode one history.
+def encode(history: Iterable[str], exclude: Iterable[str], vocabulary: Vocabulary, spec: RecommenderSpec) -> EncodedQuery:
+    """Encode one query.
 
-    Of a long history the newest L items are read; older ones go to the exclude tensor beside ``exclude`` as far as they
-    fit, so that they are not recommended either.
+    The model reads the newest L items of a long history. Older ones follow ``exclude`` in the exclude tensor, as far as they fit,
+    so that they are not recommended either.
 
     Raises:
         InvalidRequest: ids that are not strings, or more than E ids to exclude.
@@ -74,39 +82,50 @@ def encode(history: Iterable[str], exclude: Iterable[str], vocabulary: Vocabular
             f"found {len(set(banned))} ids to exclude, expected at most {spec.exclude_length} (export.exclude_length)"
         )
     cut = cut_history(indices, banned, spec.history_length, spec.exclude_length)
-    return Row(cut.newest, cut.exclude, unknown, frozenset(cut.left_over))
+    return EncodedQuery(cut.newest, cut.exclude, unknown, frozenset(cut.left_over))
 
 
-def pack(rows: Sequence[Row], spec: RecommenderSpec) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """History int32 [B, L], left-padded, and exclude int32 [B, E] of ``rows``."""
-    histories, excludes = [row.history for row in rows], [row.exclude for row in rows]
+def pack(queries: Sequence[EncodedQuery], spec: RecommenderSpec) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Return the tensors of B queries: history int32 [B, L], padded on the left, and exclude int32 [B, E], padded on the right."""
+    histories, excludes = [query.history for query in queries], [query.exclude for query in queries]
     return request_tensors(histories, excludes, spec.history_length, spec.exclude_length)
 
 
 def decode(
     items: NDArray[np.int32],
     scores: NDArray[np.float32],
-    rows: Sequence[Row],
+    queries: Sequence[EncodedQuery],
     k: int,
     *,
     vocabulary: Vocabulary,
     model_version: str,
     latency_ms: float,
 ) -> list[Recommendations]:
-    """Decode the answers to ``rows``; ``items`` int32 [B, K] and ``scores`` float32 [B, K]."""
-    width = items.shape[1] if any(row.unsaid for row in rows) else k
+    """Decode the model's answers.
+
+    Args:
+        items: int32 [B, K]: item indices, best first, padded with 0.
+        scores: float32 [B, K]: scores of ``items``.
+        queries: The B queries that were sent.
+        k: Largest number of items in each answer, at most K.
+        vocabulary: Vocabulary of the version that answered.
+        model_version: Version that answered.
+        latency_ms: Milliseconds from the call to the answer.
+    """
+    # Usually the first k columns are enough; the others replace items that are removed from the answer.
+    width = items.shape[1] if any(query.overflow for query in queries) else k
     answers = []
-    for row, best, values in zip(rows, items[:, :width].tolist(), scores[:, :width].tolist(), strict=True):
-        if PADDING in best or row.unsaid:
-            pairs = [pair for pair in zip(best, values, strict=True) if pair[0] != PADDING and pair[0] not in row.unsaid]
-            best, values = ([pair[part] for pair in pairs[:k]] for part in (0, 1))  # noqa: PLW2901
-        indices, numbers = best[:k], values[:k]
+    for query, best, best_scores in zip(queries, items[:, :width].tolist(), scores[:, :width].tolist(), strict=True):
+        indices, values = best[:k], best_scores[:k]
+        if PADDING in best or query.overflow:
+            pairs = [pair for pair in zip(best, best_scores, strict=True) if pair[0] != PADDING and pair[0] not in query.overflow]
+            indices, values = ([pair[part] for pair in pairs[:k]] for part in (0, 1))
         answers.append(
             Recommendations(
                 ids=tuple(vocabulary.decode(indices)),
-                scores=tuple(numbers),
+                scores=tuple(values),
                 titles=tuple([vocabulary.titles[index - 1] for index in indices]),
-                unknown_ids=row.unknown_ids,
+                unknown_ids=query.unknown_ids,
                 model_version=model_version,
                 latency_ms=latency_ms,
             )
@@ -117,10 +136,10 @@ def decode(
 def _strings(name: str, ids: Iterable[str]) -> list[str]:
     if not isinstance(ids, str | bytes):
         try:
-            found = list(ids)
+            listed = list(ids)
         except TypeError:
             pass
         else:
-            if all(isinstance(item_id, str) for item_id in found):
-                return found
+            if all(isinstance(item_id, str) for item_id in listed):
+                return listed
     raise InvalidRequest(f"{name}: found {ids!r:.100}, expected a sequence of item ids (strings)")

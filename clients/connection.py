@@ -12,8 +12,8 @@ from clients.errors import ClientError
 
 DEFAULT_URL = "127.0.0.1:8001"
 
-# After a restart of the server the connection is back within half a second, not after gRPC's two minutes. The least backoff is,
-# against its name, how long an attempt to connect may take.
+# After a restart of the server the connection is back within half a second, not after gRPC's two minutes. Despite its name,
+# ``min_reconnect_backoff_ms`` is the longest time that an attempt to connect may take.
 _RECONNECT = {
     "grpc.initial_reconnect_backoff_ms": 100,
     "grpc.min_reconnect_backoff_ms": 5000,
@@ -26,16 +26,16 @@ _LOOPBACK = re.compile(r"(?:127\.[0-9.]+|localhost|\[::1\]):\d+")
 
 @dataclass(frozen=True)
 class Tls:
-    """TLS; with ``cert`` and ``key`` mutual."""
+    """Files of TLS; ``cert`` and ``key`` make it mutual."""
 
     ca: Path | str | None = None
-    """Authorities that the server's certificate may come from, PEM; None: those that gRPC trusts."""
+    """Certificates of the authorities that may sign the server's certificate, PEM; None: those that gRPC trusts."""
     cert: Path | str | None = None
     """The client's certificate, PEM."""
     key: Path | str | None = None
     """Its private key, PEM, without a passphrase."""
     server_name: str | None = None
-    """Name in the server's certificate, where it is not the host of the address."""
+    """Name in the server's certificate, if it differs from the host of the address."""
 
     def credentials(self) -> grpc.ChannelCredentials:
         """Read the files.
@@ -84,12 +84,12 @@ class Connection:
 
     @property
     def on_this_machine(self) -> bool:
-        """Whether the server shares this machine with us, as its address says."""
+        """Whether the address is one of this machine."""
         return _LOOPBACK.fullmatch(self.url) is not None
 
     @property
     def pairs(self) -> tuple[tuple[str, str], ...]:
-        """The metadata as gRPC wants it."""
+        """The metadata in gRPC's form."""
         return tuple(self.metadata.items())
 
     @property
@@ -109,7 +109,7 @@ class Connection:
         return list(values.items())
 
     def credentials(self) -> grpc.ChannelCredentials | None:
-        """What TLS needs; None without TLS. Raises as ``Tls.credentials``."""
+        """Read the files of TLS; returns None without TLS. Raises as ``Tls.credentials``."""
         if not self.tls:
             return None
         return (Tls() if self.tls is True else self.tls).credentials()
@@ -119,8 +119,8 @@ def open_aio_channel(connection: Connection, credentials: grpc.ChannelCredential
     """Open a channel of the running event loop.
 
     Args:
-        connection: where and how.
-        credentials: what its ``credentials`` read.
+        connection: Settings of the connection.
+        credentials: Result of ``connection.credentials()``.
     """
     if credentials is None:
         return grpc.aio.insecure_channel(connection.url, connection.options)

@@ -1,4 +1,4 @@
-"""What can go wrong between an application and its recommender: one small tree."""
+"""Errors between an application and its recommender."""
 
 from distilrec.core.errors import DistilRecError
 
@@ -7,10 +7,10 @@ class ClientError(DistilRecError):
     """Base of all client errors.
 
     Args:
-        reason: what was found, what was expected, what to do.
-        url: address that was asked.
-        model: model that was asked.
-        tried: what was done about it, for example "3 attempts in 1.2 s".
+        reason: What was found, what was expected, what to do.
+        url: Address of the server.
+        model: Name of the model.
+        tried: Attempts so far, for example "3 attempts in 1.2 s".
     """
 
     def __init__(self, reason: str, *, url: str = "", model: str = "", tried: str = "") -> None:
@@ -22,7 +22,7 @@ class ClientError(DistilRecError):
         return f"{where}{self.reason}{f' ({self.tried})' if self.tried else ''}"
 
     def at(self, url: str, model: str, tried: str = "") -> "ClientError":
-        """The same error, with the address, the model and what was tried."""
+        """Return the same error with address, model and attempts."""
         return type(self)(self.reason, url=url, model=model, tried=tried)
 
 

@@ -1,7 +1,7 @@
-"""A served model at the level of tensors: what judges and watches a server, for those who have item indices already."""
+"""A served model at the level of tensors, for callers that have item indices: evaluation, promotion, the health probe."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,12 +10,13 @@ from tritonclient.grpc import service_pb2
 from clients import retry
 from clients.connection import DEFAULT_URL, Connection, Tls
 from clients.errors import ClientError
+from clients.methods import MODEL_INFER, MODEL_STATISTICS, Method, Request, ResponseT
 from clients.model_info import ModelInfo
 from clients.retry import RetryPolicy
 from clients.session import Session
 from clients.steps import Call, CallFailed, Deadline, drive
 from clients.transport import Transport
-from clients.wire import front_door_request, infer_request, read_answer, read_front_door
+from clients.wire import ModelAnswer, front_door_request, infer_request, read_answer, read_front_door
 from distilrec.core.runner import Answer
 from distilrec.core.specs import MODEL_NAME
 
@@ -23,7 +24,7 @@ _NO_RETRIES = RetryPolicy(retries=0)
 
 
 class GrpcModel:
-    """A served model behind the serving contract; every failure is an error at once, nothing is tried again.
+    """A served model behind the serving contract. Nothing is retried: every failure is an error at once.
 
     Args:
         url: host and port of Triton's gRPC endpoint.
@@ -47,7 +48,14 @@ class GrpcModel:
         self._session = Session(url, model, None, _NO_RETRIES, lambda: self._transport.epoch)
 
     def recommend(self, history: NDArray[np.int32], exclude: NDArray[np.int32]) -> Answer:
-        """int32 [B, L] and int32 [B, E] -> items int32 [B, K] and scores float32 [B, K].
+        """Recommend K items after each of B histories.
+
+        Args:
+            history: int32 [B, L]: item indices, oldest first, padded with 0 on the left.
+            exclude: int32 [B, E]: item indices that must not be recommended, padded with 0.
+
+        Returns:
+            Items int32 [B, K], best first, and their scores float32 [B, K].
 
         Raises:
             ServerUnavailable, DeadlineExceeded, Overloaded, ModelNotFound, InvalidRequest: as their names say.
@@ -56,11 +64,9 @@ class GrpcModel:
         items, scores, _ = self.recommend_with_version(history, exclude)
         return items, scores
 
-    def recommend_with_version(
-        self, history: NDArray[np.int32], exclude: NDArray[np.int32]
-    ) -> tuple[NDArray[np.int32], NDArray[np.float32], str]:
-        """As ``recommend``, and the version of the model that answered."""
-        response = self._call("ModelInfer", infer_request(self.model, history, exclude))
+    def recommend_with_version(self, history: NDArray[np.int32], exclude: NDArray[np.int32]) -> ModelAnswer:
+        """As ``recommend``, with the version of the model that answered."""
+        response = self._call(MODEL_INFER, infer_request(self.model, history, exclude))
         try:
             return read_answer(response, len(history))
         except ClientError as error:
@@ -69,25 +75,26 @@ class GrpcModel:
     def ask_front_door(
         self, histories: Sequence[Sequence[str]], excludes: Sequence[Sequence[str]], k: int
     ) -> tuple[list[list[str]], NDArray[np.float32], str]:
-        """Ids and scores [B, k] from the front door beside this model, and its version. Raises as ``recommend``."""
-        response = self._call("ModelInfer", front_door_request(histories, excludes, k))
+        """Ask the front door of the same server; results as ``wire.read_front_door``, errors as ``recommend``."""
+        response = self._call(MODEL_INFER, front_door_request(histories, excludes, k))
         return read_front_door(response)
 
     def counts(self, version: str) -> tuple[int, int]:
-        """Requests of a version that were answered and that failed, since it was first loaded. Raises as ``recommend``."""
-        reply = self._call("ModelStatistics", service_pb2.ModelStatisticsRequest(name=self.model, version=version))
+        """Return how many requests a version has answered and failed since it was first loaded. Raises as ``recommend``."""
+        reply = self._call(MODEL_STATISTICS, service_pb2.ModelStatisticsRequest(name=self.model, version=version))
         stats = reply.model_stats[0].inference_stats
         return int(stats.success.count), int(stats.fail.count)
 
     def info(self) -> ModelInfo:
-        """What is served now. Raises as ``recommend``, and ClientError: it is not a recommender."""
+        """Describe the served model. Raises as ``recommend``, and ClientError if it is not a recommender."""
         return drive(self._session.info(Deadline(self.timeout_s)), self._transport.carry_out)
 
-    def _call(self, method: str, request: Any) -> Any:
+    def _call(self, method: Method[ResponseT], request: Request) -> ResponseT:
         try:
-            return self._transport.carry_out(Call(method, request, self.timeout_s))
+            response: ResponseT = self._transport.carry_out(Call(method.name, request, self.timeout_s))
         except CallFailed as failure:
             raise retry.client_error(failure, self.timeout_s).at(self.url, self.model) from failure
+        return response
 
     def close(self) -> None:
         """Close the connection."""

@@ -1,4 +1,4 @@
-"""What a served model says of itself."""
+"""The description of a served model, read from its configuration."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _SIZED = ("history", "exclude", "items")
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """A served model."""
+    """Description of a served model."""
 
     model: str
     version: str
@@ -47,26 +47,27 @@ def read_info(config: Any, version: str) -> ModelInfo:
     """Read a ModelConfig message.
 
     Args:
-        config: of one version of the model.
-        version: that version.
+        config: ModelConfig of one version of the model.
+        version: That version.
 
     Raises:
-        ClientError: it is not a DistilRec recommender: other tensors, dtypes or sizes, or no vocabulary.
+        ClientError: the model is not a DistilRec recommender: other tensors, dtypes or sizes, or no vocabulary.
     """
-    found = {tensor.name: (tensor.data_type, tuple(tensor.dims)) for tensor in (*config.input, *config.output)}
-    sizes = {name: found[name][1][0] for name in _SIZED if name in found and len(found[name][1]) == 1}
+    tensors = {tensor.name: (tensor.data_type, tuple(tensor.dims)) for tensor in (*config.input, *config.output)}
+    sizes = {name: tensors[name][1][0] for name in _SIZED if name in tensors and len(tensors[name][1]) == 1}
     parameters = {name: value.string_value for name, value in config.parameters.items()}
     item_count, vocabulary = parameters.get("item_count", ""), parameters.get("vocabulary_sha256", "")
     if len(sizes) == len(_SIZED) and min(sizes.values()) > 0 and item_count.isdigit() and vocabulary:
         spec = RecommenderSpec(int(item_count), sizes["history"], sizes["exclude"], sizes["items"])
         expected = {tensor.name: (_DTYPES[tensor.dtype], tensor.shape) for tensor in (*spec.inputs, *spec.outputs)}
-        if found == expected:
+        if tensors == expected:
             return ModelInfo(config.name, version, parameters.get("precision", ""), spec, max(1, config.max_batch_size), vocabulary)
     raise ClientError(
-        f"found the tensors {_say(found.items())}; it is not a DistilRec recommender. Ask for the model that distilrec export wrote"
+        f"found the tensors {_listing(tensors.items())}; it is not a DistilRec recommender. Ask for the model that distilrec export"
+        " wrote"
     )
 
 
-def _say(tensors: Iterable[tuple[str, tuple[int, tuple[int, ...]]]]) -> str:
+def _listing(tensors: Iterable[tuple[str, tuple[int, tuple[int, ...]]]]) -> str:
     names = model_config_pb2.DataType.Name
     return ", ".join(f"{name} {names(dtype).removeprefix('TYPE_')} {list(dims)}" for name, (dtype, dims) in tensors) or "none"

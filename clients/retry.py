@@ -1,8 +1,13 @@
-"""Which failures are worth another attempt, and when."""
+"""Which failures are worth another attempt, and when.
+
+gRPC's own ``retryPolicy`` cannot express this: it decides by status code alone, while Triton gives a dead process the code of other
+failures, and it makes at most 5 attempts, too few to bridge a restart.
+
+Source: gRPC proposal A6, "gRPC Retry Design", https://github.com/grpc/proposal/blob/master/A6-client-retries.md.
+"""
 
 import random
 from dataclasses import dataclass
-from typing import Any
 
 from clients.errors import (
     ClientError,
@@ -12,8 +17,12 @@ from clients.errors import (
     Overloaded,
     ServerUnavailable,
 )
+from clients.methods import Method, Request, ResponseT
 from clients.steps import Call, CallFailed, Deadline, Pause, Steps
 
+# Triton's messages: it has no status codes of its own for these.
+_PROCESS_DIED = "not healthy"
+_UNKNOWN_MODEL = "unknown model"
 _QUEUE_FULL = ("queue size", "timeout expired")
 _CREDENTIALS = "the server wants other credentials: {details}. Give them with tls= or metadata="
 _MEANINGS: dict[str, tuple[type[ClientError], str]] = {
@@ -37,53 +46,55 @@ class RetryPolicy:
     retries: int = 5
     """Attempts after the first."""
     first_s: float = 0.1
-    """Largest pause before the second attempt, in seconds; it doubles with each further one."""
+    """Longest pause before the second attempt, in seconds; it doubles with each further attempt."""
     cap_s: float = 1.0
-    """Largest pause of all, in seconds."""
+    """Longest pause before any attempt, in seconds."""
 
     def pause_s(self, attempt: int) -> float:
-        """Seconds to wait after the ``attempt``-th failure, 1-based: half of it fixed, half of it random."""
+        """Return the seconds to wait after the ``attempt``-th failure, counted from 1: half is fixed, half is random."""
         longest = min(self.cap_s, self.first_s * 2.0 ** (attempt - 1))
         return longest * (0.5 + 0.5 * random.random())  # noqa: S311 - spreads clients, guards nothing
 
 
 def client_error(failure: CallFailed, timeout_s: float) -> ClientError:
-    """What a failed call means to an application.
+    """Return the error that a failed call means to an application.
 
     Args:
-        failure: of the call.
-        timeout_s: what the call was given, in seconds.
+        failure: Failure of the call.
+        timeout_s: Seconds that the call was given.
     """
     code, details = failure.code, failure.details.strip()
-    if "not healthy" in details:
+    if _PROCESS_DIED in details:
         return ServerUnavailable(f"the model's process has died, its server may bring it back: {details}")
     if code == "UNAVAILABLE" and any(sign in details for sign in _QUEUE_FULL):
         code = "RESOURCE_EXHAUSTED"
-    if "unknown model" in details:
+    if _UNKNOWN_MODEL in details:
         code = "NOT_FOUND"
     kind, reason = _MEANINGS.get(code, (ClientError, "{code}: {details}"))
     return kind(reason.format(code=code, details=details, timeout_s=timeout_s))
 
 
-def call(method: str, request: Any, deadline: Deadline, policy: RetryPolicy, *, served_before: bool = False) -> Steps[Any]:
-    """Call, and again while that can help and the deadline allows; all calls of this client change nothing on the server.
+def call(
+    method: Method[ResponseT], request: Request, deadline: Deadline, policy: RetryPolicy, *, served_before: bool = False
+) -> Steps[ResponseT]:
+    """Call, and call again while that can help and the deadline allows. All calls of this client change nothing on the server.
 
     Args:
-        method: of Triton's service.
-        request: its message.
-        deadline: of the whole conversation.
-        policy: how often, and with which pauses.
-        served_before: the model was there a moment ago; its absence is then one of a restart or a promotion, and passes.
+        method: Method of Triton's service.
+        request: Message to send.
+        deadline: Deadline of the whole conversation.
+        policy: Number of attempts and pauses between them.
+        served_before: Whether the model was served a moment ago. Its absence then comes from a restart or a promotion, and passes.
 
     Raises:
-        ClientError: what the last attempt said, and how many there were.
+        ClientError: the failure of the last attempt, with the number of attempts.
     """
     passing = (ServerUnavailable, Overloaded, ModelNotFound) if served_before else (ServerUnavailable, Overloaded)
     attempt = 0
     while True:
         attempt += 1
         try:
-            return (yield Call(method, request, deadline.left_s))
+            response: ResponseT = yield Call(method.name, request, deadline.left_s)
         except CallFailed as failure:
             error = client_error(failure, deadline.timeout_s)
             pause_s = policy.pause_s(attempt)
@@ -91,4 +102,6 @@ def call(method: str, request: Any, deadline: Deadline, policy: RetryPolicy, *, 
                 if attempt > 1:
                     error.tried = f"{attempt} attempts in {deadline.elapsed_s:.1f} s"
                 raise error from failure
+        else:
+            return response
         yield Pause(pause_s)

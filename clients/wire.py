@@ -1,13 +1,14 @@
-"""Between arrays and the messages of Triton's gRPC protocol; pure functions, and all that knows the protocol's fields."""
+"""Conversion between arrays and the messages of Triton's gRPC protocol; pure functions."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2
 
 from clients.errors import ClientError
+from clients.methods import InferResponse, Request
 from distilrec.core.specs import FRONT_DOOR_NAME, VOCABULARY_NAME, RecommenderSpec
 
 _TRITON_DTYPES = {"int32": "INT32", "float32": "FP32"}
@@ -18,13 +19,23 @@ _INPUTS, _OUTPUTS = (
 )
 
 
-def infer_request(model: str, history: NDArray[np.int32], exclude: NDArray[np.int32]) -> Any:
-    """A ModelInferRequest that asks ``model``, whichever version is served.
+class ModelAnswer(NamedTuple):
+    """What a recommender answered to B histories."""
+
+    items: NDArray[np.int32]
+    """int32 [B, K]: item indices, best first, padded with 0."""
+    scores: NDArray[np.float32]
+    """float32 [B, K]: scores of ``items``."""
+    model_version: str
+
+
+def infer_request(model: str, history: NDArray[np.int32], exclude: NDArray[np.int32]) -> Request:
+    """Make a ModelInferRequest to ``model``, without a version: whichever is served may answer.
 
     Args:
         model: name of the model.
-        history: int32 [B, L].
-        exclude: int32 [B, E].
+        history: int32 [B, L]: item indices, oldest first, padded with 0 on the left.
+        exclude: int32 [B, E]: item indices that must not be recommended, padded with 0.
     """
     request = service_pb2.ModelInferRequest(model_name=model)
     for (name, datatype, dtype), values in zip(_INPUTS, (history, exclude), strict=True):
@@ -33,19 +44,23 @@ def infer_request(model: str, history: NDArray[np.int32], exclude: NDArray[np.in
     return request
 
 
-def read_answer(response: Any, rows: int) -> tuple[NDArray[np.int32], NDArray[np.float32], str]:
-    """Items int32 [B, K], scores float32 [B, K] and the version that answered, out of a ModelInferResponse.
+def read_answer(response: InferResponse, rows: int) -> ModelAnswer:
+    """Read a ModelInferResponse.
+
+    Args:
+        response: the message.
+        rows: B, how many histories were sent.
 
     Raises:
-        ClientError: these are not a recommender's tensors, or not of ``rows`` rows.
+        ClientError: these are not a recommender's tensors, or they do not have ``rows`` rows.
     """
-    found = {
+    tensors = {
         output.name: (output.datatype, tuple(output.shape), raw)
         for output, raw in zip(response.outputs, response.raw_output_contents, strict=False)
     }
     arrays = []
     for name, expected, dtype in _OUTPUTS:
-        datatype, shape, raw = found.get(name, ("nothing", (), b""))
+        datatype, shape, raw = tensors.get(name, ("nothing", (), b""))
         if datatype != expected or len(shape) != 2 or shape[0] != rows or len(raw) != 4 * shape[0] * shape[1]:
             raise ClientError(
                 f"model {response.model_name!r}: found {datatype} of shape {list(shape)} for {name!r}, expected {expected} of"
@@ -55,16 +70,16 @@ def read_answer(response: Any, rows: int) -> tuple[NDArray[np.int32], NDArray[np
     items, scores = arrays
     if items.shape != scores.shape:
         raise ClientError(f"model {response.model_name!r}: found {items.shape} items and {scores.shape} scores")
-    return items, scores, response.model_version
+    return ModelAnswer(items, scores, response.model_version)
 
 
-def front_door_request(histories: Sequence[Sequence[str]], excludes: Sequence[Sequence[str]], k: int) -> Any:
-    """A ModelInferRequest for the front door, which takes ids as strings; empty strings fill the shorter rows.
+def front_door_request(histories: Sequence[Sequence[str]], excludes: Sequence[Sequence[str]], k: int) -> Request:
+    """Make a ModelInferRequest to the front door, which takes ids as strings; empty strings fill the shorter rows.
 
     Args:
-        histories: ids of B histories, oldest first.
-        excludes: ids of B lists not to recommend.
-        k: items wanted for each.
+        histories: B lists of item ids, oldest first.
+        excludes: B lists of item ids that must not be recommended.
+        k: Number of items wanted for each history.
     """
     request = service_pb2.ModelInferRequest(model_name=FRONT_DOOR_NAME)
     for name, rows in (("history", histories), ("exclude", excludes)):
@@ -77,46 +92,52 @@ def front_door_request(histories: Sequence[Sequence[str]], excludes: Sequence[Se
     return request
 
 
-def read_front_door(response: Any) -> tuple[list[list[str]], NDArray[np.float32], str]:
-    """Recommended ids of each row, best first and empty where there is none, their scores [B, k], and the version that answered.
+def read_front_door(response: InferResponse) -> tuple[list[list[str]], NDArray[np.float32], str]:
+    """Read the front door's ModelInferResponse.
+
+    Returns:
+        For each of B histories the k item ids, best first, empty strings at the end where fewer are left; their scores float32
+        [B, k]; and the model version that answered.
 
     Raises:
-        ClientError: there are none: the model of this name is not ours.
+        ClientError: tensors are missing, so the model of this name is not ours.
     """
-    found = {output.name: (output.shape, raw) for output, raw in zip(response.outputs, response.raw_output_contents, strict=False)}
-    if not found.keys() >= {"item_ids", "scores"}:
-        raise ClientError(f"model {response.model_name!r}: found tensors {sorted(found)}, expected 'item_ids' and 'scores'")
-    (shape, raw), ids, offset = found["item_ids"], [], 0
+    tensors = {
+        output.name: (output.shape, raw) for output, raw in zip(response.outputs, response.raw_output_contents, strict=False)
+    }
+    if not tensors.keys() >= {"item_ids", "scores"}:
+        raise ClientError(f"model {response.model_name!r}: found tensors {sorted(tensors)}, expected 'item_ids' and 'scores'")
+    (shape, raw), ids, offset = tensors["item_ids"], [], 0
     while offset < len(raw):
         size = int.from_bytes(raw[offset : offset + 4], "little")
         ids.append(raw[offset + 4 : offset + 4 + size].decode())
         offset += 4 + size
-    scores = np.frombuffer(found["scores"][1], "<f4").reshape(shape)
+    scores = np.frombuffer(tensors["scores"][1], "<f4").reshape(shape)
     return [ids[row * shape[1] : (row + 1) * shape[1]] for row in range(shape[0])], scores, response.model_version
 
 
 def _strings(values: Sequence[bytes]) -> bytes:
-    """Strings on the wire: each its length in four bytes, then itself."""
+    """Encode strings as Triton does: each as its length in four bytes, then its bytes."""
     return b"".join(len(value).to_bytes(4, "little") + value for value in values)
 
 
-def vocabulary_request(offset: int) -> Any:
-    """A ModelInferRequest for a part of the served vocabulary.json, from byte ``offset`` on."""
+def vocabulary_request(offset: int) -> Request:
+    """Make a ModelInferRequest for a part of the served vocabulary.json, from byte ``offset`` on."""
     request = service_pb2.ModelInferRequest(model_name=VOCABULARY_NAME)
     request.inputs.add(name="offset", datatype="INT64", shape=[1])
     request.raw_input_contents.append(np.int64(offset).tobytes())
     return request
 
 
-def read_vocabulary_part(response: Any) -> tuple[bytes, int]:
-    """The part's bytes, and how many the whole file has.
+def read_vocabulary_part(response: InferResponse) -> tuple[bytes, int]:
+    """Read the bytes of a part of vocabulary.json, and the size of the whole file in bytes.
 
     Raises:
-        ClientError: there are none: the model of this name is not ours.
+        ClientError: tensors are missing, so the model of this name is not ours.
     """
-    found = {output.name: raw for output, raw in zip(response.outputs, response.raw_output_contents, strict=False)}
-    # A string on the wire: its length in four bytes, then itself.
-    part = found.get("content", b"")[4:]
-    if not part or len(found.get("total_bytes", b"")) != 8:
-        raise ClientError(f"model {response.model_name!r}: found tensors {sorted(found)}, expected part of a vocabulary")
-    return part, int(np.frombuffer(found["total_bytes"], "<i8")[0])
+    tensors = {output.name: raw for output, raw in zip(response.outputs, response.raw_output_contents, strict=False)}
+    # A string comes as its length in four bytes, then its bytes.
+    part = tensors.get("content", b"")[4:]
+    if not part or len(tensors.get("total_bytes", b"")) != 8:
+        raise ClientError(f"model {response.model_name!r}: found tensors {sorted(tensors)}, expected part of a vocabulary")
+    return part, int(np.frombuffer(tensors["total_bytes"], "<i8")[0])

@@ -9,7 +9,7 @@ from aiohttp import web
 from clients import AsyncRecommenderClient, ClientError, DeadlineExceeded, InvalidRequest
 
 CLIENT = web.AppKey("client", AsyncRecommenderClient)
-# What a caller is told of an error; all other client errors mean that the recommender cannot be asked now.
+# HTTP statuses of client errors; all others mean that the recommender is not available now.
 STATUSES = {InvalidRequest: HTTPStatus.BAD_REQUEST, DeadlineExceeded: HTTPStatus.GATEWAY_TIMEOUT}
 
 
@@ -34,7 +34,7 @@ async def health(request: web.Request) -> web.Response:
 async def errors_as_statuses(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Answer an error with a status. ``reason`` is the error without the server's address, which is nobody's business."""
+    """Answer an error with a status. ``reason`` is the error without the server's address, which stays internal."""
     try:
         return await handler(request)
     except ClientError as error:

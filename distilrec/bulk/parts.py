@@ -1,4 +1,4 @@
-"""Answers on disk, part by part, so that an interrupted run goes on; joined when all are there."""
+"""Results on disk, part by part, so that an interrupted run can continue; joined when all parts exist."""
 
 import fcntl
 import json
@@ -11,12 +11,13 @@ from typing import Any
 import polars as pl
 from polars.exceptions import PolarsError
 
-from clients import ClientError, Recommendations
+from clients import ClientError
+from clients.codec import Result
 from distilrec.core.errors import DataError
 from distilrec.core.files import write_text
 
-_STATE, _LOCK, _PART = "state.json", "lock", "part-{:06d}.parquet"
-_ANSWER = {
+_STATE, _LOCK, _TEMPORARY, _PART = "state.json", "lock", "part.tmp", "part-{:06d}.parquet"
+_RESULT = {
     "item_ids": pl.List(pl.String()),
     "scores": pl.List(pl.Float32()),
     "unknown_ids": pl.List(pl.String()),
@@ -26,8 +27,8 @@ _ANSWER = {
 
 
 @dataclass(frozen=True)
-class Job:
-    """What answers depend on; parts of another job are of no use."""
+class BulkJob:
+    """Everything that the results depend on; parts of another job are not reused."""
 
     input_sha256: str
     k: int
@@ -37,15 +38,15 @@ class Job:
     vocabulary_sha256: str
 
     def differences(self, former: dict[str, Any]) -> str:
-        """What is not as in ``former``, in words; empty: nothing."""
+        """Return the names of the fields that differ from ``former``, in words; empty if none does."""
         return ", ".join(name.replace("_", " ") for name, value in asdict(self).items() if former.get(name) != value)
 
 
 class Parts:
-    """Parts of an output, in a folder beside it.
+    """Parts of an output, in a folder next to it.
 
     Args:
-        output: the file that they become.
+        output: File that the parts become.
     """
 
     def __init__(self, output: Path) -> None:
@@ -54,10 +55,10 @@ class Parts:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep others away from the folder.
+        """Lock the folder against other runs.
 
         Raises:
-            DataError: somebody is at work there, or it cannot be written.
+            DataError: another run uses the folder, or it cannot be written.
         """
         try:
             self.folder.mkdir(exist_ok=True)
@@ -71,8 +72,8 @@ class Parts:
                 raise DataError(f"{self.folder}: another run writes this output; wait for it, or name another") from None
             yield
 
-    def begin(self, job: Job) -> str:
-        """Make the folder that of ``job``; returns what kept the parts there from being used, empty when nothing did."""
+    def begin(self, job: BulkJob) -> str:
+        """Prepare the folder for ``job``: remove parts of another job, and return how it differs; empty if no part was removed."""
         try:
             former = json.loads((self.folder / _STATE).read_text(encoding="utf-8"))
             changed = job.differences(former if isinstance(former, dict) else {})
@@ -86,42 +87,42 @@ class Parts:
         return changed
 
     def finished(self) -> int:
-        """How many parts there are before the first that is missing."""
+        """Return how many parts precede the first missing one."""
         count = 0
         while self._path(count).exists():
             count += 1
         return count
 
     def write(self, number: int, answers: pl.DataFrame) -> None:
-        """Write a part beside, then rename.
+        """Write a part under a temporary name, then rename it.
 
         Raises:
-            DataError: there is no room for it, for example.
+            DataError: the part cannot be written, for example because the disk is full.
         """
-        beside = self.folder / "part.tmp"
-        with _explained(beside):
-            answers.write_parquet(beside)
-            beside.replace(self._path(number))
+        temporary = self.folder / _TEMPORARY
+        with _as_data_error(temporary):
+            answers.write_parquet(temporary)
+            temporary.replace(self._path(number))
 
     def join(self, count: int) -> None:
-        """Make the output of ``count`` parts, a piece at a time, and remove them. Raises as ``write``."""
-        beside = self.output.with_name(self.output.name + ".tmp")
+        """Join the first ``count`` parts to the output without holding all in memory, and remove them. Raises as ``write``."""
+        temporary = self.output.with_name(self.output.name + ".tmp")
         answers = self.answers(count)
-        with _explained(self.output):
+        with _as_data_error(self.output):
             if self.output.suffix == ".parquet":
-                answers.sink_parquet(beside)
+                answers.sink_parquet(temporary)
             else:
-                answers.sink_ndjson(beside)
-            beside.replace(self.output)
+                answers.sink_ndjson(temporary)
+            temporary.replace(self.output)
         self._remove_parts()
-        # Only what this module wrote: a file of somebody else keeps the folder.
+        # Only files that this module wrote: the folder stays if there are others.
         for name in (_STATE, _LOCK):
             (self.folder / name).unlink(missing_ok=True)
         if not any(self.folder.iterdir()):
             self.folder.rmdir()
 
     def answers(self, count: int) -> pl.LazyFrame:
-        """All rows of the first ``count`` parts."""
+        """Return all rows of the first ``count`` parts."""
         return pl.scan_parquet([self._path(number) for number in range(count)])
 
     def _path(self, number: int) -> Path:
@@ -130,25 +131,33 @@ class Parts:
     def _remove_parts(self) -> None:
         # The state first: without it no part counts.
         (self.folder / _STATE).unlink(missing_ok=True)
-        for path in [*self.folder.glob("part-*.parquet"), self.folder / "part.tmp"]:
+        for path in [*self.folder.glob("part-*.parquet"), self.folder / _TEMPORARY]:
             path.unlink(missing_ok=True)
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _as_data_error(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, PolarsError) as error:
         raise DataError(f"{path}: cannot be written ({error}); finished parts are kept, start the same command again") from error
 
 
-def table(key: tuple[str, pl.DataType], keys: Sequence[Any], answers: Sequence[Recommendations | ClientError]) -> pl.DataFrame:
-    """A part of the output: one row an answer, with the reason where there is none."""
-    columns: dict[str, list[Any]] = {key[0]: list(keys), **{name: [] for name in _ANSWER}}
-    for answer in answers:
-        found: tuple[Any, ...] = (None, None, None, None, getattr(answer, "reason", None))
-        if isinstance(answer, Recommendations):
-            found = (list(answer.ids), list(answer.scores), list(answer.unknown_ids), answer.model_version, None)
-        for name, value in zip(_ANSWER, found, strict=True):
+def result_table(key: tuple[str, pl.DataType], keys: Sequence[Any], results: Sequence[Result]) -> pl.DataFrame:
+    """Make a part of the output.
+
+    Args:
+        key: Name and type of the column that names a row.
+        keys: Values of that column.
+        results: For each key its recommendations, or the error that the column ``error`` shall hold.
+    """
+    columns: dict[str, list[Any]] = {key[0]: list(keys), **{name: [] for name in _RESULT}}
+    for result in results:
+        values: tuple[Any, ...]
+        if isinstance(result, ClientError):
+            values = (None, None, None, None, result.reason)
+        else:
+            values = (list(result.ids), list(result.scores), list(result.unknown_ids), result.model_version, None)
+        for name, value in zip(_RESULT, values, strict=True):
             columns[name].append(value)
-    return pl.DataFrame(columns, schema={key[0]: key[1], **_ANSWER})
+    return pl.DataFrame(columns, schema={key[0]: key[1], **_RESULT})

@@ -1,4 +1,4 @@
-"""Requests in a file: histories to recommend for, as Parquet or as JSON lines; read in parts, checked before the first is asked."""
+"""The input file of a bulk run: histories as Parquet or JSON lines, validated as a whole, then read in parts."""
 
 import hashlib
 import itertools
@@ -23,20 +23,20 @@ _LISTS = (pl.List(pl.String), pl.List(pl.Null))
 
 
 @dataclass(frozen=True)
-class Requests:
-    """Some rows of an input."""
+class InputRows:
+    """Consecutive rows of an input."""
 
     keys: list[Any]
-    """What names each row in the output: the user's id, or the row's number, counted from 1."""
+    """Name of each row in the output: the user's id, or the row's number, counted from 1."""
     histories: list[Any]
-    """Of each row a list of item ids; None, or ids that are none, where the row has no history that can be asked."""
+    """A list of item ids for each row. In an invalid row it may be None, or contain None."""
     exclude: list[Any]
-    """Of each row a list of item ids."""
+    """A list of item ids for each row."""
 
 
 @dataclass(frozen=True)
 class BulkInput:
-    """A file that has been looked through once."""
+    """A file that has been validated."""
 
     path: Path
     rows: int
@@ -44,16 +44,16 @@ class BulkInput:
     key: tuple[str, pl.DataType]
     """Name and type of the column that names a row."""
     columns: tuple[str, ...]
-    """Which of ours there are."""
+    """Columns of the file that are read."""
 
-    def requests(self, begin: int, size: int) -> Iterator[Requests]:
-        """The rows from ``begin`` on (counted from 0), ``size`` at a time; nothing for an empty file."""
+    def rows_from(self, begin: int, size: int) -> Iterator[InputRows]:
+        """Read the rows from ``begin`` on (counted from 0), ``size`` at a time; yields nothing for an empty file."""
         parts = self._parquet(begin, size) if self.path.suffix == ".parquet" else self._json_lines(begin, size)
         for offset, rows in zip(range(begin, self.rows, size), parts, strict=False):
             count = len(rows[_HISTORY])
             numbers = list(range(offset + 1, offset + count + 1))
-            exclude = [found or [] for found in rows.get(_EXCLUDE, [None] * count)]
-            yield Requests(rows.get(USER, numbers), rows[_HISTORY], exclude)
+            exclude = [item_ids or [] for item_ids in rows.get(_EXCLUDE, [None] * count)]
+            yield InputRows(rows.get(USER, numbers), rows[_HISTORY], exclude)
 
     def _parquet(self, begin: int, size: int) -> Iterator[dict[str, list[Any]]]:
         selected = pl.scan_parquet(self.path).select(self.columns)
@@ -68,13 +68,13 @@ class BulkInput:
 
 
 def open_input(path: Path) -> BulkInput:
-    """Look through a file of requests.
+    """Validate an input file.
 
-    It has a column ``history``, lists of item ids, and may have ``user_id`` and ``exclude``; others are not read.
+    It has a column ``history``, lists of item ids, and may have ``user_id`` and ``exclude``; other columns are not read.
 
     Raises:
-        DataError: it cannot be read, is neither Parquet nor JSON lines, or a column is missing or of another type; file, column
-            and line are named.
+        DataError: the file cannot be read, is neither Parquet nor JSON lines, or a column is missing or has another type; the
+            message names file, column and line.
     """
     check_suffix(path)
     try:
@@ -86,7 +86,7 @@ def open_input(path: Path) -> BulkInput:
 
 
 def check_suffix(path: Path) -> None:
-    """Raise DataError unless it is a kind of file that can be read and written."""
+    """Raise DataError unless the suffix is one of ``SUFFIXES``."""
     if path.suffix not in SUFFIXES:
         raise DataError(f"{path}: found the suffix {path.suffix!r}, expected {' or '.join(SUFFIXES)}")
 
@@ -112,7 +112,7 @@ def _open_parquet(path: Path, sha256: str) -> BulkInput:
 
 
 def _open_json_lines(path: Path, sha256: str) -> BulkInput:
-    found, kinds, rows = set[str](), set[type](), 0
+    columns, kinds, rows = set[str](), set[type](), 0
     with path.open("rb") as file:
         for rows, line in enumerate(file, start=1):
             try:
@@ -124,12 +124,12 @@ def _open_json_lines(path: Path, sha256: str) -> BulkInput:
             for name in (_HISTORY, _EXCLUDE):
                 if (value := row.get(name)) is not None and not _are_ids(value):
                     raise DataError(f"{path}: column {name!r}, line {rows}: found {value!r:.100}, expected a list of strings")
-            found |= row.keys() & {USER, _HISTORY, _EXCLUDE}
+            columns |= row.keys() & {USER, _HISTORY, _EXCLUDE}
             kinds.add(_kind(row.get(USER)))
             if not (kinds <= {str, type(None)} or kinds <= {int, type(None)}):
                 raise DataError(f"{path}: column {USER!r}, line {rows}: found {row[USER]!r:.100}, expected strings, or integers")
-    key = (USER, pl.Int64() if int in kinds else pl.String()) if USER in found else (ROW, pl.Int64())
-    return BulkInput(path, rows, sha256, key, tuple(sorted(found | {_HISTORY})))
+    key = (USER, pl.Int64() if int in kinds else pl.String()) if USER in columns else (ROW, pl.Int64())
+    return BulkInput(path, rows, sha256, key, tuple(sorted(columns | {_HISTORY})))
 
 
 def _are_ids(value: Any) -> bool:
@@ -137,7 +137,7 @@ def _are_ids(value: Any) -> bool:
 
 
 def _kind(value: Any) -> type:
-    """Its type, as far as Parquet can hold it: neither halves of a surrogate pair nor numbers of more than 64 bits."""
+    """Return the value's type; another one if Parquet cannot hold it: half a surrogate pair, or a number of more than 64 bits."""
     if isinstance(value, str):
         return str if value.isascii() or _SURROGATE.search(value) is None else bytes
     return type(value) if not isinstance(value, int) or -(1 << 63) <= value < 1 << 63 else float

@@ -1,4 +1,4 @@
-"""Options that say how to reach a server, and the connection that they make."""
+"""Options for the connection to a server, and the connection that they describe."""
 
 import os
 import sys
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 TOKEN_VARIABLE = "DISTILREC_TOKEN"  # noqa: S105 - the variable's name, not a token
 
-UseTls = Annotated[bool, typer.Option("--tls", help="Speak TLS; naming any of its files does so, too.")]
-TlsCa = Annotated[Path | None, typer.Option(help="Authority of the server's certificate, PEM: its gRPC speaks TLS.")]
-TlsCert = Annotated[Path | None, typer.Option(help="Our certificate, PEM, where the server asks for one (mutual TLS).")]
+UseTls = Annotated[bool, typer.Option("--tls", help="Use TLS; naming any of its files means the same.")]
+TlsCa = Annotated[Path | None, typer.Option(help="Certificate of the authority that signed the server's, PEM.")]
+TlsCert = Annotated[Path | None, typer.Option(help="Our certificate, PEM, if the server asks for one (mutual TLS).")]
 TlsKey = Annotated[Path | None, typer.Option(help="Its private key, PEM.")]
 Metadata = Annotated[
     list[str] | None, typer.Option(help=f"KEY=VALUE to send along; a bearer token comes from the environment, {TOKEN_VARIABLE}.")
@@ -23,7 +23,7 @@ Metadata = Annotated[
 
 
 def tls_of(ca: Path | None, cert: Path | None, key: Path | None, *, wanted: bool = False) -> "Tls | bool":
-    """TLS where it is wanted, and as soon as any of its files is named."""
+    """Return the settings of TLS; naming any of its files means that it is wanted."""
     from clients.connection import Tls
 
     return Tls(ca, cert, key) if ca or cert or key else wanted
@@ -31,7 +31,7 @@ def tls_of(ca: Path | None, cert: Path | None, key: Path | None, *, wanted: bool
 
 def given_connection(url: str, tls: "Tls | bool", metadata: Sequence[str] | None) -> "Connection":
     """As ``connection_of``, with the token of the environment; its warning goes to stderr."""
-    # Not an option, for everybody can read the process list.
+    # Not an option, because every user of the machine can read the process list.
     connection, warning = connection_of(url, tls, metadata or (), os.environ.get(TOKEN_VARIABLE))
     if warning:
         print(f"warning: {warning}", file=sys.stderr)
@@ -39,19 +39,19 @@ def given_connection(url: str, tls: "Tls | bool", metadata: Sequence[str] | None
 
 
 def connection_of(url: str, tls: "Tls | bool", metadata: Sequence[str], token: str | None) -> "tuple[Connection, str | None]":
-    """What the options say; a pure function.
+    """Return the connection that the options describe; a pure function.
 
     Args:
-        url: host and port.
-        tls: as ``tls_of``.
-        metadata: KEY=VALUE each.
-        token: bearer token, sent unless the metadata have an authorization of their own.
+        url: Host and port.
+        tls: Result of ``tls_of``.
+        metadata: Texts of the form KEY=VALUE.
+        token: Bearer token, sent unless the metadata contain an authorization.
 
     Returns:
-        The connection; what to warn of.
+        The connection; a warning, or None.
 
     Raises:
-        ClientError: metadata that are not KEY=VALUE; as ``Connection``.
+        ClientError: metadata that are not KEY=VALUE; also as ``Connection``.
     """
     from clients.connection import Connection
     from clients.errors import ClientError

@@ -1,4 +1,4 @@
-"""The command that asks a running server; it is part of the one command line (``distilrec/cli/app.py``)."""
+"""The command ``recommend``, which asks a running server."""
 
 import json
 import sys
@@ -23,8 +23,8 @@ def recommend(  # noqa: PLR0917 - typer's parameters are options, not positions
     history: Annotated[list[str] | None, typer.Option(help="Ids or titles, oldest first. None: the most popular items.")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="Ids or titles of items not to recommend.")] = None,
     k: Annotated[int, typer.Option(help="How many items.")] = 10,
-    source: Annotated[Path | None, typer.Option("--input", help="Ask for all histories of this file, .parquet or .jsonl.")] = None,
-    output: Annotated[Path | None, typer.Option(help="Where their answers go, .parquet or .jsonl.")] = None,
+    source: Annotated[Path | None, typer.Option("--input", help="File of histories, .parquet or .jsonl.")] = None,
+    output: Annotated[Path | None, typer.Option(help="File for the recommendations, .parquet or .jsonl.")] = None,
     url: Url = DEFAULT_URL,
     vocabulary: Annotated[Path | None, typer.Option(help="vocabulary.json; by default the server hands it over.")] = None,
     timeout_s: Annotated[float, typer.Option(help="Seconds to wait for an answer.")] = 5.0,
@@ -38,7 +38,7 @@ def recommend(  # noqa: PLR0917 - typer's parameters are options, not positions
     """Ask a running server, for one history or for a whole file.
 
     --history and --exclude take several values. A file has a column `history` (lists of item ids) and may have `user_id` and
-    `exclude`; interrupted, the same command goes on. Status 1 if a row of it failed: column `error` of the output says why.
+    `exclude`; after an interruption the same command continues. Status 1 if a row failed: column `error` of the output says why.
 
     Example: distilrec recommend --history "Toy Story" "GoldenEye" --k 5
 

@@ -1,18 +1,18 @@
-"""When requests are meant to be sent; pure functions."""
+"""The times at which requests are due; pure functions."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 
 def poisson_arrivals(rate_per_s: float, duration_s: float, random: np.random.Generator) -> NDArray[np.float64]:
-    """Arrivals of independent users: a Poisson process.
+    """Draw the arrivals of independent users: a Poisson process.
 
-    Given how many there are, the arrivals of a Poisson process are independent and uniform over the time, in order.
+    Given their number, the arrivals of a Poisson process are independent and uniform over the time.
 
     Args:
-        rate_per_s: mean arrivals a second.
-        duration_s: seconds.
-        random: source of randomness; the same seed gives the same arrivals.
+        rate_per_s: Mean number of arrivals per second.
+        duration_s: Seconds in which they arrive.
+        random: Random generator; the same seed gives the same arrivals.
 
     Returns:
         float64 [arrivals]: seconds from the start, rising, below ``duration_s``.
@@ -22,5 +22,5 @@ def poisson_arrivals(rate_per_s: float, duration_s: float, random: np.random.Gen
 
 
 def deal(arrivals: NDArray[np.float64], processes: int) -> list[NDArray[np.float64]]:
-    """Arrivals of each process, dealt like cards: how many processes send them does not change when they are sent."""
+    """Deal arrivals to processes like cards; the number of processes does not change when requests are sent."""
     return [arrivals[first::processes] for first in range(processes)]

@@ -1,13 +1,13 @@
-"""The server that a load is put on: what it says of itself, and one answer."""
+"""The server that a load test sends to: its description, and one answer."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from tritonclient.grpc import service_pb2
 
 from clients.connection import Connection
 from clients.errors import ClientError
+from clients.methods import MODEL_CONFIG, MODEL_INFER, SERVER_METADATA, Method, Request, ResponseT
 from clients.model_info import read_info
 from clients.retry import client_error
 from clients.steps import Call, CallFailed
@@ -18,7 +18,7 @@ from distilrec.core.specs import PADDING, RecommenderSpec
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A served model, and the server around it."""
+    """A served model and its server."""
 
     spec: RecommenderSpec
     model_version: str
@@ -28,35 +28,35 @@ class Endpoint:
     dynamic_batching: bool
     triton_version: str
     on_this_machine: bool
-    """Whether the server shares this machine's processors with the clients, as its address says."""
+    """Whether the address says that the server shares this machine's processors with the clients."""
 
 
 def examine(connection: Connection, model: str, timeout_s: float) -> Endpoint:
     """Ask the server for the model's configuration, and the model for one answer.
 
     Args:
-        connection: to Triton's gRPC endpoint.
-        model: name of the model.
-        timeout_s: seconds each call may take.
+        connection: Connection to Triton's gRPC endpoint.
+        model: Name of the model.
+        timeout_s: Seconds each call may take.
 
     Raises:
-        ServerUnavailable, DeadlineExceeded, ModelNotFound: as their names say.
-        ClientError: a file of TLS is missing, or the model is not a recommender.
+        ClientError: no server or model answers, a file of TLS is missing, or the model is not a recommender.
     """
     transport, url = Transport(connection), connection.url
 
-    def ask(method: str, request: Any) -> Any:
+    def ask(method: Method[ResponseT], request: Request) -> ResponseT:
         try:
-            return transport.carry_out(Call(method, request, timeout_s))
+            response: ResponseT = transport.carry_out(Call(method.name, request, timeout_s))
         except CallFailed as failure:
-            raise client_error(failure, timeout_s).at(url, model) from failure
+            raise client_error(failure, timeout_s) from failure
+        return response
 
     try:
-        server = ask("ServerMetadata", service_pb2.ServerMetadataRequest())
-        config = ask("ModelConfig", service_pb2.ModelConfigRequest(name=model)).config
+        server = ask(SERVER_METADATA, service_pb2.ServerMetadataRequest())
+        config = ask(MODEL_CONFIG, service_pb2.ModelConfigRequest(name=model)).config
         spec = read_info(config, "").spec
-        nothing = (np.full((1, size), PADDING, np.int32) for size in (spec.history_length, spec.exclude_length))
-        _, _, version = read_answer(ask("ModelInfer", infer_request(model, *nothing)), rows=1)
+        empty = (np.full((1, size), PADDING, np.int32) for size in (spec.history_length, spec.exclude_length))
+        _, _, version = read_answer(ask(MODEL_INFER, infer_request(model, *empty)), rows=1)
     except ClientError as error:
         raise error.at(url, model) from error.__cause__
     finally:

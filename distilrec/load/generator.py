@@ -1,4 +1,4 @@
-"""Several client processes as one: they start together, tell how it goes, and end when told to."""
+"""Several client processes as one: they start together, report progress, and can be stopped together."""
 
 import contextlib
 import multiprocessing
@@ -12,23 +12,23 @@ from typing import Any, Self
 from distilrec.core.errors import LoadError
 from distilrec.core.specs import RecommenderSpec
 from distilrec.load.settings import LoadSettings
-from distilrec.load.worker import Client, Job, Outcome, Progress, serve_jobs
+from distilrec.load.worker import LoadProgress, LoadShare, WorkerResult, WorkerSettings, run_worker
 
-_READY_TIMEOUT_S = 60.0
-_HEAD_START_S = 0.2
-_GRACE_S = 30.0
+_READY_TIMEOUT_S = 60.0  # spawning imports gRPC and numpy, slow on a busy machine
+_HEAD_START_S = 0.2  # from sending the shares to the common start
+_GRACE_S = 30.0  # for processes that are late
 _END_TIMEOUT_S = 2.0
 
 
-class Generator:
-    """Client processes that wait for jobs; a context manager that ends them.
+class LoadGenerator:
+    """Client processes that wait for their shares of a load; a context manager that ends them.
 
     Args:
-        settings: of the load.
-        spec: sizes of the served model.
+        settings: Settings of the load.
+        spec: Sizes of the served model.
 
     Raises:
-        LoadError: a process did not get ready.
+        LoadError: a process did not become ready.
     """
 
     def __init__(self, settings: LoadSettings, spec: RecommenderSpec) -> None:
@@ -36,11 +36,11 @@ class Generator:
         context = multiprocessing.get_context("spawn")
         self._processes, self._pipes = [], list[Connection]()
         try:
-            with _handling_interrupts(signal.SIG_IGN):  # processes inherit it: Ctrl-C reaches us alone, and we end them in order
+            with _handling_interrupts(signal.SIG_IGN):  # inherited: Ctrl-C reaches this process alone, which ends the others
                 for number in range(settings.processes):
                     ours, theirs = context.Pipe()
-                    client = client_of(settings, spec, number)
-                    process = context.Process(target=serve_jobs, args=(client, theirs), daemon=True, name=f"load-{number}")
+                    worker = worker_settings(settings, spec, number)
+                    process = context.Process(target=run_worker, args=(worker, theirs), daemon=True, name=f"load-{number}")
                     process.start()
                     theirs.close()
                     self._processes.append(process)
@@ -51,38 +51,42 @@ class Generator:
             raise
 
     def run(
-        self, jobs: Callable[[float], list[Job]], most_s: float, stop: threading.Event, report: Callable[[Progress], None]
-    ) -> list[Outcome]:
-        """Give each process its job and wait for all outcomes.
+        self,
+        shares: Callable[[float], list[LoadShare]],
+        max_s: float,
+        stop: threading.Event,
+        report: Callable[[LoadProgress], None],
+    ) -> list[WorkerResult]:
+        """Give each process its share and wait for all results.
 
         Args:
-            jobs: the job of each process, by the time at which all start.
-            most_s: seconds after which the last answer must have come or timed out.
-            stop: ends the jobs early when it is set; what was in flight is still waited for.
-            report: is told what happened so far.
+            shares: Function that returns the share of each process for a common start, in seconds of ``time.monotonic()``.
+            max_s: Seconds after which the last answer must have arrived or timed out.
+            stop: Event that ends the load early when it is set; requests in flight are still waited for.
+            report: Function that is called with the progress of all processes together.
 
         Raises:
-            LoadError: a process ended, or said nothing for long.
+            LoadError: a process ended, or sent nothing for long.
         """
-        for pipe, job in zip(self._pipes, jobs(time.monotonic() + _HEAD_START_S), strict=True):
-            pipe.send(job)
-        outcomes: dict[Connection, Outcome] = {}
-        told: dict[Connection, Progress] = {}
-        deadline = time.monotonic() + _HEAD_START_S + most_s + _GRACE_S
+        for pipe, share in zip(self._pipes, shares(time.monotonic() + _HEAD_START_S), strict=True):
+            pipe.send(share)
+        results: dict[Connection, WorkerResult] = {}
+        progress: dict[Connection, LoadProgress] = {}
+        deadline = time.monotonic() + _HEAD_START_S + max_s + _GRACE_S
         stopping = False
-        while waiting := [pipe for pipe in self._pipes if pipe not in outcomes]:
+        while waiting := [pipe for pipe in self._pipes if pipe not in results]:
             if stop.is_set() and not stopping:
                 stopping = True
                 for pipe in waiting:
                     pipe.send(None)
             for pipe in self._arrived(waiting, deadline):
                 message = self._receive(pipe)
-                if isinstance(message, Outcome):
-                    outcomes[pipe] = message
-                    message = Progress(len(message.latency_s), sum(message.errors.values()))
-                told[pipe] = message
-            report(Progress(sum(one.answered for one in told.values()), sum(one.failed for one in told.values())))
-        return [outcomes[pipe] for pipe in self._pipes]
+                if isinstance(message, WorkerResult):
+                    results[pipe] = message
+                    message = LoadProgress(len(message.latency_s), sum(message.errors.values()))
+                progress[pipe] = message
+            report(LoadProgress(sum(part.answered for part in progress.values()), sum(part.failed for part in progress.values())))
+        return [results[pipe] for pipe in self._pipes]
 
     def close(self) -> None:
         """End the processes."""
@@ -108,28 +112,28 @@ class Generator:
                 waiting.discard(pipe)
 
     def _arrived(self, pipes: list[Connection], deadline: float) -> list[Connection]:
-        """Pipes from which something can be read; waits for it."""
-        found = [pipe for pipe in wait(pipes, max(0.0, deadline - time.monotonic())) if isinstance(pipe, Connection)]
-        if not found:
-            raise LoadError("a client process says nothing any more; is this machine overloaded? Try fewer --processes")
-        return found
+        """Wait for pipes from which something can be read."""
+        arrived = [pipe for pipe in wait(pipes, max(0.0, deadline - time.monotonic())) if isinstance(pipe, Connection)]
+        if not arrived:
+            raise LoadError("a client process no longer answers; is this machine overloaded? Try fewer --processes")
+        return arrived
 
-    def _receive(self, pipe: Connection) -> "Progress | Outcome":
+    def _receive(self, pipe: Connection) -> "LoadProgress | WorkerResult":
         try:
-            message: Progress | Outcome = pipe.recv()
+            message: LoadProgress | WorkerResult = pipe.recv()
         except (EOFError, ConnectionResetError):
             process = self._processes[self._pipes.index(pipe)]
             process.join(_END_TIMEOUT_S)
             raise LoadError(
                 f"client process {process.name} ended with status {process.exitcode}, expected it to run on;"
-                " its last words, if any, stand above (-9 means killed, perhaps for lack of memory)"
+                " its last output, if any, stands above (-9 means killed, perhaps for lack of memory)"
             ) from None
         return message
 
 
 @contextlib.contextmanager
 def interrupts() -> Iterator[threading.Event]:
-    """Until the end of the block, Ctrl-C sets this event; a second one raises KeyboardInterrupt, as ever."""
+    """Let Ctrl-C set this event until the end of the block; a second Ctrl-C raises KeyboardInterrupt as usual."""
     interrupted = threading.Event()
 
     def note(*_: object) -> None:
@@ -143,7 +147,7 @@ def interrupts() -> Iterator[threading.Event]:
 
 @contextlib.contextmanager
 def _handling_interrupts(handler: Any) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():  # where there are no signals
+    if threading.current_thread() is not threading.main_thread():  # Python sets signal handlers in the main thread only
         yield
         return
     former = signal.signal(signal.SIGINT, handler)
@@ -153,7 +157,7 @@ def _handling_interrupts(handler: Any) -> Iterator[None]:
         signal.signal(signal.SIGINT, former)
 
 
-def client_of(settings: LoadSettings, spec: RecommenderSpec, number: int) -> Client:
-    """What the client process of this number is made with; each asks about histories of its own."""
+def worker_settings(settings: LoadSettings, spec: RecommenderSpec, number: int) -> WorkerSettings:
+    """Return the settings of a client process; its number makes its histories its own."""
     seed = (settings.seed, number)
-    return Client(settings.connection, settings.model, spec, settings.timeout_s, settings.zipf_exponent, seed)
+    return WorkerSettings(settings.connection, settings.model, spec, settings.timeout_s, settings.zipf_exponent, seed)

@@ -6,7 +6,7 @@ from distilrec.load.statistics import QUANTILES, answers_needed, field
 
 
 def describe(result: dict[str, Any]) -> str:
-    """What a person wants to know of the results of ``distilrec load``."""
+    """Return the results of ``distilrec load`` as text for a terminal."""
     model, settings = result["model"], result["settings"]
     served = f"model {model['name']!r} version {model['version']}, {model['item_count']:,} items"
     head = f"{served}; {settings['processes']} client process(es)"
@@ -17,7 +17,7 @@ def describe(result: dict[str, Any]) -> str:
 
 
 def describe_load(load: dict[str, Any]) -> list[str]:
-    """Lines about one load."""
+    """Return lines about one load."""
     requests = load["requests"]
     wanted = "closed loop" if load["rate_per_s"] is None else f"{load['rate_per_s']:,.1f} requests/s wanted"
     errors = ", ".join(f"{count} {kind}" for kind, count in load["errors"].items()) or "none"
@@ -30,7 +30,7 @@ def describe_load(load: dict[str, Any]) -> list[str]:
 
 
 def describe_search(search: dict[str, Any]) -> list[str]:
-    """Lines about a search: each probe, and what it found."""
+    """Return lines about a search: each probe, and the highest rate."""
     name = search["slo"].partition("<")[0]
     lines = []
     for load in search["probes"]:

@@ -1,4 +1,4 @@
-"""What a load shall be; checked once, here."""
+"""Settings of a load; validated here once."""
 
 import os
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from distilrec.load.slo import Slo
 from distilrec.load.statistics import answers_needed
 
 LONGEST_S = 3600.0
-"""No load runs longer: a forgotten one ends by itself."""
+"""Longest load in seconds, so that a forgotten one ends by itself."""
 
 LONGEST_PROBE_S = 60.0
 """A probe lasts longer than ``duration_s`` where the goal's quantile needs more answers, but no longer than this."""
@@ -20,27 +20,27 @@ _MOST_REQUESTS = 10_000_000
 
 
 def default_processes() -> int:
-    """Client processes: one event loop sends some 2,500 requests/s at most; half of the processors are left to the server."""
+    """Return the number of client processes: one sends at most about 2,500 requests/s; half of the cores are left to the server."""
     return min(8, max(2, (os.cpu_count() or 2) // 2))
 
 
 @dataclass(frozen=True)
 class LoadSettings:
-    """What to send, and for how long.
+    """Requests to send, and for how long.
 
     Raises:
-        ConfigError: settings that cannot be; all faults at once.
+        ConfigError: invalid settings; the message lists all faults.
     """
 
     connection: Connection
     """To Triton's gRPC endpoint."""
     model: str
     rate_per_s: float | None
-    """Mean arrivals a second of an open loop, with ``slo`` the first that is tried; None in a closed loop."""
+    """Mean arrivals per second of an open loop, with ``slo`` the first rate to try; None in a closed loop."""
     concurrency: int | None
     """Requests in flight of a closed loop; None in an open one."""
     duration_s: float
-    """Seconds in which requests are sent, of each probe in a search."""
+    """Seconds in which requests are sent; in a search, of each probe."""
     processes: int
     timeout_s: float
     """Seconds each request may take."""
@@ -48,7 +48,7 @@ class LoadSettings:
     seed: int
     slo: Slo | None = None
     probes: int = 12
-    """Most probes of a search."""
+    """Largest number of probes in a search."""
 
     def __post_init__(self) -> None:
         ranges = {
@@ -75,7 +75,7 @@ class LoadSettings:
         if self.rate_per_s is not None and self.rate_per_s * self.duration_s > _MOST_REQUESTS:
             faults.append(f"--rate times --duration-s: expected at most {_MOST_REQUESTS:,} requests; give less of either")
         if faults:
-            raise ConfigError("load cannot be put on a server so:\n" + "\n".join(f"  {fault}" for fault in faults))
+            raise ConfigError("invalid settings of the load:\n" + "\n".join(f"  {fault}" for fault in faults))
 
     @property
     def loop(self) -> str:
@@ -83,17 +83,17 @@ class LoadSettings:
         return "closed" if self.rate_per_s is None else "open"
 
     def probe_s(self, rate_per_s: float) -> float:
-        """Seconds of a probe at a rate: long enough for the goal's quantile to be told."""
+        """Return the seconds of a probe at a rate: long enough to measure the goal's quantile."""
         needed = answers_needed(self.slo.quantile) if self.slo else 1
         return max(self.duration_s, min(LONGEST_PROBE_S, _MORE_THAN_NEEDED * needed / rate_per_s))
 
     @property
     def lowest_rate(self) -> float:
-        """Rate below which no probe has the answers that the goal's quantile needs."""
+        """Rate below which no probe gets enough answers for the goal's quantile."""
         return _MORE_THAN_NEEDED * answers_needed(self.slo.quantile) / max(LONGEST_PROBE_S, self.duration_s) if self.slo else 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """As it stands in results, where model and seed have places of their own; the connection is left out."""
+        """Return the settings as they stand in the results, without the connection; model and seed have fields of their own."""
         kept = {name: value for name, value in vars(self).items() if name not in {"connection", "model", "seed", "slo", "probes"}}
         search = {"slo": str(self.slo), "probes": self.probes} if self.slo else {}
         return {"loop": self.loop} | kept | search

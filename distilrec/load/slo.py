@@ -21,7 +21,7 @@ class Slo:
     """A latency goal: a quantile must stay below a limit."""
 
     name: str
-    """Of the quantile, one of ``QUANTILES``."""
+    """Name of the quantile, one of ``QUANTILES``."""
     limit_ms: float
 
     @property
@@ -37,7 +37,7 @@ def parse_slo(text: str) -> Slo:
     """Read a goal such as ``p99<10ms``.
 
     Raises:
-        ConfigError: it says something else.
+        ConfigError: the text is not a goal.
     """
     found = _PATTERN.fullmatch(text)
     if not found or found[1] not in QUANTILES or float(found[2]) == 0:
@@ -48,8 +48,8 @@ def parse_slo(text: str) -> Slo:
     return Slo(found[1], float(found[2]) * _UNITS_MS[found[3]])
 
 
-class Judged(Protocol):
-    """What a probe must tell."""
+class Probe(Protocol):
+    """The measurement at one rate of a search."""
 
     @property
     def holds(self) -> bool:
@@ -57,27 +57,27 @@ class Judged(Protocol):
         ...
 
 
-ProbeT = TypeVar("ProbeT", bound=Judged)
+ProbeT = TypeVar("ProbeT", bound=Probe)
 
 
 @dataclass
 class Search(Generic[ProbeT]):
-    """What a search has found so far."""
+    """The probes of a search so far, and the bounds that they give."""
 
     probes: list[tuple[float, ProbeT]] = field(default_factory=list)
-    """Rates and what happened at them, in the order they were tried."""
+    """Rates in requests per second and their measurements, in the order they were tried."""
     complete: bool = False
-    """Whether the limit is known as closely as wanted; else the probes ran out."""
+    """Whether the limit is known to within ``CLOSE_ENOUGH``; false if the probes ran out before."""
 
     @property
     def highest_held(self) -> float | None:
-        """Highest rate that held the goal below all that did not; None where none did."""
+        """Highest rate that held the goal and lies below all rates that failed; None if there is none."""
         lowest_failed = self.lowest_failed or math.inf
         return max((rate for rate, probe in self.probes if probe.holds and rate < lowest_failed), default=None)
 
     @property
     def lowest_failed(self) -> float | None:
-        """Lowest rate that did not hold it; None where all did."""
+        """Lowest rate that failed the goal; None if there is none."""
         return min((rate for rate, probe in self.probes if not probe.holds), default=None)
 
 
@@ -95,19 +95,19 @@ def search_rate(
     Rates grow in proportion, so the middle of two is their geometric mean.
 
     Args:
-        probe: puts a rate on the server and judges it.
-        first_rate: where to begin.
-        search: gets every probe as it ends, so that what was found survives an interruption.
-        most_probes: bound of the search.
-        lowest_rate: lower ones are not tried.
-        stop: whether to end now; what a probe found meanwhile does not count.
+        probe: Function that puts a rate on the server and measures it.
+        first_rate: Rate to begin with, in requests per second.
+        search: Object that gets every probe as it ends, so that results survive an interruption.
+        most_probes: Largest number of probes.
+        lowest_rate: Lowest rate to try.
+        stop: Function that says whether to end now; a probe during which it becomes true does not count.
     """
     rate = first_rate
     for _ in range(most_probes):
-        found = probe(rate)
+        measured = probe(rate)
         if stop():
             return
-        search.probes.append((rate, found))
+        search.probes.append((rate, measured))
         held, failed = search.highest_held, search.lowest_failed
         if failed is None:
             rate *= 2

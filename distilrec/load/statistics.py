@@ -1,4 +1,4 @@
-"""What a load did: quantiles of latency, and whether the clients kept up; pure functions."""
+"""Statistics of a load: quantiles of latency, and whether the clients kept up; pure functions."""
 
 import math
 from typing import NamedTuple
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
-"""Quantiles by the names that they have in a latency goal."""
+"""Quantiles by their names in a latency goal."""
 
 _LATE_SHARE = 0.1
 _LATE_MS = 1.0
@@ -15,24 +15,24 @@ _BUSY_SHARE = 0.85
 
 
 def field(name: str) -> str:
-    """Name of a quantile in JSON: ``p99_9_ms`` for ``p99.9``."""
+    """Return the name of a quantile in JSON: ``p99_9_ms`` for ``p99.9``."""
     return f"{name.replace('.', '_')}_ms"
 
 
 def answers_needed(quantile: float) -> int:
-    """Answers below which a quantile would be the maximum under another name; 1 for the maximum itself."""
+    """Return how many answers a quantile needs; with fewer it would equal the maximum. 1 for the maximum itself."""
     return 1 if quantile >= 1 else math.ceil(round(1 / (1 - quantile), 6))
 
 
 def quantile_ms(seconds: NDArray[np.float64], quantile: float) -> float | None:
-    """Nearest rank, in milliseconds: the smallest latency that ``quantile`` of all do not exceed. It was seen, not interpolated.
+    """Return a quantile by nearest rank: the smallest measured latency that a share ``quantile`` of all does not exceed.
 
     Args:
-        seconds: float64 [answers].
-        quantile: 0 < quantile <= 1.
+        seconds: float64 [answers]: latencies in seconds.
+        quantile: Share, 0 < quantile <= 1.
 
     Returns:
-        None where there are too few answers to tell (``answers_needed``).
+        Milliseconds; None if there are too few answers (``answers_needed``).
     """
     if len(seconds) < answers_needed(quantile):
         return None
@@ -40,9 +40,9 @@ def quantile_ms(seconds: NDArray[np.float64], quantile: float) -> float | None:
 
 
 def latency_ms(seconds: NDArray[np.float64]) -> dict[str, float | None]:
-    """All ``QUANTILES`` and the mean, in milliseconds, by their names in JSON."""
-    found = {field(name): quantile_ms(seconds, quantile) for name, quantile in QUANTILES.items()}
-    return found | {"mean_ms": float(seconds.mean() * 1000) if len(seconds) else None}
+    """Return all ``QUANTILES`` and the mean in milliseconds, by their names in JSON."""
+    quantiles = {field(name): quantile_ms(seconds, quantile) for name, quantile in QUANTILES.items()}
+    return quantiles | {"mean_ms": float(seconds.mean() * 1000) if len(seconds) else None}
 
 
 class Bottleneck(NamedTuple):
@@ -55,12 +55,12 @@ class Bottleneck(NamedTuple):
 def client_bottleneck(late_s: NDArray[np.float64], latency_s: NDArray[np.float64], busy_shares: NDArray[np.float64]) -> Bottleneck:
     """Judge whether the clients kept up.
 
-    They did not when they sent late (then a part of each latency is their own), or when one's event loop had something to do
-    nearly all the time (then answers wait for it, and a closed loop goes at its pace).
+    They did not if they sent late, so that part of each latency is their own, or if one event loop was busy nearly all the time, so
+    that answers waited for it and a closed loop ran at its pace.
 
     Args:
-        late_s: float64 [sent]: seconds from the intended to the actual sending; empty in a closed loop, which intends none.
-        latency_s: float64 [answers].
+        late_s: float64 [sent]: seconds from the intended to the actual sending; empty in a closed loop, which has no intended time.
+        latency_s: float64 [answers]: latencies in seconds.
         busy_shares: float64 [processes]: share of the time in which the event loop ran or waited for a processor.
     """
     late, latency = quantile_ms(late_s, 0.99), quantile_ms(latency_s, 0.99)

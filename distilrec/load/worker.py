@@ -1,6 +1,6 @@
-"""One client process: a gRPC channel, requests made beforehand, and an event loop that sends them when they are due.
+"""One client process: a gRPC channel, requests made in advance, and an event loop that sends them when they are due.
 
-Nothing else happens between two requests, so that the client costs little beside what it measures.
+Nothing else happens between two requests, so that the client adds little to what it measures.
 """
 
 import asyncio
@@ -26,20 +26,20 @@ from distilrec.core.specs import PADDING, RecommenderSpec
 from distilrec.load.histories import draw_histories
 
 NOT_SENT = "NOT_SENT"
-"""Kind of error of a request that was due and never left, for the client was too far behind."""
+"""Error of a request that was due but not sent, because the client was too far behind."""
 
-_REQUESTS = 1024
-_WARM_UP = 5
+_REQUESTS = 1024  # different ones; they repeat after that
+_WARM_UP_REQUESTS = 5
 _PROGRESS_S = 0.5
 _NANOSECONDS = 1e-9
 
 
 @dataclass(frozen=True)
-class Job:
-    """What one client process shall send."""
+class LoadShare:
+    """The part of a load that one client process sends."""
 
     start: float
-    """``time.monotonic()``, which all processes of a machine share, at which the load begins."""
+    """Start of the load in seconds of ``time.monotonic()``, which is the same in all processes of a machine."""
     duration_s: float
     arrivals: NDArray[np.float64] | None
     """float64 [requests]: seconds from the start; None in a closed loop."""
@@ -48,23 +48,23 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Progress:
-    """What happened so far in a running job."""
+class LoadProgress:
+    """Requests that were answered and that failed so far."""
 
     answered: int
     failed: int
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a client process saw."""
+class WorkerResult:
+    """What a client process measured."""
 
     due: int
     """Requests that were due until the end."""
     late_s: NDArray[np.float64]
-    """float64 [sent]: from the intended to the actual sending; empty in a closed loop."""
+    """float64 [sent]: seconds from the intended to the actual sending; empty in a closed loop."""
     latency_s: NDArray[np.float64]
-    """float64 [answered]: from the intended sending (closed loop: the sending) to the answer."""
+    """float64 [answered]: seconds from the intended sending (closed loop: the sending) to the answer."""
     errors: dict[str, int]
     """Requests without an answer, by gRPC status or ``NOT_SENT``."""
     last_s: float
@@ -76,8 +76,8 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Client:
-    """What a client process is made with."""
+class WorkerSettings:
+    """Settings of a client process."""
 
     connection: Connection
     model: str
@@ -85,41 +85,41 @@ class Client:
     timeout_s: float
     zipf_exponent: float
     seed: tuple[int, int]
-    """Of the load, and number of the process."""
+    """Random seed of the load, and number of the process."""
 
 
-def serve_jobs(client: Client, pipe: Pipe) -> None:
-    """Entry point of the process: says that it is ready, then carries out jobs until the other end closes.
+def run_worker(settings: WorkerSettings, pipe: Pipe) -> None:
+    """Entry point of the process: send shares of loads until the other end of the pipe closes.
 
-    Into the pipe go ``None`` when it is ready, ``Progress`` now and then, and an ``Outcome`` at the end of each job. Out of it come
-    jobs, and ``None`` to end the one under way early.
+    The process sends ``None`` when it is ready, ``LoadProgress`` every half second, a ``WorkerResult`` at the end of each share.
+    It receives shares, and ``None`` to end the current one early.
     """
     # select() waits for microseconds, epoll only for whole milliseconds, which would be added to every latency.
     loop = asyncio.SelectorEventLoop(selectors.SelectSelector())
-    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # whoever started this process is gone
-        loop.run_until_complete(_serve(client, pipe))
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the process that started this one is gone
+        loop.run_until_complete(_serve(settings, pipe))
     loop.close()
 
 
-async def _serve(client: Client, pipe: Pipe) -> None:
-    requests = _make_requests(client)
-    async with open_aio_channel(client.connection, client.connection.credentials()) as channel:
-        send = functools.partial(GRPCInferenceServiceStub(channel).ModelInfer, metadata=client.connection.pairs)
-        for request in requests[:_WARM_UP]:
-            with contextlib.suppress(grpc.RpcError):  # it will be counted when it is measured
-                await send(request, timeout=client.timeout_s)
+async def _serve(settings: WorkerSettings, pipe: Pipe) -> None:
+    requests = _make_requests(settings)
+    async with open_aio_channel(settings.connection, settings.connection.credentials()) as channel:
+        send = functools.partial(GRPCInferenceServiceStub(channel).ModelInfer, metadata=settings.connection.pairs)
+        for request in requests[:_WARM_UP_REQUESTS]:
+            with contextlib.suppress(grpc.RpcError):  # the load will show it
+                await send(request, timeout=settings.timeout_s)
         pipe.send(None)
         while True:
             await _readable(pipe)
-            if (job := pipe.recv()) is not None:
-                pipe.send(await _Run(job, requests, send, client.timeout_s).carry_out(pipe))
+            if (share := pipe.recv()) is not None:
+                pipe.send(await _ShareRun(share, requests, send, settings.timeout_s).carry_out(pipe))
 
 
-def _make_requests(client: Client) -> list[Any]:
-    random = np.random.default_rng(client.seed)
-    histories = draw_histories(client.spec, _REQUESTS, client.zipf_exponent, random)
-    exclude = np.full((1, client.spec.exclude_length), PADDING, np.int32)
-    return [infer_request(client.model, histories[row : row + 1], exclude) for row in range(_REQUESTS)]
+def _make_requests(settings: WorkerSettings) -> list[Any]:
+    random = np.random.default_rng(settings.seed)
+    histories = draw_histories(settings.spec, _REQUESTS, settings.zipf_exponent, random)
+    exclude = np.full((1, settings.spec.exclude_length), PADDING, np.int32)
+    return [infer_request(settings.model, histories[row : row + 1], exclude) for row in range(_REQUESTS)]
 
 
 async def _readable(pipe: Pipe) -> None:
@@ -132,25 +132,25 @@ async def _readable(pipe: Pipe) -> None:
         loop.remove_reader(pipe.fileno())
 
 
-class _Run:
-    """One job under way."""
+class _ShareRun:
+    """A share that is being sent."""
 
-    def __init__(self, job: Job, requests: list[Any], send: Callable[..., Any], timeout_s: float) -> None:
-        self.job, self.requests, self.send, self.timeout_s = job, requests, send, timeout_s
-        self.end = job.start + job.duration_s
+    def __init__(self, share: LoadShare, requests: list[Any], send: Callable[..., Any], timeout_s: float) -> None:
+        self.share, self.requests, self.send, self.timeout_s = share, requests, send, timeout_s
+        self.end = share.start + share.duration_s
         self.late: list[float] = []
         self.latency: list[float] = []
         self.errors: Counter[str] = Counter()
         self.in_flight: set[asyncio.Task[None]] = set()
-        self.last = job.start
+        self.last = share.start
         self.fault: BaseException | None = None
 
-    async def carry_out(self, pipe: Pipe) -> Outcome:
-        """Send what the job says, or until something comes through the pipe; then wait for the answers still out."""
-        await asyncio.sleep(self.job.start - time.monotonic())
+    async def carry_out(self, pipe: Pipe) -> WorkerResult:
+        """Send the share, or until something comes through the pipe; then wait for the answers that are still missing."""
+        await asyncio.sleep(self.share.start - time.monotonic())
         busy, cpu = busy_s(), time.process_time()
-        progress = asyncio.create_task(self._tell(pipe))
-        stopped = await _unless(_readable(pipe), self._open_loop() if self.job.arrivals is not None else self._closed_loop())
+        progress = asyncio.create_task(self._report(pipe))
+        stopped = await _unless(_readable(pipe), self._open_loop() if self.share.arrivals is not None else self._closed_loop())
         if stopped:
             pipe.recv()
             self.end = min(self.end, time.monotonic())
@@ -159,16 +159,16 @@ class _Run:
         progress.cancel()
         if self.fault:
             raise self.fault
-        wall = max(time.monotonic() - self.job.start, 1e-9)
-        return self._outcome((busy_s() - busy) / wall, time.process_time() - cpu)
+        wall = max(time.monotonic() - self.share.start, 1e-9)
+        return self._result((busy_s() - busy) / wall, time.process_time() - cpu)
 
     async def _open_loop(self) -> None:
         """Send each request when it is due, whatever the server does meanwhile."""
-        assert self.job.arrivals is not None
+        assert self.share.arrivals is not None
         too_late = self.end + self.timeout_s
-        for place, offset in enumerate(self.job.arrivals):
-            intended = self.job.start + float(offset)
-            # Even when it is late: the requests before must leave, and answers that have come be taken in.
+        for place, offset in enumerate(self.share.arrivals):
+            intended = self.share.start + float(offset)
+            # Sleep even when late, so that earlier requests leave and answers are received.
             await asyncio.sleep(max(0.0, intended - time.monotonic()))
             if time.monotonic() > too_late:
                 return
@@ -181,21 +181,21 @@ class _Run:
         self.fault = task.exception() or self.fault
 
     async def _closed_loop(self) -> None:
-        """Keep so many requests in flight; each latency is from the sending."""
+        """Keep ``concurrency`` requests in flight; each latency is measured from the sending."""
 
         async def one_after_another(first: int) -> None:
             place = first
             while time.monotonic() < self.end:
                 await self._ask(place, None)
-                place += self.job.concurrency
+                place += self.share.concurrency
 
-        self.in_flight = {asyncio.create_task(one_after_another(first)) for first in range(self.job.concurrency)}
+        self.in_flight = {asyncio.create_task(one_after_another(first)) for first in range(self.share.concurrency)}
         for task in self.in_flight:
             task.add_done_callback(self._finished)
         await asyncio.wait(self.in_flight.copy())
 
     async def _ask(self, place: int, intended: float | None) -> None:
-        """Send a request now, that was to be sent at ``intended``; None: whenever it is sent is right."""
+        """Send a request now that was due at ``intended``; None in a closed loop, where any time is right."""
         now = time.monotonic()
         if intended is None:
             intended = now
@@ -207,25 +207,25 @@ class _Run:
             self.errors[error.code().name] += 1
             self.last = time.monotonic()
             # A closed loop against a dead server would do nothing but fail, thousands of times a second.
-            if self.job.concurrency:
+            if self.share.concurrency:
                 await asyncio.sleep(min(0.01, max(0.0, self.end - self.last)))
             return
         self.last = time.monotonic()
         self.latency.append(self.last - intended)
 
-    async def _tell(self, pipe: Pipe) -> None:
+    async def _report(self, pipe: Pipe) -> None:
         while True:
             await asyncio.sleep(_PROGRESS_S)
-            pipe.send(Progress(len(self.latency), self.errors.total()))
+            pipe.send(LoadProgress(len(self.latency), self.errors.total()))
 
-    def _outcome(self, busy_share: float, cpu_s: float) -> Outcome:
+    def _result(self, busy_share: float, cpu_s: float) -> WorkerResult:
         due = len(self.latency) + self.errors.total()
-        if self.job.arrivals is not None:
-            due = max(due, int(np.searchsorted(self.job.arrivals, self.end - self.job.start)))
+        if self.share.arrivals is not None:
+            due = max(due, int(np.searchsorted(self.share.arrivals, self.end - self.share.start)))
             if unsent := due - len(self.late):
                 self.errors[NOT_SENT] = unsent
         late, latency = (np.array(values, np.float64) for values in (self.late, self.latency))
-        return Outcome(due, late, latency, dict(self.errors), self.last - self.job.start, busy_share, cpu_s)
+        return WorkerResult(due, late, latency, dict(self.errors), self.last - self.share.start, busy_share, cpu_s)
 
 
 async def _unless(stop: Coroutine[Any, Any, None], work: Coroutine[Any, Any, None]) -> bool:
@@ -242,9 +242,9 @@ async def _unless(stop: Coroutine[Any, Any, None], work: Coroutine[Any, Any, Non
 
 
 def busy_s() -> float:
-    """Seconds in which this thread has run or waited for a processor since it began."""
+    """Return the seconds in which this thread has run or waited for a processor since it began."""
     try:
         ran, waited, _ = Path("/proc/thread-self/schedstat").read_text(encoding="ascii").split()
-    except (OSError, ValueError):  # a kernel without these figures: what it ran is known all the same
+    except (OSError, ValueError):  # a kernel without these figures: at least the time that it ran is known
         return time.thread_time()
     return (int(ran) + int(waited)) * _NANOSECONDS

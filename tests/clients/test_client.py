@@ -64,7 +64,7 @@ def test_speaks_in_ids_and_titles(client, shop):
     assert again.ids[:4] == answer.ids[3:]
 
 
-def test_unknown_ids_are_told_and_do_not_change_the_answer(client):
+def test_unknown_ids_are_reported_and_do_not_change_the_answer(client):
     answer = client.recommend(["item-1", "no-such-item", "ключ-🎁", "item-2", ""])
     assert answer.unknown_ids == ("no-such-item", "ключ-🎁", "")
     assert answer.ids == client.recommend(["item-1", "item-2"]).ids
@@ -102,15 +102,15 @@ def test_ids_that_are_not_strings(client, history):
         client.recommend(history)
 
 
-def test_many_keep_their_order_and_a_bad_one_harms_no_other(client, shop):
+def test_many_keep_their_order_and_an_invalid_one_affects_no_other(client, shop):
     dataset, vocabulary = shop
     histories = [vocabulary.decode(dataset.sequence(user)[:6].tolist()) for user in range(200)]
     bad = {17: 5, 100: "item-1", 199: [3]}
-    told = []
+    finished = []
     answers = client.recommend_many(
-        [bad.get(place, history) for place, history in enumerate(histories)], k=5, progress=told.append, in_flight=3
+        [bad.get(place, history) for place, history in enumerate(histories)], k=5, progress=finished.append, in_flight=3
     )
-    assert len(answers) == sum(told) == 200
+    assert len(answers) == sum(finished) == 200
     for place, (answer, history) in enumerate(zip(answers, histories, strict=True)):
         if place in bad:
             assert isinstance(answer, InvalidRequest)

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clients.codec import Row, check_k, decode, encode, pack
+from clients.codec import EncodedQuery, check_k, decode, encode, pack
 from clients.errors import ClientError, InvalidRequest
 from clients.wire import front_door_request, infer_request, read_answer, read_front_door
 from distilrec.core.specs import PADDING, RecommenderSpec
@@ -33,12 +33,12 @@ def test_long_history_keeps_the_newest_and_never_recommends_the_older():
     row = encoded(list("abcdef"), ["h"])
     assert row.history == [4, 5, 6]
     assert row.exclude == [8, 3, 2]  # the wish first, then the newest of the older
-    assert row.unsaid == {1}
+    assert row.overflow == {1}
     (answer,) = decoded([[1, 7, 8, 0, 0]], [[5, 4, 3, 0, 0]], [row], 2)
     assert answer.ids == ("g", "h")
 
 
-def test_unknown_ids_are_left_out_and_told():
+def test_unknown_ids_are_left_out_and_reported():
     row = encoded(["a", "?", "b"], ["!"])
     assert row.history == [1, 2]
     assert row.unknown_ids == ("?", "!")
@@ -136,7 +136,7 @@ def test_answers_of_foreign_models_are_refused(name, datatype, shape, rows):
 
 
 def test_row_of_an_empty_history():
-    assert encoded([]) == Row([], [], ())
+    assert encoded([]) == EncodedQuery([], [], ())
 
 
 def test_front_door_is_asked_with_strings_on_the_wire():

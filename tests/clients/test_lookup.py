@@ -51,7 +51,7 @@ def test_ambiguous_titles_list_what_they_may_mean():
         resolve(["Sabrina"], MOVIES)
 
 
-def test_near_misses_are_suggested_and_all_faults_told_at_once():
+def test_near_misses_are_suggested_and_all_faults_reported_at_once():
     with pytest.raises(InvalidRequest) as caught:
         resolve(["Toy Stroy", "1", "Golden Eye", "xyzzy"], MOVIES)
     toys, eye, nothing = str(caught.value).splitlines()
@@ -94,8 +94,8 @@ def test_every_id_is_itself_and_any_text_has_an_answer(titles, text, data):
     try:
         (found,) = resolve([text], vocabulary)
     except InvalidRequest as error:
-        told = str(error)
-        assert repr(text) in told
+        message = str(error)
+        assert repr(text) in message
     else:
         typed, title = (" ".join(name.casefold().split()) for name in (text, vocabulary.title(found)))
         assert text == found or title.startswith(typed)

@@ -1,4 +1,4 @@
-"""When a call is repeated; time passes in the test's hand alone."""
+"""When a call is repeated, without real pauses."""
 
 import pytest
 
@@ -11,12 +11,13 @@ from clients.errors import (
     Overloaded,
     ServerUnavailable,
 )
+from clients.methods import MODEL_INFER
 from clients.retry import RetryPolicy
 from clients.steps import Call, CallFailed, Deadline, Pause, drive
 
 
 def attempt(outcomes, *, timeout_s=10.0, served_before=False, retries=3):
-    """Hold a conversation in which the calls end as told; returns its result and the pauses, in seconds."""
+    """Hold a conversation in which the calls end with ``outcomes``; returns its result and the pauses, in seconds."""
     outcomes, pauses = iter(outcomes), []
 
     def carry_out(step):
@@ -29,7 +30,7 @@ def attempt(outcomes, *, timeout_s=10.0, served_before=False, retries=3):
             raise outcome
         return outcome
 
-    steps = retry.call("ModelInfer", None, Deadline(timeout_s), RetryPolicy(retries), served_before=served_before)
+    steps = retry.call(MODEL_INFER, None, Deadline(timeout_s), RetryPolicy(retries), served_before=served_before)
     return drive(steps, carry_out), pauses
 
 
@@ -49,7 +50,7 @@ def test_pauses_have_a_cap_and_differ():
     assert 0.5 <= min(pauses) < max(pauses) <= 1.0
 
 
-def test_retries_are_counted_and_told():
+def test_retries_are_counted_and_reported():
     with pytest.raises(ServerUnavailable, match=r"no server answers: connection refused.*\(4 attempts in "):
         attempt([DOWN] * 4)
     with pytest.raises(ServerUnavailable) as caught:

@@ -1,4 +1,6 @@
-"""What a client does when the model is exchanged under it. A server in the test's hand, for a real one is too fast to be caught."""
+"""What a client does when the model is exchanged under it, with a scripted server: a real one is too fast to be caught at it."""
+
+import json
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from distilrec.core.specs import RecommenderSpec
 from distilrec.data.vocabulary import Vocabulary
 
 LETTERS = Vocabulary(tuple("abcdef"), tuple("ABCDEF"))
+PART_BYTES = 50
 TURNED = Vocabulary(tuple("fedcba"), tuple("FEDCBA"))
 
 
@@ -22,6 +25,7 @@ class Server:
         self.epoch = 0
         self.after_the_next_answer = []
         self.calls = []
+        self.batch_sizes = []
         self.serve(vocabulary, version, history_length)
 
     def serve(self, vocabulary, version, history_length=3, handed_over=None):
@@ -36,7 +40,8 @@ class Server:
         if isinstance(step, Pause):
             return None
         assert isinstance(step, Call)
-        self.calls.append(step.method)
+        name = getattr(step.request, "model_name", "")
+        self.calls.append("vocabulary" if name == "vocabulary" else step.method)
         return getattr(self, step.method)(step.request)
 
     def ModelMetadata(self, _):  # noqa: N802 - the service's name
@@ -58,6 +63,7 @@ class Server:
         if request.model_name == "vocabulary":
             return self.part_of_the_vocabulary(request)
         rows, length = request.inputs[0].shape
+        self.batch_sizes.append(rows)
         if length != self.spec.history_length:
             raise CallFailed("INVALID_ARGUMENT", "unexpected shape for input 'history'")
         history = np.frombuffer(request.raw_input_contents[0], np.int32).reshape(rows, length)
@@ -73,13 +79,14 @@ class Server:
             self.after_the_next_answer.pop(0)()
         return response
 
-    def part_of_the_vocabulary(self, request):
-        import json
-
+    def vocabulary_file(self):
         content = {"sha256": self.handed_over.sha256, "item_ids": self.handed_over.item_ids, "titles": self.handed_over.titles}
-        text = json.dumps(content).encode()
+        return json.dumps(content).encode()
+
+    def part_of_the_vocabulary(self, request):
+        text = self.vocabulary_file()
         (offset,) = np.frombuffer(request.raw_input_contents[0], np.int64).tolist()
-        part = text[offset : offset + 50]
+        part = text[offset : offset + PART_BYTES]
         response = service_pb2.ModelInferResponse(model_name="vocabulary", model_version=self.version)
         for name, dtype, raw in (
             ("content", "BYTES", len(part).to_bytes(4, "little") + part),
@@ -105,14 +112,17 @@ def test_the_vocabulary_comes_in_parts_and_only_once():
     recommend = client(server)
     assert recommend(["a", "b"]) == ["cde"]
     assert recommend(["a"]) == ["bcd"]
-    # Version, configuration, the file in parts of 50 bytes, and one request each.
-    assert server.calls[:2] == ["ModelMetadata", "ModelConfig"]
-    assert server.calls[-1:] == ["ModelInfer"]
-    assert server.calls.count("ModelMetadata") == 1
+    parts = server.calls.count("vocabulary")
+    assert parts == -(-len(server.vocabulary_file()) // PART_BYTES)
+    assert server.calls == ["ModelMetadata", "ModelConfig", *["vocabulary"] * parts, "ModelInfer", "ModelInfer"]
 
 
-def test_more_histories_than_a_batch_holds():
-    assert client(Server())(["a"], ["b"], [7], ["c"], [])[:2] == ["bcd", "acd"]
+def test_more_histories_than_a_batch_holds_go_in_several_requests_and_keep_their_order():
+    server = Server()
+    first, second, invalid, fourth, fifth = client(server)(["a"], ["b"], [7], ["c"], [])
+    assert [first, second, fourth, fifth] == ["bcd", "acd", "abd", "abc"]
+    assert isinstance(invalid, InvalidRequest)
+    assert server.batch_sizes == [2, 1, 1]  # at most max_batch_size, and without the invalid one
 
 
 def test_a_new_version_with_the_same_vocabulary_answers_at_once():
@@ -166,7 +176,7 @@ def test_other_sizes_are_followed():
     assert recommend(["a", "b"]) == ["cde"]
 
 
-def test_a_refusal_that_no_new_version_explains_is_told():
+def test_a_refusal_that_no_new_version_explains_is_reported():
     server = Server()
     recommend = client(server)
     recommend(["a"])
@@ -217,7 +227,7 @@ def test_a_vocabulary_that_grows_shorter_while_it_is_read_is_read_again():
     assert client(server)(["a"]) == ["fed"]
 
 
-def test_a_model_that_changes_for_ever_is_an_error():
+def test_a_model_that_changes_forever_is_an_error():
     server = Server()
     recommend = client(server)
     recommend(["a"])

@@ -1,4 +1,4 @@
-"""Files of requests and of answers; the server's part is tested in tests/distilrec/cli/test_recommend.py."""
+"""Files of requests and of answers; the part with a server is tested in tests/distilrec/cli/test_recommend.py."""
 
 import dataclasses
 import fcntl
@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clients import InvalidRequest, Recommendations
-from distilrec.bulk.parts import Job, Parts, table
+from distilrec.bulk.parts import BulkJob, Parts, result_table
 from distilrec.bulk.requests import open_input
 from distilrec.core.errors import DataError
 
 KEY = ("user_id", pl.String())
-JOB = Job("input", 10, 4, "student", "1", "vocabulary")
+JOB = BulkJob("input", 10, 4, "student", "1", "vocabulary")
 ROWS = [
     {"user_id": "u1", "history": ["a", "b"], "exclude": ["c"]},
     {"user_id": "u2", "history": []},
@@ -43,7 +43,7 @@ WRITERS = pytest.mark.parametrize(("write", "name"), [(write_parquet, "in.parque
 def test_input_is_read_in_parts_from_any_row(tmp_path, write, name, begin, size):
     found = open_input(write(tmp_path / name, ROWS))
     assert (found.rows, found.key) == (4, KEY)
-    parts = list(found.requests(begin, size))
+    parts = list(found.rows_from(begin, size))
     assert all(len(part.keys) == len(part.histories) == len(part.exclude) <= size for part in parts)
     assert [key for part in parts for key in part.keys] == ["u1", "u2", None, "ключ"][begin:]
     assert [history for part in parts for history in part.histories] == [["a", "b"], [], None, ["a", None]][begin:]
@@ -54,7 +54,7 @@ def test_input_is_read_in_parts_from_any_row(tmp_path, write, name, begin, size)
 def test_rows_without_a_user_are_counted_from_1(tmp_path, write, name):
     found = open_input(write(tmp_path / name, [{"history": ["a"], "more": 1}] * 5))
     assert found.key == ("row", pl.Int64())
-    assert [part.keys for part in found.requests(2, 2)] == [[3, 4], [5]]
+    assert [part.keys for part in found.rows_from(2, 2)] == [[3, 4], [5]]
 
 
 @WRITERS
@@ -127,7 +127,7 @@ def test_an_empty_file_has_no_rows(tmp_path, write, name):
         path.write_text("")
     found = open_input(path)
     assert found.rows == 0
-    assert list(found.requests(0, 10)) == []
+    assert list(found.rows_from(0, 10)) == []
 
 
 @settings(max_examples=30)
@@ -136,7 +136,7 @@ def test_json_lines_and_parquet_say_the_same(tmp_path_factory, histories, size, 
     folder, begin = tmp_path_factory.mktemp("same"), data.draw(st.integers(0, len(histories)))
     write_json_lines(folder / "in.jsonl", [{"history": history} for history in histories])
     pl.DataFrame({"history": histories}, schema={"history": pl.List(pl.String)}).write_parquet(folder / "in.parquet")
-    first, second = (list(open_input(folder / name).requests(begin, size)) for name in ("in.jsonl", "in.parquet"))
+    first, second = (list(open_input(folder / name).rows_from(begin, size)) for name in ("in.jsonl", "in.parquet"))
     assert first == second
     assert [history for part in first for history in part.histories] == histories[begin:]
 
@@ -147,7 +147,7 @@ def answer(number):
 
 def write_some(parts, count):
     for number in range(count):
-        parts.write(number, table(KEY, [f"u{number}", "bad"], [answer(number), InvalidRequest("history: found 5")]))
+        parts.write(number, result_table(KEY, [f"u{number}", "bad"], [answer(number), InvalidRequest("history: found 5")]))
 
 
 @pytest.mark.parametrize("name", ["out.parquet", "out.jsonl"])
@@ -188,8 +188,8 @@ def test_the_same_job_goes_on_with_the_first_part_that_is_missing(tmp_path):
         assert again.finished() == 1
 
 
-@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Job)])
-def test_another_job_begins_anew_and_says_why(tmp_path, field):
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(BulkJob)])
+def test_another_job_starts_again_and_says_why(tmp_path, field):
     parts = Parts(tmp_path / "out.parquet")
     with parts.locked():
         parts.begin(JOB)
@@ -200,7 +200,7 @@ def test_another_job_begins_anew_and_says_why(tmp_path, field):
         assert parts.begin(other) == ""
 
 
-def test_a_damaged_state_begins_anew(tmp_path):
+def test_a_damaged_state_starts_again(tmp_path):
     parts = Parts(tmp_path / "out.parquet")
     with parts.locked():
         parts.begin(JOB)

@@ -53,7 +53,7 @@ def test_our_certificate_lets_in(url, certificates, command):
 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("options", [("--tls-ca", "ours.crt"), ()], ids=["without a certificate", "without TLS"])
-def test_nobody_else_is_let_in(url, certificates, command, options):
+def test_other_clients_are_refused(url, certificates, command, options):
     arguments = [option if option.startswith("--") else certificates / option for option in options]
     result = distilrec(command, "--url", url, "--timeout-s", "2", *arguments)
     assert result.returncode == 1
@@ -63,7 +63,7 @@ def test_nobody_else_is_let_in(url, certificates, command, options):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_missing_key_is_told_before_anybody_is_asked(url, certificates, tmp_path, command):
+def test_a_missing_key_is_reported_before_any_request(url, certificates, tmp_path, command):
     files = [f"--tls-ca={certificates / 'ours.crt'}", f"--tls-cert={certificates / 'client.crt'}"]
     result = distilrec(command, "--url", url, *files, "--tls-key", tmp_path / "none.key")
     assert result.returncode == 1

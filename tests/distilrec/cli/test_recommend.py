@@ -183,13 +183,13 @@ def test_input_and_output_are_two_files(client, item_ids, tmp_path):
     assert len(read(path)) == 3
 
 
-def test_another_k_begins_anew_and_says_so(client, item_ids, tmp_path):
+def test_another_k_starts_again_and_says_so(client, item_ids, tmp_path):
     path, said = write_users(tmp_path / "in.parquet", users(item_ids, 30)), []
     folder = tmp_path / "out.parquet.parts"
     folder.mkdir()
     (folder / "state.json").write_text("{}")
     recommend_file(client, path, tmp_path / "out.parquet", 2, report=said.append)
-    assert "beginning anew" in said[0]
+    assert "starting again" in said[0]
     assert "k" in said[0]
     assert {len(row["item_ids"]) for row in read(tmp_path / "out.parquet")} == {2}
 

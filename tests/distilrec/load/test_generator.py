@@ -14,10 +14,10 @@ from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceServicer, add
 from clients.connection import Connection
 from distilrec.core.errors import LoadError
 from distilrec.core.specs import RecommenderSpec
-from distilrec.load.generator import Generator, client_of, interrupts
-from distilrec.load.run import Measured, jobs
+from distilrec.load.generator import LoadGenerator, interrupts, worker_settings
+from distilrec.load.run import LoadMeasurement, split_load
 from distilrec.load.settings import LoadSettings
-from distilrec.load.worker import NOT_SENT, Job
+from distilrec.load.worker import NOT_SENT, LoadShare
 
 SPEC = RecommenderSpec(item_count=50, history_length=5, exclude_length=2, top_k=3)
 RATE, DURATION_S, STALL_S = 100.0, 1.5, 0.6
@@ -60,16 +60,16 @@ def settings_of(url, **changes):
 
 @pytest.fixture(scope="module")
 def generator(url):
-    with Generator(settings_of(url), SPEC) as generator:
+    with LoadGenerator(settings_of(url), SPEC) as generator:
         yield generator
 
 
 def put_load(generator, settings, duration_s=DURATION_S, stop=None):
     rate = settings.rate_per_s
-    outcomes = generator.run(
-        lambda start: jobs(settings, rate, duration_s, start), duration_s + 10, stop or threading.Event(), lambda _: None
+    results = generator.run(
+        lambda start: split_load(settings, rate, duration_s, start), duration_s + 10, stop or threading.Event(), lambda _: None
     )
-    return Measured(rate, duration_s, outcomes, None, interrupted=False)
+    return LoadMeasurement(rate, duration_s, results, None, interrupted=False)
 
 
 @pytest.fixture
@@ -102,10 +102,10 @@ def test_closed_loop_hides_the_stall(generator, url):
 def test_client_that_is_late_counts_it_and_says_so(generator, url):
     """The load begins 1 s before the processes get to know of it: all that time is in the latencies, though the server is quick."""
     settings = settings_of(url)
-    outcomes = generator.run(
-        lambda start: jobs(settings, RATE, DURATION_S, start - 1.0), DURATION_S, threading.Event(), lambda _: None
+    results = generator.run(
+        lambda start: split_load(settings, RATE, DURATION_S, start - 1.0), DURATION_S, threading.Event(), lambda _: None
     )
-    measured = Measured(RATE, DURATION_S, outcomes, None, interrupted=False)
+    measured = LoadMeasurement(RATE, DURATION_S, results, None, interrupted=False)
     assert measured.latency_s.max() > 0.7
     assert measured.bottleneck.found
     assert "after the intended time" in measured.bottleneck.reason
@@ -113,11 +113,11 @@ def test_client_that_is_late_counts_it_and_says_so(generator, url):
 
 def test_what_could_not_be_sent_in_time_is_counted(generator):
     def due_long_ago(start):
-        return [Job(start - 60.0, 1.0, np.linspace(0, 0.9, 10), 0)] * 2
+        return [LoadShare(start - 60.0, 1.0, np.linspace(0, 0.9, 10), 0)] * 2
 
-    outcomes = generator.run(due_long_ago, 1.0, threading.Event(), lambda _: None)
-    assert [outcome.errors for outcome in outcomes] == [{NOT_SENT: 10}] * 2
-    assert [outcome.due for outcome in outcomes] == [10, 10]
+    results = generator.run(due_long_ago, 1.0, threading.Event(), lambda _: None)
+    assert [result.errors for result in results] == [{NOT_SENT: 10}] * 2
+    assert [result.due for result in results] == [10, 10]
 
 
 def test_stop_ends_early_with_what_was_measured(generator, url):
@@ -127,7 +127,7 @@ def test_stop_ends_early_with_what_was_measured(generator, url):
     assert time.monotonic() - started < 10
     assert not measured.errors, "what was not due yet is no error"
     assert 30 < len(measured.latency_s) < 400
-    assert sum(outcome.due for outcome in measured.outcomes) == len(measured.latency_s)
+    assert sum(result.due for result in measured.results) == len(measured.latency_s)
 
 
 def test_ctrl_c_sets_the_event_and_a_second_one_raises():
@@ -145,17 +145,17 @@ def test_every_request_carries_the_metadata_and_none_shows_them(service, url):
     connection = Connection(url, metadata={"authorization": "Bearer secret", "x-team": "shop"})
     settings = settings_of(url, connection=connection, processes=1)
     assert "secret" not in f"{settings} {settings.to_json()}"
-    assert "secret" not in repr(client_of(settings, SPEC, 0))
+    assert "secret" not in repr(worker_settings(settings, SPEC, 0))
     service.metadata.clear()
-    with Generator(settings, SPEC) as generator:
+    with LoadGenerator(settings, SPEC) as generator:
         measured = put_load(generator, settings, duration_s=0.5)
     assert len(service.metadata) >= len(measured.latency_s) > 20
     assert all(sent.items() >= connection.metadata.items() for sent in service.metadata)
 
 
-def test_killed_client_process_is_told(url):
+def test_killed_client_process_is_reported(url):
     settings = settings_of(url, processes=1)
-    with Generator(settings, SPEC) as generator:
+    with LoadGenerator(settings, SPEC) as generator:
         threading.Timer(0.8, generator._processes[0].kill).start()
         with pytest.raises(LoadError, match="load-0 ended with status -9"):
             put_load(generator, settings, duration_s=20.0)

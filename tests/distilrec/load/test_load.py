@@ -63,7 +63,7 @@ def test_open_loop(shop_server, tmp_path):
     assert load["achieved_rate_per_s"] == pytest.approx(load["requests"]["answered"] / 2.5, rel=0.2)
     latency = load["latency"]
     assert 0 < latency["p50_ms"] <= latency["p90_ms"] <= latency["p99_ms"] <= latency["max_ms"]
-    assert latency["p99_9_ms"] is None  # of so few answers it cannot be told
+    assert latency["p99_9_ms"] is None  # of so few answers it cannot be measured
     assert isinstance(load["client_bottleneck"], bool)
     assert load["client_bottleneck_reason"]
 
@@ -86,7 +86,7 @@ def test_search_ends_with_a_rate_that_holds_and_one_that_fails(shop_server):
     assert impossible["lowest_rate_failed_per_s"] == 25
 
 
-def test_nobody_there():
+def test_no_server():
     port = free_ports().grpc
     result = distilrec_load("--url", f"127.0.0.1:{port}")
     assert result.returncode == 1
@@ -119,7 +119,7 @@ def test_wrong_model(shop_server, model, message):
         (["--output", "/nowhere/load.json"], "--output: found no folder /nowhere"),
     ],
 )
-def test_wrong_arguments_are_told_before_any_load(arguments, message):
+def test_wrong_arguments_are_reported_before_any_load(arguments, message):
     result = distilrec_load(*arguments)
     assert result.returncode == 1
     assert message in result.stderr

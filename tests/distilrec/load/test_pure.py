@@ -13,7 +13,7 @@ from distilrec.core.specs import RecommenderSpec
 from distilrec.load.arrivals import deal, poisson_arrivals
 from distilrec.load.histories import draw_histories, zipf_probabilities
 from distilrec.load.report import describe_load
-from distilrec.load.run import jobs
+from distilrec.load.run import split_load
 from distilrec.load.settings import LoadSettings
 from distilrec.load.slo import CLOSE_ENOUGH, Search, parse_slo, search_rate
 from distilrec.load.statistics import answers_needed, client_bottleneck, field, latency_ms, quantile_ms
@@ -53,16 +53,17 @@ def test_processes_share_the_same_arrivals_however_many_they_are():
 
 
 def test_the_same_settings_give_the_same_load():
-    first, again, other = (
-        np.concatenate([job.arrivals for job in jobs(load_settings(seed=seed), 100.0, 2.0, start=0.0)]) for seed in (5, 5, 6)
-    )
+    def arrivals(seed):
+        return np.concatenate([share.arrivals for share in split_load(load_settings(seed=seed), 100.0, 2.0, start=0.0)])
+
+    first, again, other = map(arrivals, (5, 5, 6))
     np.testing.assert_array_equal(first, again)
     assert len(first) != len(other) or (first != other).any()
 
 
 def test_closed_loop_shares_out_all_in_flight():
-    found = jobs(load_settings(rate_per_s=None, concurrency=7, processes=3), None, 2.0, start=0.0)
-    assert [job.concurrency for job in found] == [3, 2, 2]
+    found = split_load(load_settings(rate_per_s=None, concurrency=7, processes=3), None, 2.0, start=0.0)
+    assert [share.concurrency for share in found] == [3, 2, 2]
 
 
 @pytest.mark.parametrize("exponent", [0.0, 0.7, 1.0, 1.5])
@@ -128,7 +129,7 @@ def test_quantiles_of_many_agree_with_numpy():
     assert found["max_ms"] == seconds.max() * 1000
 
 
-def test_quantiles_of_too_few_answers_are_not_told():
+def test_quantiles_of_too_few_answers_are_not_reported():
     assert [answers_needed(q) for q in (0.5, 0.9, 0.99, 0.999, 1.0)] == [2, 10, 100, 1000, 1]
     found = latency_ms(np.full(999, 0.002))
     assert found["p99_ms"] == pytest.approx(2)
@@ -211,7 +212,7 @@ def test_interrupted_probe_does_not_count():
     assert [rate for rate, _ in search.probes] == [100, 200]
 
 
-def test_all_wrong_settings_are_told_at_once():
+def test_all_wrong_settings_are_reported_at_once():
     with pytest.raises(ConfigError) as error:
         load_settings(rate_per_s=-1.0, duration_s=math.nan, processes=0, timeout_s=0.0, zipf_exponent=9.0)
     for name in ("--rate: found -1, expected 0.01 to", "--duration-s: found nan", "--processes: found 0", "--timeout-s", "--zipf"):
@@ -233,7 +234,7 @@ def test_settings_that_contradict_are_refused(changes, message):
         load_settings(**changes)
 
 
-def test_probe_lasts_until_the_quantile_can_be_told():
+def test_probe_lasts_until_the_quantile_can_be_measured():
     goal = load_settings(slo=parse_slo("p99<10ms"))
     assert goal.probe_s(1000.0) == 1.0
     assert goal.probe_s(10.0) * 10 >= 150
