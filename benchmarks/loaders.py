@@ -27,10 +27,10 @@ def load_student(config: Config, folder: Path, spec: RecommenderSpec) -> Runner:
     import torch
 
     from distill.models.runner import TorchRunner
-    from distill.stages import student as student_stage
+    from distill.models.students import build as students
 
     torch.set_num_threads(1)
-    return TorchRunner(student_stage.load_student(config, folder, spec.item_count), spec)
+    return TorchRunner(students.load_student(config, folder, spec.item_count), spec)
 
 
 def load_onnx(path: Path, spec: RecommenderSpec) -> Runner:

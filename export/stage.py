@@ -9,7 +9,7 @@ import numpy as np
 
 from distill.models.encoders import Encoder, Recommender
 from distill.models.runner import TorchRunner
-from distill.stages.student import load_student
+from distill.models.students.build import load_student
 from distilrec.config import Config
 from distilrec.core import golden
 from distilrec.core.errors import CalibrationError, PrecisionError

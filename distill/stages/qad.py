@@ -11,9 +11,9 @@ from distill.data.soft_targets import SoftTargets
 from distill.losses.distillation import Distillation
 from distill.models.encoders import Encoder
 from distill.models.quantization import FakeQuantizedEncoder
+from distill.models.students.build import load_student
 from distill.models.weights import save_weights
 from distill.stages.card import Description, write_card
-from distill.stages.student import load_student
 from distill.training.fit import fit
 from distill.training.loggers import Logging
 from distill.training.teacher_inference import write_targets

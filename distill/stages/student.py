@@ -11,11 +11,9 @@ from distill.data.soft_targets import load_targets
 from distill.losses.distillation import Distillation
 from distill.losses.stratified import popularity_strata
 from distill.models.encoders import Encoder
-from distill.models.item_table import ItemTable, popularity_prior
-from distill.models.students.gru import GruStudent
-from distill.models.students.mlp import MlpStudent, ResidualStudent, Student
-from distill.models.students.transformer import TransformerStudent
-from distill.models.weights import load_weights, save_weights
+from distill.models.item_table import popularity_prior
+from distill.models.students.build import build_student
+from distill.models.weights import save_weights
 from distill.stages.card import Description, write_card
 from distill.stages.text import load_embeddings
 from distill.training.callbacks import GiveUp
@@ -106,41 +104,3 @@ def _text_embeddings(settings: StudentConfig, inputs: Inputs) -> Tensor | None:
 def _distillation(settings: StudentConfig, inputs: Inputs, dataset: Dataset) -> Distillation:
     strata = popularity_strata(torch.from_numpy(dataset.training_counts()[1:]), _STRATA)
     return Distillation(settings.distillation, load_targets(inputs["targets"]), strata, settings.embedding_size)
-
-
-def build_student(
-    config: Config,
-    item_count: int,
-    popularity: Tensor | None = None,
-    *,
-    text: Tensor | None = None,
-    settings: StudentConfig | None = None,
-) -> Student:
-    """An untrained student.
-
-    Args:
-        config: of the run.
-        item_count: N.
-        popularity: float32 [N], its item table's fixed coordinate.
-        text: float32 [N, d_text], title embeddings.
-        settings: of another student than the run's: an assistant.
-    """
-    settings, length = settings or config.student, config.history_length
-    sizes: dict[str, int] = {"hidden_size": settings.hidden_size, "depth": settings.depth}
-    items = ItemTable(item_count, settings.embedding_size, text, popularity, settings.rank)
-    match settings.kind:
-        case "mlp":
-            return MlpStudent(items, length, settings.hidden_size, settings.decays, settings.dropout)
-        case "residual":
-            return ResidualStudent(items, length, **sizes, decays=settings.decays, dropout=settings.dropout)
-        case "gru":
-            return GruStudent(items, **sizes, dropout=settings.dropout)
-        case "transformer":
-            return TransformerStudent(items, length, **sizes, heads=settings.heads, dropout=settings.dropout)
-
-
-def load_student(config: Config, folder: Path, item_count: int, settings: StudentConfig | None = None) -> Student:
-    """A trained student, ready for inference; ``settings`` as in ``build_student``."""
-    student = build_student(config, item_count, settings=settings)
-    load_weights(student, folder)
-    return student

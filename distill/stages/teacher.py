@@ -9,6 +9,7 @@ from torch import Tensor
 
 from distill.models.encoders import Encoder, Scorer
 from distill.models.item_table import ItemTable, popularity_prior
+from distill.models.students.build import load_student
 from distill.models.teachers.ease import EaseTeacher, fit_ease, load_ease, save_ease
 from distill.models.teachers.ensemble import Ensemble
 from distill.models.teachers.masked import MaskedTeacher
@@ -17,7 +18,7 @@ from distill.models.teachers.sequence import SequenceTeacher
 from distill.models.teachers.text import TextTeacher, build_text_teacher, load_text_teacher
 from distill.models.weights import load_weights, save_weights
 from distill.stages.card import Description, write_card
-from distill.stages.student import load_student, train_student
+from distill.stages.student import train_student
 from distill.stages.text import load_embeddings
 from distill.training.fit import fit
 from distill.training.loggers import Logging

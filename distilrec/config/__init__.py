@@ -2,7 +2,7 @@
 
 from distilrec.config.data import DataConfig, InteractionColumns, ItemColumns, TextConfig, UserColumns
 from distilrec.config.export import CalibrationConfig, EngineConfig, ExportConfig
-from distilrec.config.reading import load_config, parse_config, preset_names, with_export_settings, with_seed
+from distilrec.config.reading import load_config, load_export_config, parse_config, preset_names, with_export_settings, with_seed
 from distilrec.config.run import Config
 from distilrec.config.section import Section
 from distilrec.config.student import DistillationConfig, QadConfig, StudentConfig, UndistilledConfig
@@ -44,6 +44,7 @@ __all__ = [
     "UndistilledConfig",
     "UserColumns",
     "load_config",
+    "load_export_config",
     "parse_config",
     "preset_names",
     "with_export_settings",

@@ -3,14 +3,17 @@
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from distilrec.config.export import ExportConfig
 from distilrec.config.faults import describe_faults
 from distilrec.config.run import Config
+from distilrec.config.section import Section
 from distilrec.core.errors import ConfigError
+
+_S = TypeVar("_S", bound=Section)
 
 
 def preset_names() -> list[str]:
@@ -24,15 +27,21 @@ def load_config(preset: str) -> Config:
 
     Raises:
         ConfigError: no such preset or file, not TOML, or settings with faults (all are listed).
+        MissingExtraError: a kind of student or teacher needs a package that is not installed.
     """
-    if preset in preset_names():
-        text = (resources.files("distilrec.config") / "presets" / f"{preset}.toml").read_text(encoding="utf-8")
-        return parse_config(text, where=f"preset {preset}", folder=Path())
-    path = Path(preset)
-    if not path.is_file():
-        names = ", ".join(preset_names())
-        raise ConfigError(f"found no preset or file {preset!r}, expected one of {names} or the path of a TOML file")
-    return parse_config(path.read_text(encoding="utf-8"), where=str(path), folder=path.parent)
+    text, where, folder = _read(preset)
+    return parse_config(text, where=where, folder=folder)
+
+
+def load_export_config(preset: str) -> ExportConfig:
+    """Read section ``export`` alone, as ``load_config`` does: a serving machine need not have what other sections need.
+
+    Raises:
+        ConfigError: as ``load_config``, of this section.
+    """
+    text, where, folder = _read(preset)
+    values = _parse(text, where, folder)
+    return _validated(_ExportSettings, {"export": values.get("export", {})}, where).export
 
 
 def with_export_settings(config: Config, settings: dict[str, Any]) -> Config:
@@ -55,6 +64,29 @@ def with_seed(config: Config, seed: int) -> Config:
 
 def parse_config(text: str, *, where: str, folder: Path) -> Config:
     """Settings from TOML text; ``where`` names it in errors, ``folder`` is what relative data paths are relative to."""
+    return _validated(Config, _parse(text, where, folder), where)
+
+
+class _ExportSettings(Section):
+    """Settings of which only the export is read."""
+
+    export: ExportConfig
+
+
+def _read(preset: str) -> tuple[str, str, Path]:
+    """TOML text of a preset or file, its name in errors, and the folder that relative paths in it are relative to."""
+    if preset in preset_names():
+        text = (resources.files("distilrec.config") / "presets" / f"{preset}.toml").read_text(encoding="utf-8")
+        return text, f"preset {preset}", Path()
+    path = Path(preset)
+    if not path.is_file():
+        names = ", ".join(preset_names())
+        raise ConfigError(f"found no preset or file {preset!r}, expected one of {names} or the path of a TOML file")
+    return path.read_text(encoding="utf-8"), str(path), path.parent
+
+
+def _parse(text: str, where: str, folder: Path) -> dict[str, Any]:
+    """Values of TOML text, not yet validated, with paths below ``folder``."""
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -73,8 +105,17 @@ def parse_config(text: str, *, where: str, folder: Path) -> Config:
         name = teacher.get("model") if isinstance(teacher, dict) else None
         if isinstance(name, str) and (folder / name).is_dir():  # else a name on the hub
             teacher["model"] = str(folder / name)
+    return values
+
+
+def _validated(settings: type[_S], values: dict[str, Any], where: str) -> _S:
+    """Values as settings of this class.
+
+    Raises:
+        ConfigError: Settings with faults; the message lists all of them.
+    """
     try:
-        return Config.model_validate(values)
+        return settings.model_validate(values)
     except ValidationError as error:
         faults = describe_faults(error)
         raise ConfigError(f"{where}: {len(faults)} fault(s):\n" + "\n".join(f"  {fault}" for fault in faults)) from None

@@ -2,7 +2,7 @@
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, model_validator
 
 from distilrec.config.data import DataConfig, TextConfig
 from distilrec.config.export import ExportConfig
@@ -27,15 +27,15 @@ class Config(Section):
     """Where losses and validation metrics of trainings go, besides the progress bar."""
     data: DataConfig
     text: TextConfig = TextConfig()
-    teachers: dict[Name, Teacher] = Field(default={"sequence": SequenceTeacherConfig()}, min_length=1)
+    teachers: dict[Name, Teacher] = Field(default_factory=lambda: {"sequence": SequenceTeacherConfig()}, min_length=1)
     """By name; several are mixed as ``targets.weights`` says."""
     targets: TargetsConfig = TargetsConfig()
-    student: StudentConfig = StudentConfig()
+    student: SerializeAsAny[StudentConfig] = Field(default_factory=StudentConfig.of_kind)
     undistilled: UndistilledConfig | None = None
     """How the same student is trained without a teacher, to compare with; the default is as with one."""
     qad: QadConfig = QadConfig()
     export: ExportConfig = ExportConfig()
-    tune: TuneConfig = TuneConfig()
+    tune: TuneConfig = Field(default_factory=TuneConfig)
 
     @property
     def student_teachers(self) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, model_validator
 
 from distilrec.config.section import Fraction, Positive, Section
 from distilrec.config.student import StudentConfig
@@ -89,7 +89,9 @@ class AssistantTeacherConfig(Section):
     """A larger student that teaches the smaller one (teacher assistant, Mirzadeh et al. 2019)."""
 
     kind: Literal["assistant"] = "assistant"
-    student: StudentConfig = StudentConfig(embedding_size=128, hidden_size=512)
+    student: SerializeAsAny[StudentConfig] = Field(
+        default_factory=lambda: StudentConfig.of_kind(embedding_size=128, hidden_size=512)
+    )
     taught_by: tuple[str, ...] = ()
     """Names of the teachers it learns from; none for a large model that is trained alone."""
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from distilrec.config.section import Fraction, Positive, Section
+from distilrec.config.student import StudentConfig
 
 
 class TuneConfig(Section):
@@ -14,9 +15,8 @@ class TuneConfig(Section):
     """Trials of a study, those of earlier starts included."""
     minutes: Annotated[float, Field(gt=0)] | None = None
     """Begin no trial that would hardly end within so many minutes of this start."""
-    kind: tuple[Literal["mlp", "residual", "gru", "transformer"], ...] = Field(
-        default=("mlp", "residual", "gru", "transformer"), min_length=1
-    )
+    kind: tuple[str, ...] = Field(default_factory=lambda: tuple(StudentConfig.kinds), min_length=1)
+    """Student kinds; all that are declared by default."""
     embedding_size: tuple[Annotated[int, Field(ge=2)], ...] = Field(default=(32, 64, 128), min_length=1)
     hidden_size: tuple[Positive, ...] = Field(default=(64, 128, 256), min_length=1)
     depth: tuple[Positive, ...] = Field(default=(1, 2), min_length=1)
@@ -40,6 +40,9 @@ class TuneConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        for kind in self.kind:
+            if kind not in StudentConfig.kinds:
+                raise ValueError(f"kind: found {kind!r}, expected some of {', '.join(StudentConfig.kinds)}")
         for name in ("dropout", "learning_rate", "soft"):
             low, high = getattr(self, name)
             if low > high:

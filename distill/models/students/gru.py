@@ -1,9 +1,27 @@
-"""A student that reads the history item by item."""
+"""Student kind ``gru``: recurrent layers that read a history item by item."""
+
+from typing import Literal
 
 from torch import Tensor, nn
 
 from distill.models.item_table import ItemTable, is_item, right_aligned
-from distill.models.students.mlp import Student
+from distill.models.students._base import Student
+from distilrec.config import StudentConfig
+from distilrec.config.section import Positive
+
+
+class GruStudentConfig(StudentConfig):
+    """A student that reads the items of a history in their order, through gated recurrent layers."""
+
+    kind: Literal["gru"] = "gru"
+    hidden_size: Positive = 128
+    """Width of the layers' states."""
+    depth: Positive = 1
+    """Recurrent layers."""
+
+    def build(self, items: ItemTable, history_length: int) -> "GruStudent":  # noqa: ARG002 - reads histories of any length
+        """See ``StudentConfig``."""
+        return GruStudent(items, hidden_size=self.hidden_size, depth=self.depth, dropout=self.dropout)
 
 
 class GruStudent(Student):

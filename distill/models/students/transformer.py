@@ -1,14 +1,42 @@
-"""A student that attends to the history."""
+"""Student kind ``transformer``: self-attention over a history."""
+
+from typing import Literal, Self
 
 import torch
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from distill.models.encoders import starting_at_zero
 from distill.models.item_table import ItemTable, is_item, right_aligned
-from distill.models.students.mlp import Student
+from distill.models.students._base import Student
+from distilrec.config import StudentConfig
+from distilrec.config.section import Positive
 
 _MASKED = -1e4
 """Added to the scores of what must not be looked at; a number in FP16, too."""
+
+
+class TransformerStudentConfig(StudentConfig):
+    """A student that attends to the items of a history in their order."""
+
+    kind: Literal["transformer"] = "transformer"
+    hidden_size: Positive = 128
+    """Width of the feed-forward layers."""
+    depth: Positive = 1
+    """Transformer layers."""
+    heads: Positive = 2
+    """Attention heads of each layer."""
+
+    @model_validator(mode="after")
+    def _check_heads(self) -> Self:
+        if self.embedding_size % self.heads:
+            raise ValueError(f"embedding_size ({self.embedding_size}) must be a multiple of heads ({self.heads})")
+        return self
+
+    def build(self, items: ItemTable, history_length: int) -> "TransformerStudent":
+        """See ``StudentConfig``."""
+        sizes = {"hidden_size": self.hidden_size, "depth": self.depth, "heads": self.heads}
+        return TransformerStudent(items, history_length, **sizes, dropout=self.dropout)
 
 
 class TransformerStudent(Student):

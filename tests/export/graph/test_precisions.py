@@ -11,8 +11,8 @@ from transformers import BertConfig, BertModel
 from distill.models.encoders import Recommender
 from distill.models.item_table import ItemTable
 from distill.models.runner import TorchRunner
+from distill.models.students.build import build_student
 from distill.models.teachers.text import TextTeacher, TitleTokens
-from distill.stages.student import build_student
 from distill.stages.teacher import build_teacher
 from distilrec.config import CalibrationConfig, EngineConfig, StudentConfig, TextTeacherConfig
 from distilrec.core.specs import MODEL_FILE, Precision, RecommenderSpec, table_rows
@@ -45,7 +45,9 @@ N = 90
 
 
 def student_config(config, **settings):
-    return config.model_copy(update={"student": StudentConfig.model_validate(config.student.model_dump() | settings)})
+    return config.model_copy(
+        update={"student": StudentConfig.model_validate(config.student.values_for(settings.get("kind")) | settings)}
+    )
 
 
 def export(encoder, spec, folder, history, method="minmax"):
