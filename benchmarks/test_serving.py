@@ -56,7 +56,7 @@ def served(subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def _fill_benchmark_models(subject: Subject, config: ExportConfig) -> None:
-    from distill.stages.teacher import load_ensemble
+    from distill.models.teachers.load import load_ensemble
 
     run = subject.config
     teacher = load_ensemble(run, teacher_folders(run), subject.spec.item_count) if run else None

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from distill.data.soft_targets import load_targets
-from distill.stages.teacher import load_teacher
+from distill.models.teachers.load import load_teacher
 from distill.training.teacher_inference import mix_targets, write_targets
-from distilrec.config import Config, NeuralTeacherConfig
+from distilrec.config import Config
 from distilrec.core.manifest import Manifest
 from distilrec.core.stage import Inputs, run_stage
 from distilrec.data import stage as data_stage
@@ -17,8 +17,7 @@ logger = logging.getLogger(__name__)
 
 def run(config: Config, inputs: Inputs, out_dir: Path, *, name: str) -> Manifest:
     """Write the soft targets of the teacher of this name. Inputs: data, teacher."""
-    asked = config.teachers[name]
-    newest = asked.asked_prefixes_per_window if isinstance(asked, NeuralTeacherConfig) else None
+    settings = config.teachers[name]
 
     def work(folder: Path, _scratch: Path) -> dict[str, Any]:
         dataset, _ = data_stage.load(inputs["data"])
@@ -30,13 +29,13 @@ def run(config: Config, inputs: Inputs, out_dir: Path, *, name: str) -> Manifest
             history_length=config.history_length,
             settings=config.targets,
             seed=config.seed,
-            newest=newest,
+            newest=settings.newest_scored,
         )
         return _size(folder, prefixes)
 
-    # How fully a slow teacher is asked is not in its own manifest.
-    settings = _recorded(config) | asked.model_dump(mode="json", include={"asked_prefixes_per_window"})
-    return run_stage("targets", settings=settings, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)
+    # Which prefixes a slow teacher scores is not in its own manifest.
+    recorded = _recorded(config) | settings.model_dump(mode="json", include={"asked_prefixes_per_window"})
+    return run_stage("targets", settings=recorded, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)
 
 
 def run_mix(config: Config, inputs: Inputs, out_dir: Path, *, weights: dict[str, float]) -> Manifest:

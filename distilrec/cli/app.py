@@ -167,7 +167,7 @@ def qad(preset: Preset = DEFAULT_PRESET) -> None:
 def _run_some(preset: str, prefix: str) -> None:
     """Run the stages whose folders begin so; where an assistant learns from others, their soft targets come in between."""
     config = load_config(preset)
-    assistants = any(teacher.kind == "assistant" and teacher.taught_by for teacher in config.teachers.values())
+    assistants = any(teacher.learns_from for teacher in config.teachers.values())
     wanted = ("teacher-", "targets-") if assistants else (prefix,)
     for stage in stages(config):
         if stage.startswith(wanted):

@@ -6,39 +6,26 @@ from distilrec.config.reading import load_config, load_export_config, parse_conf
 from distilrec.config.run import Config
 from distilrec.config.section import Section
 from distilrec.config.student import DistillationConfig, QadConfig, StudentConfig, UndistilledConfig
-from distilrec.config.teachers import (
-    AssistantTeacherConfig,
-    EaseTeacherConfig,
-    NeuralTeacherConfig,
-    SequenceTeacherConfig,
-    TargetsConfig,
-    Teacher,
-    TextTeacherConfig,
-)
+from distilrec.config.teachers import TargetsConfig, TeacherConfig
 from distilrec.config.training import Ramp, TrainingConfig
 from distilrec.config.tune import TuneConfig
 
 __all__ = [
-    "AssistantTeacherConfig",
     "CalibrationConfig",
     "Config",
     "DataConfig",
     "DistillationConfig",
-    "EaseTeacherConfig",
     "EngineConfig",
     "ExportConfig",
     "InteractionColumns",
     "ItemColumns",
-    "NeuralTeacherConfig",
     "QadConfig",
     "Ramp",
     "Section",
-    "SequenceTeacherConfig",
     "StudentConfig",
     "TargetsConfig",
-    "Teacher",
+    "TeacherConfig",
     "TextConfig",
-    "TextTeacherConfig",
     "TrainingConfig",
     "TuneConfig",
     "UndistilledConfig",

@@ -63,6 +63,14 @@ class StudentConfig(KindSection, TrainingConfig):
             A ``distill.models.encoders.Encoder``. Settings do not depend on PyTorch, therefore the types are ``Any`` here.
         """
 
+    def recorded(self, *, distilled: bool) -> dict[str, Any]:
+        """Settings that the trained student depends on, JSON-ready, for its manifest.
+
+        Args:
+            distilled: Whether it learns from soft targets.
+        """
+        return self.model_dump(mode="json", exclude=set() if distilled else {"distillation"})
+
     @model_validator(mode="after")
     def _check_table(self) -> Self:
         if self.table == "full" and self.rank is not None:

@@ -61,8 +61,8 @@ def load_hops(config: Config, spec: RecommenderSpec) -> Iterator[Hop]:
     with _extra_needed():
         from distill.models.runner import TorchRunner
         from distill.models.students.build import load_student
+        from distill.models.teachers.load import load_ensemble
         from distill.models.weights import WEIGHTS
-        from distill.stages.teacher import load_ensemble
         from export.artefact import model_path, model_size_bytes
         from export.graph.onnx_runner import OnnxRunner
 

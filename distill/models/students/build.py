@@ -1,4 +1,4 @@
-"""Students of any kind: built untrained from settings, and loaded from a finished stage."""
+"""Students of any kind: built untrained from settings, loaded from a finished stage, and described."""
 
 from pathlib import Path
 
@@ -8,6 +8,15 @@ from distill.models.item_table import ItemTable
 from distill.models.students._base import Student
 from distill.models.weights import load_weights
 from distilrec.config import Config, StudentConfig
+
+_SUMMARY = "A small model ({kind}) that recommends the next item of a history in milliseconds."
+_DISTILLED = "Learned from what users did next and from a teacher's soft targets (Hinton 2015, arXiv:1503.02531)."
+_UNDISTILLED = "Learned without a teacher."
+
+
+def describe_student(settings: StudentConfig, *, distilled: bool) -> str:
+    """Summary for the model card."""
+    return f"{_SUMMARY.format(kind=settings.kind)} {_DISTILLED if distilled else _UNDISTILLED}"
 
 
 def build_student(

@@ -1,21 +1,52 @@
-"""EASE: a linear item-item model in closed form (Steck 2019, arXiv:1905.03375)."""
+"""Teacher kind ``ease``: a linear item-item model in closed form (Steck 2019, arXiv:1905.03375)."""
 
 import warnings
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from distill.models.encoders import Scorer
 from distill.models.item_table import is_item
+from distill.models.teachers._base import SolvedTeacherConfig
 from distill.models.weights import WEIGHTS
 from distilrec.core.errors import ConfigError
 from distilrec.core.specs import table_rows
 from distilrec.data.dataset import Dataset
 
 _LARGEST_CATALOGUE = 40_000
+
+
+class EaseTeacherConfig(SolvedTeacherConfig):
+    """A linear item-item model in closed form (Steck 2019): one inversion of an N x N matrix."""
+
+    kind: Literal["ease"] = "ease"
+    summary = (
+        "A linear item-item model in closed form (Steck 2019, arXiv:1905.03375). The student learns from it; it is not served."
+    )
+    has_user_vectors = False
+    l2: Annotated[float, Field(gt=0)] = 100.0
+    """Regularisation: what is added to the diagonal of the co-occurrence matrix."""
+    decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Weight of an item of the history relative to the one after it."""
+    scale: Annotated[float, Field(gt=0)] = 10.0
+    """Logits are scores times this, since EASE's scores are no log-probabilities."""
+
+    def solve(self, dataset: Dataset) -> "EaseTeacher":
+        """See ``SolvedTeacherConfig``."""
+        return EaseTeacher(fit_ease(dataset, self.l2), self.decay, self.scale)
+
+    def save(self, teacher: "EaseTeacher", folder: Path) -> None:
+        """See ``SolvedTeacherConfig``."""
+        save_file({"weights": teacher.weights.contiguous()}, folder / WEIGHTS)
+
+    def load(self, folder: Path, item_count: int, history_length: int) -> "EaseTeacher":  # noqa: ARG002
+        """See ``TeacherConfig``."""
+        return EaseTeacher(load_file(folder / WEIGHTS)["weights"], self.decay, self.scale).eval()
 
 
 class EaseTeacher(Scorer):
@@ -91,13 +122,3 @@ def fit_ease(dataset: Dataset, l2: float) -> Tensor:
     weights = -inverse / inverse.diagonal()
     weights.fill_diagonal_(0)
     return weights
-
-
-def save_ease(weights: Tensor, folder: Path) -> None:
-    """Write the matrix."""
-    save_file({"weights": weights.contiguous()}, folder / WEIGHTS)
-
-
-def load_ease(folder: Path, decay: float, scale: float) -> EaseTeacher:
-    """Read what ``save_ease`` wrote."""
-    return EaseTeacher(load_file(folder / WEIGHTS)["weights"], decay, scale).eval()

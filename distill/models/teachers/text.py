@@ -1,20 +1,25 @@
-"""The text teacher: a pretrained BERT (Devlin et al. 2019, arXiv:1810.04805) reads the titles of a history and is fine-tuned."""
+"""Teacher kind ``text``: a pretrained BERT (Devlin et al. 2019, arXiv:1810.04805) reads titles and is fine-tuned."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
+from pydantic import Field
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from distill.data.sequences import Batch
+from distill.models.catalogue import Catalogue
+from distill.models.encoders import Encoder
 from distill.models.item_table import ItemTable, is_item
+from distill.models.teachers._base import NeuralTeacherConfig
 from distill.models.teachers.prefix_encoder import PrefixEncoder, draw_positions
-from distill.models.teachers.pretrained import layers_of, load_body, load_pretrained
+from distill.models.teachers.pretrained import find_model, layers_of, load_body, load_pretrained, model_identity, save_form
 from distill.models.weights import WEIGHTS
-from distilrec.config import TextTeacherConfig
+from distilrec.config import TextConfig
+from distilrec.config.section import Fraction, Positive
 from distilrec.core.errors import ConfigError
 from distilrec.core.specs import table_rows
 
@@ -23,6 +28,73 @@ _PREFIXES_AT_ONCE = 128
 _NO_TOKEN = -1
 _POPULARITY = 10.0
 """First coordinate of a user vector with which scores are standardised log counts (``popularity_prior`` has a tenth of them)."""
+
+
+class TextTeacherConfig(NeuralTeacherConfig):
+    """A pretrained BERT that reads the titles of a history as text, and is fine-tuned."""
+
+    kind: Literal["text"] = "text"
+    summary = "A pretrained BERT, fine-tuned, that reads a history as titles. The student learns from it; it is not served."
+    model: str | Path | None = None
+    """Folder of a model of the BERT family and its tokenizer, or its name on the Hugging Face hub; None for the one that embeds
+    titles (section ``text``)."""
+    revision: str = "main"
+    """Branch, tag or commit of a model on the hub."""
+    freeze: Literal["none", "gradual"] | Annotated[int, Field(ge=0, strict=True)] = "none"
+    """What of the model stays as it is: nothing, the embeddings and the first so many layers, or ``gradual``: at first all, then
+    one more layer learns at a time, from the top (Howard and Ruder 2018)."""
+    unfreeze_every: Positive = 1
+    """``gradual``: epochs until one more layer learns."""
+    body_learning_rate: Annotated[float, Field(gt=0)] = 5e-5
+    """Of the pretrained model; ``learning_rate`` is that of the head and the item vectors."""
+    max_titles: Positive = 20
+    """Newest titles of a history that are read."""
+    max_tokens: Annotated[int, Field(ge=3)] = 256
+    """Tokens that are read, the two at the ends included; the oldest are left out."""
+    prefixes_per_window: Positive = 4
+    """Prefixes of each window that a step learns from, drawn anew each epoch."""
+    embedding_size: Annotated[int, Field(ge=2)] = 128
+    dropout: Fraction = 0.1
+    epochs: Positive = 10
+    batch_size: Positive = 16
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+
+    def recorded(self, text: TextConfig) -> dict[str, Any]:
+        """See ``TeacherConfig``; digests stand for the pretrained model."""
+        model = find_model(self.model, text)
+        settings = super().recorded(text) | {"model": model_identity(model, self.revision)}
+        del settings["revision"]
+        return settings
+
+    def build(self, catalogue: Catalogue, history_length: int) -> "TextTeacher":  # noqa: ARG002 - ``max_titles`` limits it
+        """See ``FittedTeacherConfig``.
+
+        Raises:
+            ConfigError: The pretrained model is not available, or is smaller than the settings say.
+        """
+        model = find_model(self.model, catalogue.text)
+        body, tokenizer = load_pretrained(model, self.revision)
+        longest, layers = min(tokenizer.model_max_length, body.config.max_position_embeddings), len(layers_of(body))
+        if self.max_tokens > longest:
+            raise ConfigError(f"max_tokens of a text teacher: found {self.max_tokens}, expected at most {longest} with {model}")
+        if isinstance(self.freeze, int) and self.freeze > layers:
+            raise ConfigError(f"freeze of a text teacher: found {self.freeze}, expected at most {layers} layers with {model}")
+        items = catalogue.item_table(self.embedding_size)
+        return TextTeacher(items, body, tokenize_titles(catalogue.titles, tokenizer, self.max_tokens), self)
+
+    def save(self, teacher: Encoder, folder: Path) -> None:
+        """See ``FittedTeacherConfig``; with the form of the pretrained model."""
+        assert isinstance(teacher, TextTeacher)
+        super().save(teacher, folder)
+        save_form(teacher.body, folder)
+
+    def load(self, folder: Path, item_count: int, history_length: int) -> "TextTeacher":  # noqa: ARG002
+        """See ``TeacherConfig``; the pretrained model is not needed any more."""
+        state = load_file(folder / WEIGHTS)
+        tokens = TitleTokens(state["titles"], state["frame"])
+        teacher = TextTeacher(ItemTable(item_count, self.embedding_size), load_body(folder), tokens, self)
+        teacher.load_state_dict(state)
+        return teacher.eval()
 
 
 class TitleTokens(NamedTuple):
@@ -139,37 +211,3 @@ def _freeze(body: PreTrainedModel, layers: int | Literal["none"]) -> None:
     body.requires_grad_(requires_grad=layers == "none")
     for layer in () if layers == "none" else layers_of(body)[layers:]:
         layer.requires_grad_(requires_grad=True)
-
-
-def build_text_teacher(
-    settings: TextTeacherConfig, model: Path | str, titles: Sequence[str], text: Tensor | None, popularity: Tensor
-) -> TextTeacher:
-    """A teacher to be fine-tuned.
-
-    Args:
-        settings: of the teacher.
-        model: folder, or name on the hub, of the pretrained model (``pretrained.find_model``).
-        titles: of items 1..N.
-        text: float32 [N, d_text], title embeddings for the item vectors.
-        popularity: float32 [N].
-
-    Raises:
-        ConfigError: the model cannot be had, or is smaller than the settings say.
-    """
-    body, tokenizer = load_pretrained(model, settings.revision)
-    longest, layers = min(tokenizer.model_max_length, body.config.max_position_embeddings), len(layers_of(body))
-    if settings.max_tokens > longest:
-        raise ConfigError(f"max_tokens of a text teacher: found {settings.max_tokens}, expected at most {longest} with {model}")
-    if isinstance(settings.freeze, int) and settings.freeze > layers:
-        raise ConfigError(f"freeze of a text teacher: found {settings.freeze}, expected at most {layers} layers with {model}")
-    items = ItemTable(len(titles), settings.embedding_size, text, popularity)
-    return TextTeacher(items, body, tokenize_titles(titles, tokenizer, settings.max_tokens), settings)
-
-
-def load_text_teacher(folder: Path, item_count: int, settings: TextTeacherConfig) -> TextTeacher:
-    """A trained teacher, from its folder alone."""
-    state = load_file(folder / WEIGHTS)
-    tokens = TitleTokens(state["titles"], state["frame"])
-    teacher = TextTeacher(ItemTable(item_count, settings.embedding_size), load_body(folder), tokens, settings)
-    teacher.load_state_dict(state)
-    return teacher.eval()

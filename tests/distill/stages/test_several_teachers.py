@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from distill.models.runner import TorchRunner
-from distill.stages.teacher import load_ensemble
+from distill.models.teachers.load import load_ensemble
 from distilrec.config import Config, parse_config
 from distilrec.core.errors import ConfigError
 from distilrec.core.manifest import read_manifest

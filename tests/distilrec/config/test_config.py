@@ -31,7 +31,7 @@ def test_all_faults_are_listed_at_once():
     assert message.startswith("shop.toml: 3 fault(s)")
     assert "data.k_core" in message
     assert "(found 0)" in message
-    assert "teachers.big.sequence: embedding_size (30) must be a multiple of heads (4)" in message
+    assert "teachers.big: embedding_size (30) must be a multiple of heads (4)" in message
     assert "student.dropuot: no such setting" in message
 
 

@@ -18,7 +18,7 @@ from clients import RecommenderClient
 from clients.grpc_model import GrpcModel
 from distill.models.runner import TorchRunner
 from distill.models.students.build import load_student
-from distill.stages.teacher import load_teacher
+from distill.models.teachers.load import load_teacher
 from distilrec.core.errors import ServerError
 from distilrec.core.manifest import read_manifest, write_manifest
 from distilrec.core.specs import Precision
