@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import Sampler
 
+from distill.data.soft_targets import SoftTargets
 from distilrec.core.specs import PADDING
 from distilrec.data.dataset import Dataset
 
@@ -95,6 +96,18 @@ class Windows(TorchDataset[Window]):
 def hard_windows(dataset: Dataset, history_length: int) -> Windows:
     """Windows with a true next item at every position but the last prefix of each user."""
     return Windows(dataset.items, training_targets(dataset), training_windows(dataset, history_length))
+
+
+def soft_windows(targets: SoftTargets, dataset: Dataset) -> list[Windows]:
+    """What to learn from with soft targets, one for each epoch in turn: the training data, then each perturbed copy of it.
+
+    Positions of a perturbed copy have no true item.
+    """
+    true_items = np.full(len(targets.sequences), PADDING, np.int32)
+    true_items[: len(dataset.items)] = training_targets(dataset)
+    copies = int(targets.windows[:, 2].max()) + 1
+    per_copy = [[Window(*row[:2]) for row in targets.windows[targets.windows[:, 2] == copy].tolist()] for copy in range(copies)]
+    return [Windows(targets.sequences, true_items, windows) for windows in per_copy]
 
 
 def perturbed_copy(dataset: Dataset, history_length: int, drop_fraction: float, seed: int) -> list[NDArray[np.int32]]:

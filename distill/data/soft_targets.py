@@ -21,11 +21,9 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distill.data.sequences import Window, Windows, training_targets
+from distill.data.indices import items_at
 from distilrec.config import TargetsConfig
 from distilrec.core.manifest import read_manifest
-from distilrec.core.specs import PADDING
-from distilrec.data.dataset import Dataset
 
 _SMALLEST_REST = -1e4
 """With every item in the top n there is no rest; its logsumexp would be -inf, and 0 * inf is NaN."""
@@ -104,14 +102,6 @@ class SoftTargets:
             None if self.features is None else torch.from_numpy(self.features[rows].astype(np.float32)),
         )
 
-    def training_windows(self, dataset: Dataset) -> list[Windows]:
-        """What to learn from, one for each epoch in turn: the training data, then its perturbed copies (without true items)."""
-        targets = np.full(len(self.sequences), PADDING, np.int32)
-        targets[: len(dataset.items)] = training_targets(dataset)
-        copies = int(self.windows[:, 2].max()) + 1
-        per_copy = [[Window(*row[:2]) for row in self.windows[self.windows[:, 2] == copy].tolist()] for copy in range(copies)]
-        return [Windows(self.sequences, targets, windows) for windows in per_copy]
-
     def _rest_at(self, rows: NDArray[np.int64], temperature: float) -> NDArray[np.float32]:
         """Exact for the temperatures that are kept; between them T * logsumexp(z / T), which is smooth, is interpolated."""
         grid = np.array(self.temperatures)
@@ -159,7 +149,7 @@ class SoftTargetWriter:
     def write(self, rows: NDArray[np.int64], scores: Tensor, features: Tensor | None = None) -> None:
         """Opinions on M prefixes. int64 [M] and float32 [M, N]; scores are overwritten."""
         best, order = scores.topk(self.top_n, dim=1)
-        self._items[rows] = order.cpu().numpy() + 1
+        self._items[rows] = items_at(order).cpu().numpy()
         # Only differences count; the best is put to 0, where float16 is finest.
         self._logits[rows] = (best - best[:, :1]).cpu().numpy()
         others = scores.sub_(best[:, :1]).scatter_(1, order, -torch.inf)

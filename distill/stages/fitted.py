@@ -11,7 +11,6 @@ from torch import Tensor
 
 from distill.data.soft_targets import load_targets
 from distill.losses.distillation import Distillation
-from distill.losses.stratified import popularity_strata
 from distill.models.catalogue import Catalogue
 from distill.models.encoders import Encoder
 from distill.models.item_table import popularity_prior
@@ -28,8 +27,6 @@ from distilrec.core.stage import Inputs, run_stage
 from distilrec.data import stage as data_stage
 from distilrec.data.dataset import Dataset
 
-_STRATA = 10
-"""Popularity groups of equal weight, for the loss ``stratified``."""
 _VALIDATION_TOP_K = 10
 """Items that are ranked for the validation metric, NDCG@10."""
 
@@ -126,5 +123,5 @@ def _title_embeddings(model: FittedModel, inputs: Inputs) -> Tensor | None:
 def _distillation(model: FittedModel, encoder: Encoder, inputs: Inputs, dataset: Dataset) -> Distillation | None:
     if "targets" not in inputs or model.distillation is None:
         return None
-    strata = popularity_strata(torch.from_numpy(dataset.training_counts()[1:]), _STRATA)
-    return Distillation(model.distillation, load_targets(inputs["targets"]), strata, encoder.items.embedding_size)
+    item_counts = torch.from_numpy(dataset.training_counts())
+    return Distillation(model.distillation, load_targets(inputs["targets"]), item_counts, encoder.items.embedding_size)

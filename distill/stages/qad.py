@@ -14,12 +14,12 @@ from distill.models.quantization import FakeQuantizedEncoder
 from distill.models.students.build import load_student
 from distill.models.weights import save_weights
 from distill.stages.card import Description, write_card
+from distill.stages.fitted import validation_spec
 from distill.training.fit import fit
 from distill.training.loggers import Logging
 from distill.training.teacher_inference import write_targets
 from distilrec.config import Config, DistillationConfig, TargetsConfig
 from distilrec.core.manifest import Manifest
-from distilrec.core.specs import RecommenderSpec
 from distilrec.core.stage import Inputs, run_stage
 from distilrec.data import stage as data_stage
 from distilrec.data.dataset import Dataset
@@ -44,17 +44,16 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
         student = load_student(config, inputs["student"], dataset.item_count)
         settings = DistillationConfig(hard=0.0, soft=1.0)
         targets = _own_targets(config, student, dataset, scratch)
-        strata = torch.zeros(dataset.item_count, dtype=torch.long)
-        distillation = Distillation(settings, targets, strata, config.student.embedding_size)
+        item_counts = torch.from_numpy(dataset.training_counts())
+        distillation = Distillation(settings, targets, item_counts, config.student.embedding_size)
         for module in student.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.0  # what it has learned is to be kept, not to be regularised again
         quantized = FakeQuantizedEncoder(student).train()
-        spec = RecommenderSpec(dataset.item_count, config.history_length, config.export.exclude_length, min(10, dataset.item_count))
         result = fit(
             quantized,
             dataset,
-            spec,
+            validation_spec(config, dataset),
             config.qad,
             seed=config.seed,
             scratch=scratch,

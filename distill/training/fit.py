@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
-from distill.data.sequences import hard_windows
+from distill.data.sequences import hard_windows, soft_windows
 from distill.losses.distillation import Distillation
 from distill.models.encoders import Encoder
 from distill.training.allocation import keep_freed_memory
@@ -72,17 +72,10 @@ def fit(
     Raises:
         DataError: there is no user to validate with.
     """
-    validation = _by_length(held_out(dataset, "validation", spec))
-    if not len(validation.users):
-        raise DataError(
-            "found no user with both training and validation interactions; lower data.k_core or change the split's fractions"
-        )
-    if distillation is None:
-        windows = [hard_windows(dataset, spec.history_length)]
-    else:
-        windows = distillation.targets.training_windows(dataset)
+    validation = _validation_users(dataset, spec)
     keep_freed_memory()
     module = NextItemModule(encoder, spec, config, validation, distillation)
+    windows = [hard_windows(dataset, spec.history_length)] if distillation is None else soft_windows(distillation.targets, dataset)
     data = SequenceData([some for some in windows if len(some)], validation, config.batch_size, seed)
     checkpoint = scratch / _LAST
     with _quiet():
@@ -93,6 +86,20 @@ def fit(
     module.load_state_dict(best["state_dict"])
     encoder.cpu().eval()
     return FitResult(last["epoch"] + 1, _best_score(best), clock.mean_s, tuple(last["callbacks"][Curve.__qualname__]["values"]))
+
+
+def _validation_users(dataset: Dataset, spec: RecommenderSpec) -> HeldOut:
+    """Users with something held out for validation, those with the shortest histories first.
+
+    Raises:
+        DataError: There is none.
+    """
+    users = held_out(dataset, "validation", spec)
+    if not len(users.users):
+        raise DataError(
+            "found no user with both training and validation interactions; lower data.k_core or change the split's fractions"
+        )
+    return _by_length(users)
 
 
 def _by_length(users: HeldOut) -> HeldOut:

@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader
 from distill.data.sequences import Batch, LengthBatchSampler, Windows
 from distill.losses.catalogue import catalogue_loss
 from distill.losses.distillation import Distillation
+from distill.losses.hard import hard_cross_entropy
 from distill.losses.negatives import draw_candidates
-from distill.losses.on_logits import hard_cross_entropy
 from distill.losses.partition import split_logits
 from distill.models.encoders import Encoder, Recommender
 from distill.training.optimizers import build_optimizer, learning_rate_factor
@@ -113,14 +113,13 @@ class NextItemModule(lightning.LightningModule):
 
     def _hard_loss(self, vectors: Tensor, targets: Tensor) -> Tensor:
         """Summed cross-entropy. float32 [M, d], int64 [M] -> scalar."""
-        table = self._table()
         if self.config.negatives is None:
-            return catalogue_loss(vectors, table, lambda logits, rows: _hard_sum(logits, targets[rows] - 1))
+            return catalogue_loss(vectors, self._table(), lambda logits, rows: _hard_sum(logits, targets[rows]))
         candidates = draw_candidates(targets, self.encoder.item_count, self.config.negatives)
         return catalogue_loss(
             vectors,
-            table[candidates.items - 1],
-            lambda logits, rows: _hard_sum(logits + candidates.correction, candidates.positions[rows]),
+            self.encoder.items()[candidates.items],
+            lambda logits, rows: _hard_sum(logits + candidates.correction, candidates.targets[rows]),
         )
 
     def _table(self) -> Tensor:

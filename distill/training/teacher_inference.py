@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from distill.data.indices import columns_of
 from distill.data.sequences import LengthBatchSampler, Window, Windows, perturbed_copy, training_windows
 from distill.data.soft_targets import SoftTargets, SoftTargetWriter
 from distill.models.encoders import Encoder, Scorer
@@ -110,7 +111,7 @@ def mixed_log_probabilities(caches: Sequence[SoftTargets], weights: Sequence[flo
         others = max(item_count - soft.items.shape[1], 1)
         outside = outcomes[:, -1:] - np.log(others)
         share = weight * (soft.items[:, :1] != PADDING)  # (M, 1)
-        opinion = outside.repeat(1, item_count).scatter_(1, (soft.items - 1).clamp(min=0), outcomes[:, :-1])
+        opinion = outside.repeat(1, item_count).scatter_(1, columns_of(soft.items), outcomes[:, :-1])
         mixed += share * opinion
         total += share
     return mixed / total

@@ -1,11 +1,12 @@
 """Settings: one frozen section a stage, read from a preset or a TOML file."""
 
 from distilrec.config.data import DataConfig, InteractionColumns, ItemColumns, TextConfig, UserColumns
+from distilrec.config.distillation import DistillationConfig, LossConfig
 from distilrec.config.export import CalibrationConfig, EngineConfig, ExportConfig
 from distilrec.config.reading import load_config, load_export_config, parse_config, preset_names, with_export_settings, with_seed
 from distilrec.config.run import Config
 from distilrec.config.section import Section
-from distilrec.config.student import DistillationConfig, QadConfig, StudentConfig, UndistilledConfig
+from distilrec.config.student import QadConfig, StudentConfig, UndistilledConfig
 from distilrec.config.teachers import TargetsConfig, TeacherConfig
 from distilrec.config.training import Ramp, TrainingConfig
 from distilrec.config.tune import TuneConfig
@@ -19,6 +20,7 @@ __all__ = [
     "ExportConfig",
     "InteractionColumns",
     "ItemColumns",
+    "LossConfig",
     "QadConfig",
     "Ramp",
     "Section",

@@ -74,11 +74,12 @@ class Config(Section):
                     f"{place}.distillation.temperature: found {value}, expected one within targets.temperatures"
                     f" ({min(grid)} to {max(grid)})"
                 )
-        if settings.hint == 0 and settings.relation == 0:
+        losses = settings.user_vector_losses
+        if not losses:
             return
         vectors = [name for name in teachers if self.teachers[name].has_user_vectors]
         if teachers and (not self.targets.features or len(teachers) > 1 or not vectors):
             raise ValueError(
-                f"{place}.distillation: hint and relation learn from user vectors; they need targets.features = true and one"
-                " teacher that has such (a mixture and 'ease' have none)"
+                f"{place}.distillation: {' and '.join(losses)} learn from user vectors; they need targets.features = true and"
+                " one teacher that has user vectors (a mixture and a teacher of kind 'ease' have none)"
             )

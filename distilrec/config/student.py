@@ -1,37 +1,15 @@
-"""Sections ``student``, ``distillation`` within it, ``undistilled`` and ``qad``."""
+"""Sections ``student``, ``undistilled`` and ``qad``."""
 
 from abc import abstractmethod
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from distilrec.config.distillation import DistillationConfig
 from distilrec.config.kinds import KindSection
-from distilrec.config.section import Fraction, Positive, Section
-from distilrec.config.training import Ramp, Scheduled, TrainingConfig
+from distilrec.config.section import Fraction, Positive
+from distilrec.config.training import TrainingConfig
 from distilrec.core.registry import Registry
-
-
-class DistillationConfig(Section):
-    """How a student learns from soft targets: what each loss counts, and when. A number, or a ramp over the epochs."""
-
-    hard: Scheduled = 0.5
-    """Cross-entropy with the true next item."""
-    soft: Scheduled = 0.5
-    """Softened KL (Hinton 2015)."""
-    mse: Scheduled = 0.0
-    """Squared difference of logits (Ba and Caruana 2014)."""
-    ranking: Scheduled = 0.0
-    """Listwise ranking of the teacher's best items (DE-RRD, Kang et al. 2020)."""
-    stratified: Scheduled = 0.0
-    """Pairs of items of similar popularity (UnKD, Chen et al. 2023)."""
-    hint: Scheduled = 0.0
-    """The teacher's user vectors through a projection (FitNets, Romero et al. 2014); needs a teacher with user vectors."""
-    relation: Scheduled = 0.0
-    """Distances and angles between the teacher's user vectors (RKD, Park et al. 2019); needs a teacher with user vectors."""
-    temperature: Annotated[float, Field(gt=0)] | Ramp = 1.0
-    """T of the softened distributions; within ``targets.temperatures``."""
-    confidence: bool = False
-    """Adaptive: trust the teacher more where it ranks the true item high (cf. DLLM2Rec, Cui et al. 2024)."""
 
 
 class StudentConfig(KindSection, TrainingConfig):
@@ -48,7 +26,7 @@ class StudentConfig(KindSection, TrainingConfig):
     """``low_rank``: numbers kept for each item, below ``embedding_size``."""
     text: bool = True
     """Add projected title embeddings to the item vectors, where there are any; nothing of it is left at inference."""
-    distillation: DistillationConfig = DistillationConfig()
+    distillation: DistillationConfig = Field(default_factory=DistillationConfig)
     """Not used by a student that is trained without a teacher."""
 
     @abstractmethod

@@ -1,11 +1,22 @@
 """Section ``tune``: what is searched."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from distilrec.config.distillation import LossConfig
 from distilrec.config.section import Fraction, Positive, Section
 from distilrec.config.student import StudentConfig
+
+_BY_SOFT = ("hard", "soft")
+"""Losses whose weights are searched by the setting ``soft``."""
+_SEARCHED_WEIGHTS = (0.0, 0.1)
+
+
+def _searched_losses() -> dict[str, tuple[float, ...]]:
+    """Weights to choose from for the losses that need nothing but soft targets."""
+    declared = LossConfig.declared.items()
+    return {name: _SEARCHED_WEIGHTS for name, loss in declared if name not in _BY_SOFT and not loss.needs_user_vectors}
 
 
 class TuneConfig(Section):
@@ -28,11 +39,10 @@ class TuneConfig(Section):
     temperature: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(default=None, min_length=1)
     """Within ``targets.temperatures``, which are the default: only these are exact."""
     confidence: tuple[bool, ...] = Field(default=(False, True), min_length=1)
-    losses: dict[
-        Literal["mse", "ranking", "stratified", "hint", "relation"],
-        Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)],
-    ] = Field(default={"mse": (0.0, 0.1), "ranking": (0.0, 0.1), "stratified": (0.0, 0.1)})
-    """Weights to choose from for each of the other losses; 0 leaves it out."""
+    losses: dict[str, Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)]] = Field(
+        default_factory=_searched_losses
+    )
+    """Weights to choose from for each of the other losses; 0 leaves it out. By default all that need no user vectors."""
     hopeless_after: Positive = 5
     """Epochs after which a training can be given up ..."""
     hopeless_below: Fraction = 0.5
@@ -43,6 +53,10 @@ class TuneConfig(Section):
         for kind in self.kind:
             if kind not in StudentConfig.kinds:
                 raise ValueError(f"kind: found {kind!r}, expected some of {', '.join(StudentConfig.kinds)}")
+        others = [name for name in LossConfig.declared if name not in _BY_SOFT]
+        for name in self.losses:
+            if name not in others:
+                raise ValueError(f"losses: found {name!r}, expected some of {', '.join(others)}")
         for name in ("dropout", "learning_rate", "soft"):
             low, high = getattr(self, name)
             if low > high:

@@ -45,15 +45,14 @@ def with_drawn(config: Config, drawn: Drawn) -> Config:
         return config
     student = config.student.values_for(drawn["kind"])
     soft = round(drawn["soft"], 3)
-    distillation = student["distillation"] | {
-        "soft": soft,
-        "hard": round(1 - soft, 3),
-        "temperature": drawn["temperature"],
-        "confidence": drawn["confidence"],
-        **{name.removeprefix(_LOSS): value for name, value in drawn.items() if name.startswith(_LOSS)},
-    }
+    weights = {"soft": soft, "hard": round(1 - soft, 3)}
+    weights |= {name.removeprefix(_LOSS): value for name, value in drawn.items() if name.startswith(_LOSS)}
+    distillation = student["distillation"]
+    for name, weight in weights.items():
+        given = distillation.get(name)
+        distillation[name] = given | {"weight": weight} if isinstance(given, dict) and "weight" in given else weight
+    distillation |= {name: drawn[name] for name in ("temperature", "confidence")}
     student |= {
-        "distillation": distillation,
         **{name: drawn[name] for name in _sizes_of(drawn["kind"])},
         **{name: float(f"{drawn[name]:.3g}") for name in ("dropout", "learning_rate")},
     }

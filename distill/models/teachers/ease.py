@@ -10,6 +10,7 @@ from pydantic import Field
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from distill.data.indices import columns_of
 from distill.models.encoders import Scorer
 from distill.models.item_table import is_item
 from distill.models.teachers._base import SolvedTeacherConfig
@@ -90,7 +91,7 @@ class EaseTeacher(Scorer):
     def _say(self, items: Tensor) -> Tensor:
         """What the items of one step say. int64 [B] -> float32 [B, N]; nothing for padding."""
         present = is_item(items, self.item_count)
-        return self.weights[(items - 1).clamp(min=0)] * present[:, None]
+        return self.weights[columns_of(items)] * present[:, None]
 
     def parameter_count(self) -> int:
         """All weights: the matrix is dense."""
@@ -110,8 +111,9 @@ def fit_ease(dataset: Dataset, l2: float) -> Tensor:
             f" dense matrix of all pairs ({count**2 * 4 / 1e9:.0f} GB). Use kind 'sequence'."
         )
     users = np.repeat(np.arange(dataset.user_count), dataset.validation_start)
-    items = np.concatenate([dataset.sequence(user)[:end] for user, end in enumerate(dataset.validation_start)]) - 1
-    pairs = np.unique(np.stack([users, items]).astype(np.int64), axis=1)  # an item counts once a user
+    items = np.concatenate([dataset.sequence(user)[:end] for user, end in enumerate(dataset.validation_start)])
+    columns = columns_of(torch.from_numpy(items)).numpy()
+    pairs = np.unique(np.stack([users, columns]).astype(np.int64), axis=1)  # an item counts once for each user
     size = (dataset.user_count, count)
     seen = torch.sparse_coo_tensor(torch.from_numpy(pairs), torch.ones(pairs.shape[1]), size, check_invariants=True)
     with warnings.catch_warnings():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from distill.data.sequences import soft_windows
 from distill.data.soft_targets import SoftTargets
 from distill.models.item_table import ItemTable
 from distill.models.teachers.ensemble import Ensemble
@@ -70,7 +71,7 @@ def test_rest_between_two_temperatures_is_nearly_exact(tmp_path, temperature):
 def test_perturbed_copies_are_asked_about_and_have_no_true_items(tmp_path):
     model = teacher()
     targets, count = ask(tmp_path, model, perturbed_copies=2, drop_fraction=0.3)
-    real, *copies = targets.training_windows(DATASET)
+    real, *copies = soft_windows(targets, DATASET)
     assert len(copies) == 2
     assert real.collate(real.windows).targets.count_nonzero() == 5
     assert count == sum(int(windows.lengths.sum()) for windows in (real, *copies))
