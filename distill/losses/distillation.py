@@ -47,7 +47,7 @@ class Distillation(nn.Module):
         self.on_vectors = {name: loss for name, loss in losses if isinstance(loss, VectorLoss) and loss.is_on}
         features = targets.features
         setup = LossSetup(item_counts, user_vector_size, None if features is None else features.shape[1])
-        every = {**self.on_logits, **self.on_vectors}
+        every: dict[str, LogitLoss | VectorLoss] = {**self.on_logits, **self.on_vectors}
         self.states = nn.ModuleDict({name: loss.state(setup) for name, loss in every.items()})
 
     def forward(

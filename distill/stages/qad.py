@@ -42,7 +42,7 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
         dataset, _ = data_stage.load(inputs["data"])
         lightning.seed_everything(config.seed, verbose=False)
         student = load_student(config, inputs["student"], dataset.item_count)
-        settings = DistillationConfig(hard=0.0, soft=1.0)
+        settings = DistillationConfig.model_validate({"hard": 0.0, "soft": 1.0})
         targets = _own_targets(config, student, dataset, scratch)
         item_counts = torch.from_numpy(dataset.training_counts())
         distillation = Distillation(settings, targets, item_counts, config.student.embedding_size)

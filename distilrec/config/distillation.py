@@ -56,7 +56,7 @@ class LossConfig(Section):
 class DistillationConfig(Section):
     """How a student learns from soft targets and true items: each loss by its name, and what all of them share."""
 
-    losses: dict[str, SerializeAsAny[LossConfig]]
+    losses: dict[str, SerializeAsAny[LossConfig]] = Field(default_factory=dict)
     """By name. Those that are neither on by default nor changed are left out. In TOML they stand next to the settings below."""
     temperature: Annotated[float, Field(gt=0)] | Ramp = 1.0
     """T of the softened distributions; within ``targets.temperatures``."""

@@ -80,6 +80,6 @@ class Config(Section):
         vectors = [name for name in teachers if self.teachers[name].has_user_vectors]
         if teachers and (not self.targets.features or len(teachers) > 1 or not vectors):
             raise ValueError(
-                f"{place}.distillation: {' and '.join(losses)} learn from user vectors; they need targets.features = true and"
-                " one teacher that has user vectors (a mixture and a teacher of kind 'ease' have none)"
+                f"{place}.distillation: found losses on user vectors ({', '.join(losses)}); they need targets.features = true and"
+                f" one teacher that has user vectors (a mixture has none; found {', '.join(teachers)})"
             )
