@@ -27,8 +27,8 @@ def hard_cross_entropy(target: Tensor, top: Tensor, rest: Tensor) -> Tensor:
 
     Args:
         target: float32 [M], the student's logits of the true items.
-        top: float32 [M, n], its logits of any n items.
-        rest: float32 [M], logsumexp of its logits outside these.
+        top: float32 [M, n], the student's logits of any n items.
+        rest: float32 [M], logsumexp of the student's logits of all other items.
 
     Returns:
         float32 [M], reduction: none.

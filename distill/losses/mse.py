@@ -20,8 +20,8 @@ def logit_mse(top: Tensor, teacher_top: Tensor) -> Tensor:
     """Mean squared difference of the logits of the teacher's top n items, both sides centred on their mean over these.
 
     Logits are matched as in Ba & Caruana 2014 (arXiv:1312.6184); Kim et al. 2021 (arXiv:2105.08919) show that softened KL
-    tends to this as T grows. Centred, because a shift changes no distribution, and a teacher's level is not worth capacity.
-    How much mass lies outside the top n is left free: hard cross-entropy or softened KL beside it settles that.
+    tends to this as T grows. They are centred because a shift changes no distribution.
+    The mass outside the top n is left free: hard cross-entropy or softened KL, used together with this loss, determine it.
 
     Args:
         top: float32 [M, n], the student's logits of the teacher's top n items.

@@ -1,4 +1,4 @@
-"""Sampled softmax: the true items of a batch against some drawn from a catalogue too large to score whole."""
+"""Sampled softmax, for catalogues too large to score whole: the true items of a batch against randomly drawn items."""
 
 import math
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from distill.data.indices import items_at
 
 
 class Candidates(NamedTuple):
-    """What the M predictions of a batch choose from."""
+    """The items that the M predictions of a batch choose from."""
 
     items: Tensor
     """int64 [C], indices 1..N, each once."""
@@ -21,7 +21,7 @@ class Candidates(NamedTuple):
 
 
 def draw_candidates(targets: Tensor, item_count: int, negatives: int) -> Candidates:
-    """The targets (int64 [M]) of a batch and up to ``negatives`` other items, drawn evenly with PyTorch's generator."""
+    """The targets (int64 [M]) of a batch and up to ``negatives`` other items, drawn uniformly with PyTorch's generator."""
     true_items, columns = torch.unique(targets, return_inverse=True)
     drawn = torch.unique(torch.randint(1, item_count + 1, (negatives,), device=targets.device))
     drawn = drawn[~torch.isin(drawn, true_items)]

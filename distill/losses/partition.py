@@ -1,4 +1,4 @@
-"""The only part of the losses that reads all N logits: everything else works on what is picked here."""
+"""The only part of the losses that reads all N logits; the losses work on the logits that are picked here."""
 
 from typing import Any, NamedTuple, cast
 
@@ -45,7 +45,7 @@ def split_logits(logits: Tensor, targets: Tensor, items: Tensor | None = None, t
 
 
 class _Split(torch.autograd.Function):
-    """By hand, because autograd would fill [M, N] several times: page faults of such buffers cost more than exponentials."""
+    """Written by hand, because autograd would fill several buffers [M, N], whose page faults cost more than the exponentials."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, targets: Tensor, items: Tensor, temperature: float) -> tuple[Tensor, ...]:

@@ -70,7 +70,7 @@ def popularity_strata(counts: Tensor, groups: int) -> Tensor:
 def stratified_ranking(top: Tensor, strata: Tensor, importance: float = _IMPORTANCE) -> Tensor:
     """-log sigmoid(s_i - s_j) over pairs of equally popular items that the teacher ranks i above j (UnKD, arXiv:2211.14729).
 
-    A pair within a stratum says nothing about popularity, so the teacher's bias towards popular items is not handed down.
+    The items of a pair are equally popular, so the student does not learn the teacher's bias towards popular items.
     UnKD draws pairs of each stratum by p(i) ~ exp(-rank(i) / importance), ranks within the stratum. Here:
 
     - only the teacher's top n are known, so pairs are of these, and a stratum with fewer than two of them is left out;

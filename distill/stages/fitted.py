@@ -9,7 +9,7 @@ import lightning
 import torch
 from torch import Tensor
 
-from distill.data.soft_targets import load_targets
+from distill.data.soft_targets import load_soft_targets
 from distill.losses.distillation import Distillation
 from distill.models.catalogue import Catalogue
 from distill.models.encoders import Encoder
@@ -124,4 +124,4 @@ def _distillation(model: FittedModel, encoder: Encoder, inputs: Inputs, dataset:
     if "targets" not in inputs or model.distillation is None:
         return None
     item_counts = torch.from_numpy(dataset.training_counts())
-    return Distillation(model.distillation, load_targets(inputs["targets"]), item_counts, encoder.items.embedding_size)
+    return Distillation(model.distillation, load_soft_targets(inputs["targets"]), item_counts, encoder.items.embedding_size)

@@ -1,4 +1,4 @@
-"""Stage ``student-qad``: quantisation-aware distillation, the FP32 student teaching itself under INT8's rounding."""
+"""Stage ``student-qad``: quantisation-aware distillation; the FP32 student is its own teacher under the rounding of INT8."""
 
 from pathlib import Path
 from typing import Any
@@ -17,21 +17,21 @@ from distill.stages.card import Description, write_card
 from distill.stages.fitted import validation_spec
 from distill.training.fit import fit
 from distill.training.loggers import Logging
-from distill.training.teacher_inference import write_targets
+from distill.training.teacher_inference import write_soft_targets
 from distilrec.config import Config, DistillationConfig, TargetsConfig
 from distilrec.core.manifest import Manifest
 from distilrec.core.stage import Inputs, run_stage
 from distilrec.data import stage as data_stage
 from distilrec.data.dataset import Dataset
 
-_SUMMARY = """The distilled student, trained on under INT8's rounding with its own answers as the only target (quantisation-aware
-distillation). These weights and figures are FP32; the export's report.json holds those of INT8."""
+_SUMMARY = """The distilled student, trained further under the rounding of INT8 with its own scores as the only target
+(quantisation-aware distillation). These weights and figures are FP32; the export's report.json holds those of INT8."""
 
 
 def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
-    """Train on with the FP32 student's own answers as the only target. Inputs: data, student.
+    """Train the student further, with its own FP32 scores as the only target. Inputs: data, student.
 
-    The first teacher or the true items would pull the student elsewhere; here it should stay what it is, on a coarser grid.
+    The first teacher or the true items would change what the student recommends; here it should only adapt to a coarser grid.
     """
     recorded = config.qad.model_dump(mode="json", exclude={"use"}) | {
         "history_length": config.history_length,
@@ -48,7 +48,7 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
         distillation = Distillation(settings, targets, item_counts, config.student.embedding_size)
         for module in student.modules():
             if isinstance(module, nn.Dropout):
-                module.p = 0.0  # what it has learned is to be kept, not to be regularised again
+                module.p = 0.0  # the student is adapted, not regularised again
         quantized = FakeQuantizedEncoder(student).train()
         result = fit(
             quantized,
@@ -73,5 +73,5 @@ def _own_targets(config: Config, student: Encoder, dataset: Dataset, scratch: Pa
     folder = scratch / "targets"
     folder.mkdir(exist_ok=True)
     settings = TargetsConfig(top_n=config.targets.top_n, temperatures=(1.0,), batch_size=config.targets.batch_size)
-    write_targets(student, dataset, folder, history_length=config.history_length, settings=settings, seed=config.seed)
+    write_soft_targets(student, dataset, folder, history_length=config.history_length, settings=settings, seed=config.seed)
     return SoftTargets(folder, settings.temperatures)

@@ -1,12 +1,12 @@
-"""Stages ``targets-<name>``: ask a teacher about every training prefix; and mix what several said into one cache."""
+"""Stages ``targets-<name>``: write a teacher's soft targets of all training prefixes, and mix those of several teachers."""
 
 import logging
 from pathlib import Path
 from typing import Any
 
-from distill.data.soft_targets import load_targets
+from distill.data.soft_targets import load_soft_targets
 from distill.models.teachers.load import load_teacher
-from distill.training.teacher_inference import mix_targets, write_targets
+from distill.training.teacher_inference import mix_soft_targets, write_soft_targets
 from distilrec.config import Config
 from distilrec.core.manifest import Manifest
 from distilrec.core.stage import Inputs, run_stage
@@ -22,7 +22,7 @@ def run(config: Config, inputs: Inputs, out_dir: Path, *, name: str) -> Manifest
     def work(folder: Path, _scratch: Path) -> dict[str, Any]:
         dataset, _ = data_stage.load(inputs["data"])
         teacher = load_teacher(config, name, inputs["teacher"], dataset.item_count)
-        prefixes = write_targets(
+        prefixes = write_soft_targets(
             teacher,
             dataset,
             folder,
@@ -43,8 +43,8 @@ def run_mix(config: Config, inputs: Inputs, out_dir: Path, *, weights: dict[str,
 
     def work(folder: Path, _scratch: Path) -> dict[str, Any]:
         dataset, _ = data_stage.load(inputs["data"])
-        caches = [load_targets(inputs[name]) for name in weights]
-        return _size(folder, mix_targets(caches, list(weights.values()), dataset.item_count, folder, config.targets))
+        caches = [load_soft_targets(inputs[name]) for name in weights]
+        return _size(folder, mix_soft_targets(caches, list(weights.values()), dataset.item_count, folder, config.targets))
 
     settings = _recorded(config) | {"weights": weights}
     return run_stage("targets", settings=settings, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)

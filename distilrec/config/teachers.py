@@ -59,23 +59,23 @@ class TeacherConfig(KindSection):
 
 
 class TargetsConfig(Section):
-    """What is kept of a teacher's opinion of each training prefix, and of how teachers are mixed."""
+    """What is kept of a teacher's scores of each training prefix, and how teachers are mixed."""
 
     top_n: Positive = 100
     """Items and logits kept for each prefix."""
     temperatures: tuple[Annotated[float, Field(gt=0)], ...] = Field(default=(1.0, 2.0, 4.0), min_length=1)
     """T for which the mass outside the top n is kept (Hinton 2015); a student may use any temperature between them."""
     perturbed_copies: Annotated[int, Field(ge=0)] = 0
-    """Copies of the training sequences with items left out at random that the teachers are asked about, too. On what it was
-    trained on a teacher repeats the true items; on these it says what it thinks (cf. Yue et al. 2021)."""
+    """Copies of the training sequences, with items left out at random, that the teachers score, too, because a teacher mostly
+    repeats the true next item on sequences it was trained on (cf. Yue et al. 2021)."""
     drop_fraction: Fraction = 0.3
     """Share of items left out of a copy."""
     features: bool = False
-    """Keep the teacher's user vectors, too; the losses ``hint`` and ``relation`` need them."""
+    """Keep the teacher's user vectors, too; losses on user vectors need them."""
     batch_size: Positive = 64
     weights: dict[str, Annotated[float, Field(gt=0)]] | None = Field(default=None, min_length=1)
-    """The ensemble: teachers by name, and how much the log-probabilities of each count. Default: all teachers that no assistant
-    learns from, equally."""
+    """The ensemble: teachers by name, and the weight of each one's log-probabilities. Default: all teachers that no assistant
+    learns from, with equal weights."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

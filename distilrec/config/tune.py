@@ -20,12 +20,12 @@ def _searched_losses() -> dict[str, tuple[float, ...]]:
 
 
 class TuneConfig(Section):
-    """What ``distilrec tune`` searches in section ``student``, and for how long. Of a list one is chosen; a pair is a range."""
+    """What ``distilrec tune`` searches in section ``student``, and for how long. A list holds choices; a pair is a range."""
 
     trials: Positive = 20
-    """Trials of a study, those of earlier starts included."""
+    """Trials of a study, including those of earlier starts."""
     minutes: Annotated[float, Field(gt=0)] | None = None
-    """Begin no trial that would hardly end within so many minutes of this start."""
+    """Minutes after the start in which a new trial must be expected to end."""
     kind: tuple[str, ...] = Field(default_factory=lambda: tuple(StudentConfig.kinds), min_length=1)
     """Student kinds; all that are declared by default."""
     embedding_size: tuple[Annotated[int, Field(ge=2)], ...] = Field(default=(32, 64, 128), min_length=1)
@@ -35,7 +35,7 @@ class TuneConfig(Section):
     learning_rate: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (3e-4, 5e-3)
     """Drawn on a logarithmic scale."""
     soft: tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]] = (0.1, 0.9)
-    """Weight of the softened KL; the true next item has the rest of 1."""
+    """Weight of the loss ``soft``; the loss ``hard`` has the rest of 1."""
     temperature: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(default=None, min_length=1)
     """Within ``targets.temperatures``, which are the default: only these are exact."""
     confidence: tuple[bool, ...] = Field(default=(False, True), min_length=1)
@@ -44,9 +44,9 @@ class TuneConfig(Section):
     )
     """Weights to choose from for each of the other losses; 0 leaves it out. By default all that need no user vectors."""
     hopeless_after: Positive = 5
-    """Epochs after which a training can be given up ..."""
+    """Epochs after which a training can be stopped ..."""
     hopeless_below: Fraction = 0.5
-    """... if its best NDCG@10 is below this share of what the worst trial of the Pareto front had after as many; 0: never."""
+    """... if its best NDCG@10 is below this share of that of the worst trial on the Pareto front after as many epochs; 0: never."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -1,4 +1,4 @@
-"""The search space: what Optuna draws, and the settings that makes."""
+"""The search space: values that Optuna draws, and the settings made of them."""
 
 from collections.abc import Mapping
 from itertools import product
@@ -21,7 +21,7 @@ _SIZES = ("embedding_size", "hidden_size", "depth")
 
 
 def draw(trial: optuna.Trial, config: Config) -> None:
-    """Have ``trial`` choose a value for all that section ``tune`` searches."""
+    """Let ``trial`` choose a value for each setting that section ``tune`` searches."""
     space = config.tune
     kind = trial.suggest_categorical("kind", space.kind)
     for name in _sizes_of(kind):
@@ -36,10 +36,10 @@ def draw(trial: optuna.Trial, config: Config) -> None:
 
 
 def with_drawn(config: Config, drawn: Drawn) -> Config:
-    """The settings with the student that was drawn; what was not drawn stays. Floats are rounded to three digits.
+    """The settings with the drawn student; other settings stay. Floats are rounded to three digits.
 
     Raises:
-        ConfigError: this student and the other settings do not go together.
+        ConfigError: The student and the other settings exclude each other.
     """
     if not drawn:
         return config
@@ -63,10 +63,10 @@ def with_drawn(config: Config, drawn: Drawn) -> Config:
 
 
 def check_space(config: Config) -> None:
-    """Try the corners, so that a space that cannot be is found before the first training.
+    """Try the corners of the space, so that invalid settings are found before the first training.
 
     Raises:
-        ConfigError: see ``with_drawn``.
+        ConfigError: As in ``with_drawn``.
     """
     space = config.tune
     losses = {_LOSS + name: max(weights) for name, weights in space.losses.items()}
@@ -80,7 +80,7 @@ def check_space(config: Config) -> None:
 
 
 def describe(drawn: Drawn) -> str:
-    """One line for the table."""
+    """Drawn values in one line, for the table."""
     if not drawn:
         return "as given"
     values = {name: f"{value:.3g}" if isinstance(value, float) else str(value) for name, value in drawn.items()}

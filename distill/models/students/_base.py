@@ -1,4 +1,4 @@
-"""What students share, and what those share that read averages of a history."""
+"""Base classes of students, and of those that read averages of a history."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -27,11 +27,11 @@ class Student(Encoder):
 
     @abstractmethod
     def _encode_last(self, history: Tensor, mask: Tensor) -> Tensor:
-        """User vectors after the whole history; of no meaning for an empty one. int64 and bool [B, L] -> float32 [B, d]."""
+        """User vectors after the whole history; without meaning for an empty one. int64 and bool [B, L] -> float32 [B, d]."""
 
 
 class AverageStudent(Student):
-    """Decayed averages of the history's item vectors, the most recent one corrected by what it makes of all and the last item.
+    """Decayed averages of the history's item vectors: to the most recent one, a correction computed from all of them is added.
 
     Args:
         items: the item table, size d.
@@ -69,4 +69,4 @@ class AverageStudent(Student):
 
     @abstractmethod
     def _correction(self, averages: Tensor) -> Tensor:
-        """What to add to the base. float32 [B, T, A * d] -> [B, T, d]."""
+        """Addition to the base. float32 [B, T, A * d] -> [B, T, d]."""

@@ -27,7 +27,7 @@ class GruStudentConfig(StudentConfig):
 class GruStudent(Student):
     """Gated recurrent layers over the history's item vectors, added to the last item's (as GRU4Rec, Hidasi 2016, arXiv:1511.06939).
 
-    The layers have no biases: so padding in front, read as zeros, leaves their states at zero.
+    The layers have no biases, so that padding in front, read as zeros, leaves their states at zero.
 
     Args:
         items: the item table, size d.
@@ -40,7 +40,7 @@ class GruStudent(Student):
         super().__init__(items)
         size = items.embedding_size
         sizes = [size, *[hidden_size] * depth]
-        # Not one nn.GRU of many layers: the dropout inside of it cannot be found and turned off as a module can.
+        # One nn.GRU for each layer: quantisation-aware training turns off dropout modules, and nn.GRU has none for its own dropout.
         self.layers = nn.ModuleList(nn.GRU(width, hidden_size, bias=False, batch_first=True) for width in sizes[:-1])
         self.write = nn.Linear(hidden_size, size)
         self.norm = nn.LayerNorm(size)

@@ -59,7 +59,7 @@ class ResidualStudent(AverageStudent):
 
 
 def _block(size: int, dropout: float) -> nn.Sequential:
-    """Normalised before, so that the way around it stays free (pre-norm)."""
+    """Residual block, normalised at its input (pre-norm), so that the skip connection changes nothing."""
     return nn.Sequential(
         nn.LayerNorm(size), nn.Linear(size, size), nn.GELU(), nn.Dropout(dropout), nn.Linear(size, size), nn.Dropout(dropout)
     )

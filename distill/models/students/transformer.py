@@ -13,7 +13,7 @@ from distilrec.config import StudentConfig
 from distilrec.config.section import Positive
 
 _MASKED = -1e4
-"""Added to the scores of what must not be looked at; a number in FP16, too."""
+"""Added to attention scores of masked positions; finite in FP16, too."""
 
 
 class TransformerStudentConfig(StudentConfig):
@@ -42,8 +42,8 @@ class TransformerStudentConfig(StudentConfig):
 class TransformerStudent(Student):
     """Causal self-attention over the history's item vectors (as SASRec, Kang and McAuley 2018, arXiv:1808.09781).
 
-    Items are told apart by their age: what a head adds to the score of each age is learned (Raffel et al. 2020, arXiv:1910.10683).
-    So nothing depends on where the padding stands.
+    Positions enter as ages: each head learns a bias for each distance between two items (Raffel et al. 2020, arXiv:1910.10683).
+    Therefore the result does not depend on the place of the padding.
 
     Args:
         items: the item table, size d.
@@ -74,7 +74,7 @@ class TransformerStudent(Student):
         states = self.dropout(self.items.embed(history))
         padding = (~mask).to(states.dtype)[:, None, None, :] * _MASKED  # (B, 1, 1, T)
         for place, layer in enumerate(self.layers):
-            # Of the last layer nothing but the last position is read.
+            # Only the last position of the last layer is read.
             queries = 1 if newest_only and place == len(self.layers) - 1 else history.shape[1]
             states = layer(states, padding, queries)
         user_vectors: Tensor = self.dropout(self.norm(states))
@@ -82,7 +82,7 @@ class TransformerStudent(Student):
 
 
 class _Layer(nn.Module):
-    """Attention and feed-forward, each normalised before (pre-norm; Xiong et al. 2020, arXiv:2002.04745)."""
+    """Attention and feed-forward, each normalised at its input (pre-norm; Xiong et al. 2020, arXiv:2002.04745)."""
 
     ages: Tensor
     causal: Tensor

@@ -54,7 +54,7 @@ class EaseTeacher(Scorer):
     """The score of an item is the sum of the weights that the history's items have for it.
 
     Args:
-        weights: float32 [N, N], zero diagonal; row i holds what item i + 1 says for each item.
+        weights: float32 [N, N], zero diagonal; row i holds the weights of item i + 1 for each item.
         decay: weight of an item of the history relative to the one after it.
         scale: logits are scores times this.
     """
@@ -73,9 +73,9 @@ class EaseTeacher(Scorer):
         scores = torch.zeros(history.shape[0], self.item_count, device=history.device)
         steps = []
         for step in range(history.shape[1]):
-            scores = scores * self.decay + self._say(history[:, step])
+            scores = scores * self.decay + self._scores_of(history[:, step])
             steps.append(scores[valid[:, step]])
-        # Back from step by step to row by row, the order of ``valid``.
+        # Sorted back from the order of steps to that of rows, as in ``valid``.
         places = torch.cat([torch.nonzero(valid[:, step]).flatten() * history.shape[1] + step for step in range(history.shape[1])])
         return self.scale * torch.cat(steps)[places.argsort()]
 
@@ -84,12 +84,12 @@ class EaseTeacher(Scorer):
         scores = torch.zeros(history.shape[0], self.item_count, device=history.device)
         for step in range(history.shape[1]):
             scores = torch.where(is_item(history[:, step : step + 1], self.item_count), scores * self.decay, scores)
-            scores = scores + self._say(history[:, step])
+            scores = scores + self._scores_of(history[:, step])
         rows = table_rows(self.item_count)
         return torch.nn.functional.pad(self.scale * scores, (1, rows - self.item_count - 1))
 
-    def _say(self, items: Tensor) -> Tensor:
-        """What the items of one step say. int64 [B] -> float32 [B, N]; nothing for padding."""
+    def _scores_of(self, items: Tensor) -> Tensor:
+        """Scores that the items of one step add. int64 [B] -> float32 [B, N]; zeros for padding."""
         present = is_item(items, self.item_count)
         return self.weights[columns_of(items)] * present[:, None]
 

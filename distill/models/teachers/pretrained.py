@@ -45,7 +45,7 @@ def load_pretrained(model: Path | str, revision: str) -> tuple[PreTrainedModel, 
     """Body and tokenizer, from a folder or, by name, from the hub (or its cache).
 
     Raises:
-        ConfigError: it cannot be had, or is not of a kind that can be fine-tuned layer by layer.
+        ConfigError: The model is not available, or cannot be fine-tuned layer by layer.
     """
     where: dict[str, Any] = {"local_files_only": True} if isinstance(model, Path) else {"revision": revision}
     try:
@@ -91,7 +91,7 @@ def layers_of(body: PreTrainedModel) -> list[nn.Module]:
 
 
 def _bare(body: PreTrainedModel) -> PreTrainedModel:
-    """Without the pooler, which a [CLS] vector does not go through here."""
+    """The model without its pooler, which [CLS] vectors do not pass here."""
     if getattr(body, "pooler", None) is not None:
         body.pooler = None  # type: ignore[assignment]
     return body

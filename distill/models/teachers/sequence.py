@@ -81,8 +81,8 @@ class SequenceTeacher(Encoder):
     def encode_last(self, history: Tensor) -> Tensor:
         """int64 [B, L], left-padded -> float32 [B, d]; popularity for an empty history."""
         mask = is_item(history, self.items.item_count)
-        # Attention to nothing is zero in PyTorch and the mean of all positions in its ONNX export. Only an empty history would
-        # tell: no item attends to the padding before it.
+        # With all positions masked, attention is zero in PyTorch and the mean of all positions in the ONNX export. That happens
+        # only for an empty history, which is replaced here: no item attends to the padding before it.
         return self.popular_if_empty(self._encode(history, mask)[:, -1], mask)
 
     def _encode(self, history: Tensor, mask: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ def teacher(fraction: float = 0.3) -> MaskedTeacher:
 
 def guess(model: MaskedTeacher, history: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
     states, seen = model._read(history, history > 0, hidden)
-    return model._guess(states[hidden], seen[hidden.nonzero()[:, 0]])
+    return model._predict(states[hidden], seen[hidden.nonzero()[:, 0]])
 
 
 def test_hidden_items_are_a_share_of_those_present_and_never_none():

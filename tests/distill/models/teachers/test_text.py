@@ -6,7 +6,7 @@ import torch
 from transformers import BertTokenizerFast
 
 from distill.data.sequences import hard_windows
-from distill.data.soft_targets import load_targets
+from distill.data.soft_targets import load_soft_targets
 from distill.models.catalogue import Catalogue
 from distill.models.teachers.load import load_teacher
 from distill.models.teachers.pretrained import find_model, layers_of, load_pretrained, model_identity
@@ -217,7 +217,7 @@ def test_whole_stage_and_its_targets_need_no_model_afterwards(shop_config, tiny_
     shutil.rmtree(model)
     asked = run_stage(config, "targets-words")
     dataset, _ = data_stage.load(tmp_path / "runs/texts/data")
-    cache = load_targets(tmp_path / "runs/texts/targets-words")
+    cache = load_soft_targets(tmp_path / "runs/texts/targets-words")
     expected = np.concatenate([np.arange(max(begin, end - 2), end) for begin, end, _ in cache.windows])
     assert np.flatnonzero(cache.items[:, 0]).tolist() == sorted(expected.tolist())
     assert asked.metrics["prefixes"] == len(expected)
