@@ -16,13 +16,13 @@ def load_teacher(config: Config, names: tuple[str, ...], spec: RecommenderSpec) 
     import torch
 
     from distill.models.runner import TorchRunner
-    from distill.stages import teacher as teacher_stage
+    from distill.models.teachers import load as teachers
 
     torch.set_num_threads(1)
     folders = teacher_folders(config)
     if names == tuple(config.student_teachers):
-        return TorchRunner(teacher_stage.load_ensemble(config, folders, spec.item_count), spec)
-    return TorchRunner(teacher_stage.load_teacher(config, names[0], folders[names[0]], spec.item_count), spec)
+        return TorchRunner(teachers.load_ensemble(config, folders, spec.item_count), spec)
+    return TorchRunner(teachers.load_teacher(config, names[0], folders[names[0]], spec.item_count), spec)
 
 
 def load_student(config: Config, folder: Path, spec: RecommenderSpec) -> Runner:
@@ -30,10 +30,10 @@ def load_student(config: Config, folder: Path, spec: RecommenderSpec) -> Runner:
     import torch
 
     from distill.models.runner import TorchRunner
-    from distill.stages import student as student_stage
+    from distill.models.students import build as students
 
     torch.set_num_threads(1)
-    return TorchRunner(student_stage.load_student(config, folder, spec.item_count), spec)
+    return TorchRunner(students.load_student(config, folder, spec.item_count), spec)
 
 
 def load_onnx(path: Path, spec: RecommenderSpec) -> Runner:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from benchmarks.loaders import load_engine, load_onnx, load_student, load_teacher
 from benchmarks.subject import CannotMeasureError, EvaluatedAs, Subject
-from distilrec.config import TextTeacherConfig
 from distilrec.core.runner import Runner
 from distilrec.core.specs import Precision
 from distilrec.pipeline.stages import run_dir, teacher_folders
@@ -76,7 +75,7 @@ def _text_teacher(subject: Subject) -> TimedModel:
     trained = [
         name
         for name, settings in config.teachers.items()
-        if isinstance(settings, TextTeacherConfig) and (teacher_folders(config)[name] / WEIGHTS).exists()
+        if settings.kind == "text" and (teacher_folders(config)[name] / WEIGHTS).exists()
     ]
     if not trained:
         raise CannotMeasureError(f"preset {config.name} has trained no teacher of kind text")

@@ -18,8 +18,8 @@ from benchmarks.limits import gemm_gflop_per_s, least_ms, read_gb_per_s
 from benchmarks.timing import time_requests
 from distill.models.encoders import Recommender
 from distill.models.item_table import ItemTable
-from distill.models.students.mlp import MlpStudent
-from distilrec.config import CalibrationConfig, StudentConfig
+from distill.models.students.mlp import MlpStudentConfig
+from distilrec.config import CalibrationConfig
 from distilrec.core.specs import Precision, RecommenderSpec, table_rows
 from export.artefact import model_path, model_size_bytes
 from export.graph.calibration import CalibrationSet
@@ -31,7 +31,8 @@ CATALOGUES, HISTORIES, BATCHES = (10_000, 100_000, 1_000_000), (10, 50, 200), (1
 _MIDDLE_CATALOGUE, _MIDDLE_HISTORY = CATALOGUES[1], HISTORIES[1]
 _CASES = [(items, _MIDDLE_HISTORY, batch) for items in CATALOGUES for batch in BATCHES]
 _CASES += [(_MIDDLE_CATALOGUE, length, 1) for length in HISTORIES if length != _MIDDLE_HISTORY]
-_WIDTH = StudentConfig().embedding_size
+_STUDENT = MlpStudentConfig()
+_WIDTH = _STUDENT.embedding_size
 _BYTES = {Precision.FP32: 4, Precision.INT8: 1}
 """Bytes of a number in the item table."""
 _EXCLUDE_LENGTH, _TOP_K = 128, 100
@@ -44,9 +45,9 @@ _BUDGET_S = 0.5
 def models(tmp_path_factory: pytest.TempPathFactory) -> Any:
     @cache
     def make(item_count: int, history_length: int) -> tuple[Path, RecommenderSpec]:
-        settings, spec = StudentConfig(), RecommenderSpec(item_count, history_length, _EXCLUDE_LENGTH, _TOP_K)
+        spec = RecommenderSpec(item_count, history_length, _EXCLUDE_LENGTH, _TOP_K)
         torch.manual_seed(0)
-        student = MlpStudent(ItemTable(item_count, _WIDTH), history_length, settings.hidden_size, settings.decays, settings.dropout)
+        student = _STUDENT.build(ItemTable(item_count, _WIDTH), history_length)
         folder = tmp_path_factory.mktemp(f"items-{item_count}")
         path = model_path(folder, Precision.FP32)
         path.parent.mkdir()

@@ -17,7 +17,7 @@ from benchmarks.subject import Subject
 from benchmarks.timing import quantiles_ms
 from benchmarks.wire_load import SenderPool, connect, send_all, server_side, statistics
 from clients.wire import front_door_request, infer_request, read_answer
-from distill.stages.teacher import load_ensemble
+from distill.models.teachers.load import load_ensemble
 from distilrec.config import ExportConfig
 from distilrec.core.errors import MissingExtraError, ServerError
 from distilrec.core.specs import FRONT_DOOR_NAME, MODEL_NAME

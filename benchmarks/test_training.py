@@ -11,7 +11,7 @@ import pytest
 
 from distill.stages import teacher as teacher_stage
 from distill.stages.student import fit_student
-from distilrec.config import AssistantTeacherConfig, Config, EaseTeacherConfig, TextTeacherConfig
+from distilrec.config import Config
 from distilrec.core.manifest import read_manifest
 from distilrec.pipeline.stages import run_dir, stages
 
@@ -35,13 +35,13 @@ def test_student(benchmark: Any, finished: Config, tmp_path: Path, role: str) ->
 
 def test_teacher(benchmark: Any, finished: Config, tmp_path: Path) -> None:
     """Time the first teacher that is trained on every prefix in epochs, which excludes text teachers and EASE."""
-    names = (name for name, teacher in finished.teachers.items() if not isinstance(teacher, TextTeacherConfig | EaseTeacherConfig))
+    names = (name for name, teacher in finished.teachers.items() if teacher.kind not in ("text", "ease"))
     if (name := next(names, None)) is None:
         pytest.skip(f"preset {finished.name} has no teacher that is trained on every prefix in epochs")
     settings = finished.teachers[name]
     update: dict[str, Any] = _EPOCHS
-    if isinstance(settings, AssistantTeacherConfig):
-        update = {"student": settings.student.model_copy(update=_EPOCHS)}
+    if settings.learner is not None:
+        update = {"student": settings.learner.model_copy(update=_EPOCHS)}
     config = finished.model_copy(update={"teachers": finished.teachers | {name: settings.model_copy(update=update)}})
     inputs = {role: run_dir(finished) / stage for role, stage in stages(finished)[f"teacher-{name}"].inputs.items()}
     out_dir = tmp_path / f"teacher-{name}"

@@ -7,8 +7,9 @@ from typing import Any
 
 from distill.models.encoders import Encoder, Recommender
 from distill.models.runner import TorchRunner
-from distill.stages.student import load_student
+from distill.models.students.build import load_student
 from distilrec.config import Config, spec_of_run
+from distilrec.config.section import declarations_of
 from distilrec.core import golden
 from distilrec.core.errors import CalibrationError, PrecisionError
 from distilrec.core.machine import processor
@@ -71,7 +72,15 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
         return _export(config, inputs, backend, folder, scratch)
 
     settings = _settings(config, backend)
-    return run_stage("export", settings=settings, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)
+    return run_stage(
+        "export",
+        settings=settings,
+        seed=config.seed,
+        inputs=inputs,
+        out_dir=out_dir,
+        work=work,
+        declarations=declarations_of(config.student),
+    )
 
 
 def _settings(config: Config, backend: Backend | None) -> dict[str, Any]:

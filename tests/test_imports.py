@@ -44,3 +44,9 @@ def test_promotion_runs_where_there_is_no_pytorch():
         "tqdm",
         "distill",
     }
+
+
+def test_a_kind_loads_only_what_it_needs_itself():
+    loaded = loaded_by("from distilrec.config import StudentConfig; StudentConfig.of_kind('gru')")
+    assert "torch" in loaded
+    assert not loaded & {"transformers", "lightning", "polars"}

@@ -23,7 +23,7 @@ from benchmarks.peers.environment import make_environment
 from benchmarks.peers.repository import fill_peer_repository
 from benchmarks.peers.table import peers_table
 from distill.models.encoders import Recommender
-from distill.stages.student import load_student
+from distill.models.students.build import load_student
 from distilrec.config import Config, load_config, spec_of_run
 from distilrec.core.errors import DistilRecError
 from distilrec.core.files import write_text

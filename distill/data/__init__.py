@@ -1,1 +1,1 @@
-"""Training sequences and soft targets, as training reads them."""
+"""Training sequences, item indices and soft targets, as training reads them."""

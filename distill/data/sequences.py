@@ -11,12 +11,13 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import Sampler
 
+from distill.data.soft_targets import SoftTargets
 from distilrec.core.specs import PADDING
 from distilrec.data.dataset import Dataset
 
 
 class Window(NamedTuple):
-    """Consecutive training interactions ``begin..end`` (flat positions); each but the last predicts the one after it."""
+    """Consecutive training interactions, flat positions ``begin`` to ``end`` (exclusive). Each one predicts the next."""
 
     begin: int
     end: int
@@ -38,7 +39,7 @@ class Batch(NamedTuple):
 def training_windows(dataset: Dataset, history_length: int) -> list[Window]:
     """Cut users' training parts into windows of at most ``history_length`` prefixes, from the newest backwards.
 
-    The last prefix of a user is the whole training part: its next item is not for training, but a teacher has an opinion on it.
+    The last prefix of a user is the whole training part: its next item is not for training, but a teacher can score it.
     """
     windows = []
     for offset, length in zip(dataset.offsets[:-1], dataset.validation_start, strict=True):
@@ -60,7 +61,7 @@ def training_targets(dataset: Dataset) -> NDArray[np.int32]:
 
 @dataclass(frozen=True)
 class Windows(TorchDataset[Window]):
-    """Map-style data set of windows; ``collate`` turns some into a batch."""
+    """Map-style data set of windows; ``collate`` makes a batch of several."""
 
     items: NDArray[np.int32]
     """int32 [P]: sequences one after another."""
@@ -97,10 +98,22 @@ def hard_windows(dataset: Dataset, history_length: int) -> Windows:
     return Windows(dataset.items, training_targets(dataset), training_windows(dataset, history_length))
 
 
+def soft_windows(targets: SoftTargets, dataset: Dataset) -> list[Windows]:
+    """What to learn from with soft targets, one for each epoch in turn: the training data, then each perturbed copy of it.
+
+    Positions of a perturbed copy have no true item.
+    """
+    true_items = np.full(len(targets.sequences), PADDING, np.int32)
+    true_items[: len(dataset.items)] = training_targets(dataset)
+    copies = int(targets.windows[:, 2].max()) + 1
+    per_copy = [[Window(*row[:2]) for row in targets.windows[targets.windows[:, 2] == copy].tolist()] for copy in range(copies)]
+    return [Windows(targets.sequences, true_items, windows) for windows in per_copy]
+
+
 def perturbed_copy(dataset: Dataset, history_length: int, drop_fraction: float, seed: int) -> list[NDArray[np.int32]]:
     """The newest ``history_length`` training items of each user, each left out with a probability of ``drop_fraction``.
 
-    Sequences no model was trained on, but much like those it was; the same seed gives the same ones.
+    No model was trained on these sequences, but they are similar to the training data. The same seed gives the same copy.
     """
     random = np.random.default_rng(seed)
     sequences = []
@@ -117,9 +130,10 @@ class LengthBatchSampler(Sampler[list[int]]):
 
     Args:
         lengths: int64 [windows].
-        batch_size: windows a batch, over all processes together.
-        seed: of the order; None keeps batches in order of length.
-        rank, processes: this process takes every ``processes``-th window of each batch.
+        batch_size: Windows in a batch, over all processes together.
+        seed: Random seed of the batch order; None keeps batches in order of length.
+        rank: Number of this process, from 0.
+        processes: Number of processes; each takes every ``processes``-th window of a batch.
     """
 
     def __init__(self, lengths: NDArray[np.int64], batch_size: int, seed: int | None, *, rank: int = 0, processes: int = 1) -> None:
@@ -131,14 +145,14 @@ class LengthBatchSampler(Sampler[list[int]]):
 
     def __len__(self) -> int:
         whole, rest = divmod(len(self.lengths), self.batch_size)
-        # What is left over counts if it has a window for each process: all must take the same number of steps.
+        # The last, smaller batch counts if it has a window for each process: all must take the same number of steps.
         return whole + (rest >= self.processes)
 
     def __iter__(self) -> Iterator[list[int]]:
         lengths = self.lengths.astype(np.float64)
         random = np.random.default_rng(self.seed)
         if self.seed is not None:
-            # A little noise, so that the same windows do not always meet.
+            # Some noise, so that batches differ between epochs.
             lengths = lengths * random.uniform(0.8, 1.2, len(lengths))
         order = np.argsort(lengths, kind="stable")
         batches = [order[i : i + self.batch_size].tolist() for i in range(0, len(order), self.batch_size)]

@@ -1,13 +1,13 @@
-"""Soft targets: what a teacher thinks of every training prefix, on disk. A teacher is whatever wrote this folder.
+"""Soft targets on disk: a teacher's best items and their logits for each training prefix. Any model can write such a folder.
 
 items.npy      int32 [P, n]    the teacher's best items, indices 1..N, best first
 logits.npy     float16 [P, n]  their logits
 rest.npy       float32 [P, t]  logsumexp of all other logits / T, for each of t temperatures
-features.npy   float16 [P, d]  the teacher's user vectors (only where asked for)
+features.npy   float16 [P, d]  the teacher's user vectors (only where the settings say so)
 sequences.npy  int32 [P]       the sequences the prefixes are of: the training data's, then perturbed copies
 windows.npy    int64 [W, 3]    begin, end and copy (0: the training data's) of each window of them
 
-Row p belongs to the prefix that ends at flat position p. All are memory-mapped: only what a batch needs is read.
+Row p belongs to the prefix that ends at flat position p. All files are memory-mapped: a batch reads only its own rows.
 """
 
 from dataclasses import dataclass
@@ -21,21 +21,19 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distill.data.sequences import Window, Windows, training_targets
+from distill.data.indices import items_at
 from distilrec.config import TargetsConfig
 from distilrec.core.manifest import read_manifest
-from distilrec.core.specs import PADDING
-from distilrec.data.dataset import Dataset
 
 _SMALLEST_REST = -1e4
-"""With every item in the top n there is no rest; its logsumexp would be -inf, and 0 * inf is NaN."""
+"""With every item in the top n, no item is outside it; the logsumexp would be -inf, and 0 * inf is NaN."""
 
 
 class SoftBatch(NamedTuple):
     """Soft targets of M prefixes."""
 
     items: Tensor
-    """int64 [M, n], indices 1..N; 0 where the teacher was not asked."""
+    """int64 [M, n], indices 1..N; 0 where the teacher did not score the prefix."""
     logits: Tensor
     """float32 [M, n], best first."""
     rest: Tensor
@@ -44,18 +42,18 @@ class SoftBatch(NamedTuple):
     """float32 [M, d]: the teacher's user vectors."""
 
     def to(self, device: torch.device) -> "SoftBatch":
-        """The same on another device."""
+        """The same soft targets on another device."""
         features = None if self.features is None else self.features.to(device)
         return SoftBatch(self.items.to(device), self.logits.to(device), self.rest.to(device), features)
 
 
 @dataclass(frozen=True)
 class SoftTargets:
-    """A folder of soft targets. What is handed to another process is the path; each opens the files itself."""
+    """A folder of soft targets. Pickling keeps its path, so that each process opens the files itself."""
 
     folder: Path
     temperatures: tuple[float, ...]
-    """Rising."""
+    """In rising order."""
 
     @cached_property
     def items(self) -> NDArray[np.int32]:
@@ -95,7 +93,12 @@ class SoftTargets:
         return {"folder": self.folder, "temperatures": self.temperatures}
 
     def read(self, prefixes: Tensor, temperature: float = 1.0) -> SoftBatch:
-        """Rows of M prefixes; ``prefixes`` is int64 [M], ``temperature`` within ``temperatures``."""
+        """Soft targets of M prefixes.
+
+        Args:
+            prefixes: int64 [M], rows.
+            temperature: T, from the lowest to the highest of ``temperatures``.
+        """
         rows = prefixes.cpu().numpy()
         return SoftBatch(
             torch.from_numpy(self.items[rows].astype(np.int64)),
@@ -104,16 +107,8 @@ class SoftTargets:
             None if self.features is None else torch.from_numpy(self.features[rows].astype(np.float32)),
         )
 
-    def training_windows(self, dataset: Dataset) -> list[Windows]:
-        """What to learn from, one for each epoch in turn: the training data, then its perturbed copies (without true items)."""
-        targets = np.full(len(self.sequences), PADDING, np.int32)
-        targets[: len(dataset.items)] = training_targets(dataset)
-        copies = int(self.windows[:, 2].max()) + 1
-        per_copy = [[Window(*row[:2]) for row in self.windows[self.windows[:, 2] == copy].tolist()] for copy in range(copies)]
-        return [Windows(self.sequences, targets, windows) for windows in per_copy]
-
     def _rest_at(self, rows: NDArray[np.int64], temperature: float) -> NDArray[np.float32]:
-        """Exact for the temperatures that are kept; between them T * logsumexp(z / T), which is smooth, is interpolated."""
+        """Exact for the stored temperatures; between them T * logsumexp(z / T), which is smooth, is interpolated. float32 [M]."""
         grid = np.array(self.temperatures)
         right = int(np.searchsorted(grid, temperature))
         if grid[min(right, len(grid) - 1)] == temperature:
@@ -129,12 +124,12 @@ class SoftTargetWriter:
     """Fills a folder of soft targets, some prefixes at a time.
 
     Args:
-        folder: where; exists.
-        sequences: int32 [P].
-        windows: int64 [W, 3].
-        settings: top_n (at most all items are kept) and temperatures.
+        folder: Existing folder.
+        sequences: int32 [P], as in the file.
+        windows: int64 [W, 3], as in the file.
+        settings: Number of items kept (at most N) and temperatures.
         item_count: N.
-        feature_size: d, None for none.
+        feature_size: d of the teacher's user vectors; None keeps none.
     """
 
     def __init__(
@@ -157,10 +152,16 @@ class SoftTargetWriter:
         self._features = None if feature_size is None else _create(folder / "features.npy", np.float16, (count, feature_size))
 
     def write(self, rows: NDArray[np.int64], scores: Tensor, features: Tensor | None = None) -> None:
-        """Opinions on M prefixes. int64 [M] and float32 [M, N]; scores are overwritten."""
+        """Write the soft targets of M prefixes.
+
+        Args:
+            rows: int64 [M], the prefixes.
+            scores: float32 [M, N], the teacher's logits; overwritten.
+            features: float32 [M, d], the teacher's user vectors.
+        """
         best, order = scores.topk(self.top_n, dim=1)
-        self._items[rows] = order.cpu().numpy() + 1
-        # Only differences count; the best is put to 0, where float16 is finest.
+        self._items[rows] = items_at(order).cpu().numpy()
+        # Only differences count; the best logit becomes 0, where float16 is most precise.
         self._logits[rows] = (best - best[:, :1]).cpu().numpy()
         others = scores.sub_(best[:, :1]).scatter_(1, order, -torch.inf)
         for column, temperature in enumerate(self.temperatures):
@@ -179,8 +180,8 @@ class SoftTargetWriter:
                 array.flush()
 
 
-def load_targets(folder: Path) -> SoftTargets:
-    """What a stage ``targets`` wrote."""
+def load_soft_targets(folder: Path) -> SoftTargets:
+    """Soft targets that a stage ``targets`` wrote."""
     return SoftTargets(folder, tuple(read_manifest(folder).settings["temperatures"]))
 
 

@@ -1,1 +1,1 @@
-"""What is learned from true items and from soft targets."""
+"""Losses, each declared in a module of its own, and how they are combined."""

@@ -1,9 +1,11 @@
-"""The only part of the losses that reads all N logits: everything else works on what is picked here."""
+"""The only part of the losses that reads all N logits; the losses work on the logits that are picked here."""
 
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
+
+from distill.data.indices import columns_of
 
 # Logit of an item that is left out; finite, because with all items in the top n nothing is left and 0 * inf is NaN.
 NOWHERE = -1e30
@@ -33,16 +35,17 @@ def split_logits(logits: Tensor, targets: Tensor, items: Tensor | None = None, t
 
     Args:
         logits: float32 [M, N], over the whole catalogue.
-        targets: int64 [M], 0..N-1; any item where there is no true one, with weight 0 in the reduction.
-        items: int64 [M, n], the teacher's, 0..N-1, no item twice in a row; the targets alone if left out.
+        targets: int64 [M], true items 1..N; 0 where there is none, and the reduction gives weight 0.
+        items: int64 [M, n], the teacher's, 1..N, no item twice in a row; the targets alone if left out.
         temperature: T > 0 of ``soft_rest``.
     """
-    items = targets[:, None] if items is None else items
-    return StudentLogits(*cast(tuple[Tensor, ...], _Split.apply(logits, targets[:, None], items, temperature)))  # type: ignore[no-untyped-call]
+    targets = columns_of(targets)[:, None]
+    items = targets if items is None else columns_of(items)
+    return StudentLogits(*cast(tuple[Tensor, ...], _Split.apply(logits, targets, items, temperature)))  # type: ignore[no-untyped-call]
 
 
 class _Split(torch.autograd.Function):
-    """By hand, because autograd would fill [M, N] several times: page faults of such buffers cost more than exponentials."""
+    """Written by hand, because autograd would fill several buffers [M, N], whose page faults cost more than the exponentials."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, targets: Tensor, items: Tensor, temperature: float) -> tuple[Tensor, ...]:

@@ -1,8 +1,53 @@
-"""Ranking distillation within groups of equally popular items, after UnKD."""
+"""Loss ``stratified``: ranking within groups of equally popular items (UnKD, Chen et al. 2023, arXiv:2211.14729)."""
+
+from typing import Annotated
 
 import torch
-from torch import Tensor
+from pydantic import Field
+from torch import Tensor, nn
 from torch.nn import functional
+
+from distill.losses._base import LogitLoss, LossSetup, TeacherLogits
+from distill.losses.partition import StudentLogits
+from distilrec.config.section import Positive
+
+_IMPORTANCE = 20.0
+"""As in the authors' code."""
+
+
+class StratifiedLoss(LogitLoss):
+    """Pairs of items of similar popularity (UnKD, Chen et al. 2023)."""
+
+    name = "stratified"
+
+    groups: Positive = 10
+    """Popularity groups of equal weight."""
+    importance: Annotated[float, Field(gt=0)] = _IMPORTANCE
+    """Ranks within a group over which the weight of a pair falls by a factor of e, for each of its two items."""
+
+    def state(self, setup: LossSetup) -> "_Strata":
+        """See ``LogitLoss``."""
+        return _Strata(popularity_strata(setup.item_counts[1:], self.groups))
+
+    def values(self, student: StudentLogits, teacher: TeacherLogits, state: nn.Module) -> Tensor:
+        """See ``LogitLoss``."""
+        assert isinstance(state, _Strata)
+        return stratified_ranking(student.top, state.by_item[teacher.items], self.importance)
+
+
+class _Strata(nn.Module):
+    """Popularity group of each item.
+
+    Args:
+        strata: int64 [N], of items 1..N.
+    """
+
+    by_item: Tensor
+    """int64 [N + 1], by item index."""
+
+    def __init__(self, strata: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("by_item", functional.pad(strata, (1, 0)), persistent=False)
 
 
 def popularity_strata(counts: Tensor, groups: int) -> Tensor:
@@ -22,10 +67,10 @@ def popularity_strata(counts: Tensor, groups: int) -> Tensor:
     return strata
 
 
-def stratified_ranking(top: Tensor, strata: Tensor, importance: float = 20.0) -> Tensor:
+def stratified_ranking(top: Tensor, strata: Tensor, importance: float = _IMPORTANCE) -> Tensor:
     """-log sigmoid(s_i - s_j) over pairs of equally popular items that the teacher ranks i above j (UnKD, arXiv:2211.14729).
 
-    A pair within a stratum says nothing about popularity, so the teacher's bias towards popular items is not handed down.
+    The items of a pair are equally popular, so the student does not learn the teacher's bias towards popular items.
     UnKD draws pairs of each stratum by p(i) ~ exp(-rank(i) / importance), ranks within the stratum. Here:
 
     - only the teacher's top n are known, so pairs are of these, and a stratum with fewer than two of them is left out;

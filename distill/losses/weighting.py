@@ -1,4 +1,4 @@
-"""How much a teacher is followed: by example and by progress of the training."""
+"""Weights of losses: by the teacher's reliability for each prediction, and by the progress of the training."""
 
 import math
 from typing import Literal
@@ -8,11 +8,11 @@ from torch import Tensor
 
 
 def teacher_confidence(teacher_items: Tensor, targets: Tensor) -> Tensor:
-    """How far to trust the teacher with each prediction: 1 / log2(rank + 1) of the true item, 0 outside the top n.
+    """Trust in the teacher for each prediction: 1 / log2(rank + 1) of the true item, 0 outside the top n.
 
-    1 where the teacher ranks the true item first, 0.63 second, 0.29 tenth: the discount of DCG. Weighting examples
-    by the teacher's reliability is DLLM2Rec's idea (Cui et al. 2024, arXiv:2405.00338), whose measure is another one.
-    A teacher is surer of prefixes it was trained on than of others, so this is an upper bound.
+    This is the discount of DCG: 1 where the teacher ranks the true item first, 0.63 second, 0.29 tenth. DLLM2Rec (Cui et al.
+    2024, arXiv:2405.00338) weights examples by the teacher's reliability, too, with another measure. A teacher ranks the true
+    item higher on prefixes it was trained on than on others, so this is an upper bound.
 
     Args:
         teacher_items: int64 [M, n], best first, no item twice in a row.
@@ -27,7 +27,14 @@ def teacher_confidence(teacher_items: Tensor, targets: Tensor) -> Tensor:
 
 
 def scheduled(start: float, end: float, progress: float, shape: Literal["linear", "cosine"] = "linear") -> float:
-    """A weight or temperature on its way from ``start`` to ``end``; ``progress`` is the share of it done, held to 0..1."""
+    """Value that moves from ``start`` to ``end``.
+
+    Args:
+        start: Value at progress 0.
+        end: Value at progress 1.
+        progress: Share of the training that is done; clipped to 0..1.
+        shape: Straight line, or half a period of the cosine.
+    """
     done = min(max(progress, 0.0), 1.0)
     if shape == "cosine":
         done = (1 - math.cos(math.pi * done)) / 2

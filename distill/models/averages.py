@@ -1,4 +1,4 @@
-"""Decayed averages of a history's item vectors: what a user liked lately, and all along."""
+"""Decayed averages of a history's item vectors: of the last items and of all."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ def decayed_averages(vectors: Tensor, mask: Tensor, weights: Tensor) -> Tensor:
         weights: float32 [T, A, S], how much position s counts in average a at output position t.
 
     Returns:
-        float32 [B, T, A, d]; zeros where nothing counts.
+        float32 [B, T, A, d]; zeros where no item counts.
     """
     positions, averages, length = weights.shape
     flat = weights.reshape(positions * averages, length)

@@ -1,4 +1,4 @@
-"""What teachers and students have in common, and the recommender made of it."""
+"""Base classes of teachers and students, and the recommender that is built on them."""
 
 from abc import ABC, abstractmethod
 
@@ -11,7 +11,7 @@ from distilrec.core.specs import MASKED_SCORE, PADDING, RecommenderSpec, table_r
 
 
 class Scorer(nn.Module, ABC):
-    """Anything that scores the whole catalogue: encoders, closed-form models, mixtures of them. All can teach."""
+    """A model that scores the whole catalogue: an encoder, a closed-form model or a mixture. Each can be a teacher."""
 
     item_count: int
 
@@ -60,7 +60,7 @@ class Encoder(Scorer):
         """
 
     def popular_if_empty(self, user_vectors: Tensor, present: Tensor) -> Tensor:
-        """``cold_start`` in rows without an item, whatever stands there. float32 [B, d] and bool [B, L] -> float32 [B, d]."""
+        """User vectors, replaced by ``cold_start`` in rows without an item. float32 [B, d] and bool [B, L] -> float32 [B, d]."""
         return torch.where(present.any(dim=1, keepdim=True), user_vectors, self.cold_start)
 
     def encode_prefixes(self, history: Tensor, valid: Tensor) -> Tensor:
@@ -72,10 +72,10 @@ class Encoder(Scorer):
         return self.encode_prefixes(batch.history, batch.valid), batch.targets, batch.prefixes
 
     def start_epoch(self, epoch: int) -> None:
-        """Called before each epoch of a training; what is done may depend on ``epoch`` alone, so that a resume is exact."""
+        """Called before each epoch. The effect may depend on ``epoch`` alone, so that a resumed training is exact."""
 
     def pretrained_parameters(self) -> tuple[list[nn.Parameter], float]:
-        """Parameters with a learning rate of their own, and that rate."""
+        """Parameters with a separate learning rate, and that rate."""
         return [], 0.0
 
     def score_prefixes(self, history: Tensor, valid: Tensor) -> Tensor:
@@ -92,7 +92,7 @@ class Encoder(Scorer):
 
 
 def starting_at_zero(linear: nn.Linear) -> nn.Linear:
-    """The same layer, giving zeros until it has learned: item vectors start small, and would drown in what is added to them."""
+    """The layer with weights and biases set to zero: item vectors start small, and a random addition would outweigh them."""
     nn.init.zeros_(linear.weight)
     nn.init.zeros_(linear.bias)
     return linear

@@ -14,15 +14,15 @@ class ItemTable(nn.Module):
     """Item vectors = learned vectors [+ projected frozen text embeddings] [with a fixed popularity coordinate].
 
     With a rank, these are the rows of a narrower factor, and an item vector is such a row times one basis that all items share
-    (Lan et al. 2019, arXiv:1909.11942): rank * (rows + d) numbers instead of rows * d. Row and basis never become one matrix at
-    inference, where the product would be what was to be saved.
+    (Lan et al. 2019, arXiv:1909.11942): rank * (rows + d) numbers instead of rows * d. Factor and basis stay
+    two matrices at inference, because their product has the size of a full table.
 
     Args:
         item_count: N.
         embedding_size: d, length of an item vector.
         text: float32 [N, d_text], frozen text embeddings.
         popularity: float32 [N], fixed first coordinate of the item vectors; the learned part has one column less then. It
-            gives an encoder a popularity ranking for nothing: the user vector (1, 0, ..., 0).
+            gives an encoder a popularity ranking without training: the user vector (1, 0, ..., 0).
         rank: r, columns of the factor, that of popularity among them; None for a full table.
     """
 
@@ -59,7 +59,7 @@ class ItemTable(nn.Module):
         return self._factor() if basis is None else self._factor() @ basis
 
     def embed(self, history: Tensor) -> Tensor:
-        """Vectors of items, int64 [B, T] -> float32 [B, T, d]. As costly as ``forward``: see ``kept``."""
+        """Vectors of items, int64 [B, T] -> float32 [B, T, d]. It costs as much as ``forward``, unless used within ``kept``."""
         basis = self._basis()
         rows = nn.functional.embedding(history, self._factor())
         return rows if basis is None else self.expand(rows, basis)
@@ -73,7 +73,7 @@ class ItemTable(nn.Module):
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Within, the sum of learned vectors, text and popularity is made once and serves all calls: for a step of training."""
+        """Context in which the sum of learned vectors, text and popularity is computed once for all calls, for a training step."""
         self._kept = self._factor()
         try:
             yield
@@ -82,7 +82,7 @@ class ItemTable(nn.Module):
 
     @torch.no_grad()
     def fold(self) -> None:
-        """Become plain matrices with the same item vectors, which is all that inference needs: the table, or factor and basis."""
+        """Turn into plain matrices with the same item vectors, all that inference needs: the table, or factor and basis."""
         basis = self._basis()
         self.learned = nn.Parameter(self._factor().clone())
         self.basis = None if basis is None else nn.Parameter(basis.clone())
@@ -111,7 +111,7 @@ class ItemTable(nn.Module):
 
 
 class Product(nn.Module):
-    """A product with a matrix that is not its own: a place where both operands can be rounded (``FakeQuantizedEncoder``)."""
+    """Matrix product of two inputs, as a module, so that quantisation-aware training can hook both operands."""
 
     def forward(self, values: Tensor, weights: Tensor) -> Tensor:
         """float32 [..., m] and [m, n] -> [..., n]."""
@@ -119,7 +119,7 @@ class Product(nn.Module):
 
 
 def is_item(history: Tensor, item_count: int) -> Tensor:
-    """Which entries are items; everything outside 1..N counts as padding. bool, same shape."""
+    """Mask of the entries that are items; everything outside 1..N counts as padding. bool, same shape."""
     return (history > PADDING) & (history <= item_count)
 
 
@@ -127,7 +127,7 @@ def right_aligned(history: Tensor, mask: Tensor) -> Tensor:
     """The items marked in ``mask``, in their order, at the end of each row, with padding in front. int64 [B, T] -> [B, T]."""
     length = history.shape[1]
     places = length - mask.sum(dim=1, keepdim=True) + mask.cumsum(dim=1)  # 1..T for items
-    # What is no item goes to place 0, which is then cut off.
+    # Padding goes to place 0, which is then cut off.
     aligned = history.new_full((history.shape[0], length + 1), PADDING).scatter(1, torch.where(mask, places, 0), history)
     return aligned[:, 1:]
 

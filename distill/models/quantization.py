@@ -1,4 +1,4 @@
-"""Training as INT8 will round: fake quantisation with straight-through gradients (Jacob et al. 2018, arXiv:1712.05877)."""
+"""Fake quantisation for training: values are rounded as by INT8, gradients pass through (Jacob et al. 2018, arXiv:1712.05877)."""
 
 import torch
 from torch import Tensor, nn
@@ -44,11 +44,11 @@ class FakeQuantizedActivation(nn.Module):
 class FakeQuantizedEncoder(Encoder):
     """A trained encoder whose item table, linear layers and user vectors are rounded as its INT8 export will be.
 
-    Not rounded is what the export leaves in floating point, such as recurrent layers, and what a low-rank table makes of user
-    vectors on their way to the scores.
+    It does not round what the export leaves in floating point, such as recurrent layers, nor the product of user vectors with
+    the basis of a low-rank table.
 
     Args:
-        encoder: with a folded item table; trained in place. ``release`` gives it back with weights that can be exported.
+        encoder: Encoder with a folded item table; trained in place. ``release`` returns it with weights that can be exported.
     """
 
     def __init__(self, encoder: Encoder) -> None:
@@ -75,7 +75,7 @@ class FakeQuantizedEncoder(Encoder):
         return self.user_vectors(self.encoder.encode_last(history))  # type: ignore[no-any-return]
 
     def _round_basis(self, items: ItemTable, basis: nn.Parameter) -> None:
-        """By rows where user vectors are multiplied with it, by columns where it expands rows of the table."""
+        """Round by rows where user vectors are multiplied with the basis, by columns where it expands rows of the table."""
         parametrize.register_parametrization(items, "basis", FakeQuantizedWeight())
         activation, rounded = self._activation(), FakeQuantizedWeight()
         self._hooks.append(items.expand.register_forward_pre_hook(lambda _, inputs: (activation(inputs[0]), rounded(basis.T).T)))

@@ -18,11 +18,11 @@ _MAX_TOKENS = 64
 
 
 def find_text_model(config: TextConfig) -> Path | None:
-    """Folder of the BERT model for titles; None when the settings say to go without.
+    """Folder of the BERT model for titles; None where ``use`` is off, or no model is installed.
 
     Raises:
         ConfigError: ``model`` is not a folder.
-        MissingExtraError: ``use = "on"``, but no model is installed.
+        MissingExtraError: ``use`` is on, but no model is installed.
     """
     if config.use == "off":
         return None

@@ -1,4 +1,4 @@
-"""Stage ``student-qad``: quantisation-aware distillation, the FP32 student teaching itself under INT8's rounding."""
+"""Stage ``student-qad``: quantisation-aware distillation; the FP32 student is its own teacher under the rounding of INT8."""
 
 from pathlib import Path
 from typing import Any
@@ -11,50 +11,43 @@ from distill.data.soft_targets import SoftTargets
 from distill.losses.distillation import Distillation
 from distill.models.encoders import Encoder
 from distill.models.quantization import FakeQuantizedEncoder
+from distill.models.students.build import load_student
 from distill.models.weights import save_weights
 from distill.stages.card import Description, write_card
-from distill.stages.student import load_student
 from distill.training.fit import fit
 from distill.training.loggers import Logging
-from distill.training.teacher_inference import write_targets
+from distill.training.teacher_inference import write_soft_targets
 from distilrec.config import Config, DistillationConfig, TargetsConfig, spec_of_run
+from distilrec.config.section import declarations_of
 from distilrec.core.manifest import Manifest
 from distilrec.core.stage import Inputs, run_stage
 from distilrec.data import stage as data_stage
 from distilrec.data.dataset import Dataset
 from distilrec.evaluation.ranking import PRIMARY_K
 
-_SUMMARY = """The distilled student, trained on under INT8's rounding with its own answers as the only target (quantisation-aware
-distillation). These weights and figures are FP32; the export's report.json holds those of INT8."""
+_SUMMARY = """The distilled student, trained further under the rounding of INT8 with its own scores as the only target
+(quantisation-aware distillation). These weights and figures are FP32; the export's report.json holds those of INT8."""
 
 
 def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
-    """Train on with the FP32 student's own answers as the only target. Inputs: data, student.
+    """Train the student further, with its own FP32 scores as the only target. Inputs: data, student.
 
-    The first teacher or the true items would pull the student elsewhere; here it should stay what it is, on a coarser grid.
+    The first teacher or the true items would change what the student recommends; here it should only adapt to a coarser grid.
     """
-    recorded = config.qad.model_dump(mode="json", exclude={"use"}) | {
-        "history_length": config.history_length,
-        "top_n": config.targets.top_n,
-    }
+    sizes = {"history_length": config.history_length, "top_n": config.targets.top_n}
+    recorded = config.qad.model_dump(mode="json", exclude={"use"}) | sizes
 
     def work(folder: Path, scratch: Path) -> dict[str, Any]:
         dataset, _ = data_stage.load(inputs["data"])
         lightning.seed_everything(config.seed, verbose=False)
         student = load_student(config, inputs["student"], dataset.item_count)
-        settings = DistillationConfig(hard=0.0, soft=1.0)
-        targets = _own_targets(config, student, dataset, scratch)
-        strata = torch.zeros(dataset.item_count, dtype=torch.long)
-        distillation = Distillation(settings, targets, strata, config.student.embedding_size)
-        for module in student.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = 0.0  # what it has learned is to be kept, not to be regularised again
+        distillation = _self_distillation(config, student, dataset, scratch)
+        _turn_dropout_off(student)
         quantized = FakeQuantizedEncoder(student).train()
-        spec = spec_of_run(config, dataset.item_count, PRIMARY_K)
         result = fit(
             quantized,
             dataset,
-            spec,
+            spec_of_run(config, dataset.item_count, PRIMARY_K),
             config.qad,
             seed=config.seed,
             scratch=scratch,
@@ -67,12 +60,30 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
         write_card(folder, trained, description, config=config, dataset=dataset, data=inputs["data"], epochs=result.epochs)
         return {"validation_ndcg@10": result.validation_ndcg, "epochs": result.epochs}
 
-    return run_stage("student-qad", settings=recorded, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)
+    return run_stage(
+        "student-qad",
+        settings=recorded,
+        seed=config.seed,
+        inputs=inputs,
+        out_dir=out_dir,
+        work=work,
+        declarations=declarations_of(config.student),
+    )
 
 
-def _own_targets(config: Config, student: Encoder, dataset: Dataset, scratch: Path) -> SoftTargets:
+def _turn_dropout_off(student: Encoder) -> None:
+    """Let the student be adapted, not regularised again."""
+    for module in student.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+
+
+def _self_distillation(config: Config, student: Encoder, dataset: Dataset, scratch: Path) -> Distillation:
+    """Softened KL towards the soft targets of ``student`` itself, which are written into ``scratch``."""
     folder = scratch / "targets"
     folder.mkdir(exist_ok=True)
     settings = TargetsConfig(top_n=config.targets.top_n, temperatures=(1.0,), batch_size=config.targets.batch_size)
-    write_targets(student, dataset, folder, history_length=config.history_length, settings=settings, seed=config.seed)
-    return SoftTargets(folder, settings.temperatures)
+    write_soft_targets(student, dataset, folder, history_length=config.history_length, settings=settings, seed=config.seed)
+    targets = SoftTargets(folder, settings.temperatures)
+    losses = DistillationConfig.model_validate({"hard": 0.0, "soft": 1.0})
+    return Distillation(losses, targets, torch.from_numpy(dataset.training_counts()), config.student.embedding_size)

@@ -1,146 +1,44 @@
 """Stage ``student``: train the small model, with a teacher's soft targets or without."""
 
 from pathlib import Path
-from typing import Any
 
-import lightning
-import torch
-from torch import Tensor
-
-from distill.data.soft_targets import load_targets
-from distill.losses.distillation import Distillation
-from distill.losses.stratified import popularity_strata
+from distill.models.catalogue import Catalogue
 from distill.models.encoders import Encoder
-from distill.models.item_table import ItemTable, popularity_prior
-from distill.models.students.gru import GruStudent
-from distill.models.students.mlp import MlpStudent, ResidualStudent, Student
-from distill.models.students.transformer import TransformerStudent
-from distill.models.weights import load_weights, save_weights
-from distill.stages.card import Description, write_card
-from distill.stages.text import load_embeddings
+from distill.models.students.build import describe_student
+from distill.stages.fitted import FittedModel, fit_model, run_fitted
 from distill.training.callbacks import GiveUp
-from distill.training.fit import FitResult, fit
-from distill.training.loggers import Logging
-from distilrec.config import Config, StudentConfig, spec_of_run
+from distill.training.fit import FitResult
+from distilrec.config import Config, StudentConfig
 from distilrec.core.manifest import Manifest
-from distilrec.core.stage import Inputs, run_stage
-from distilrec.data import stage as data_stage
-from distilrec.data.dataset import Dataset
-from distilrec.evaluation.ranking import PRIMARY_K
-
-_STRATA = 10
-"""Popularity groups of equal weight, for the loss ``stratified``."""
-
-_SUMMARY = "A small model ({kind}) that recommends the next item of a history in milliseconds."
-_DISTILLED = "Learned from what users did next and from a teacher's soft targets (Hinton 2015, arXiv:1503.02531)."
-_UNDISTILLED = "Learned without a teacher."
+from distilrec.core.stage import Inputs
 
 
 def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
     """Train the student. Inputs: data, text, and targets for a distilled student (without them it is trained alone)."""
-    settings = config.student
-    if "targets" not in inputs and config.undistilled is not None:
+    settings, distilled = config.student, "targets" in inputs
+    if not distilled and config.undistilled is not None:
         settings = settings.model_copy(update=config.undistilled.model_dump())
-    return train_student("student", settings, config, inputs, out_dir)
-
-
-def train_student(stage: str, settings: StudentConfig, config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
-    """Train a student of these settings as a stage of this name; an assistant is one, too."""
-    excluded = set() if "targets" in inputs else {"distillation"}
-    recorded = settings.model_dump(mode="json", exclude=excluded) | {"history_length": config.history_length}
-    lesson = _DISTILLED if "targets" in inputs else _UNDISTILLED
-
-    def work(folder: Path, scratch: Path) -> dict[str, Any]:
-        log = Logging(config.logger, out_dir.parent / "logs", out_dir.name)
-        student, result = fit_student(settings, config, inputs, scratch, log=log)
-        save_weights(student, folder)
-        dataset, _ = data_stage.load(inputs["data"])
-        description = Description(f"DistilRec {out_dir.name}", f"{_SUMMARY.format(kind=settings.kind)} {lesson}", recorded)
-        write_card(folder, student, description, config=config, dataset=dataset, data=inputs["data"], epochs=result.epochs)
-        return {
-            "validation_ndcg@10": result.validation_ndcg,
-            "epochs": result.epochs,
-            "seconds_an_epoch": round(result.seconds_an_epoch, 3),
-            "parameters": student.parameter_count(),
-            "text_embeddings": _text_embeddings(settings, inputs) is not None,
-        }
-
-    return run_stage(stage, settings=recorded, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)
+    return run_fitted("student", _fitted(settings, distilled=distilled), config, inputs, out_dir)
 
 
 def fit_student(
-    settings: StudentConfig,
-    config: Config,
-    inputs: Inputs,
-    scratch: Path,
-    *,
-    log: Logging | None = None,
-    give_up: GiveUp | None = None,
+    settings: StudentConfig, config: Config, inputs: Inputs, scratch: Path, *, give_up: GiveUp | None = None
 ) -> tuple[Encoder, FitResult]:
-    """Train a student of these settings on finished folders, and go on from a checkpoint in ``scratch``. Options as in ``fit``."""
-    dataset, _ = data_stage.load(inputs["data"])
-    # A resumed training gets the weights of its checkpoint; one that starts draws the same ones each time.
-    lightning.seed_everything(config.seed, verbose=False)
-    text = _text_embeddings(settings, inputs)
-    student = build_student(config, dataset.item_count, popularity_prior(dataset), text=text, settings=settings)
-    spec = spec_of_run(config, dataset.item_count, PRIMARY_K)
-    result = fit(
-        student,
-        dataset,
-        spec,
-        settings,
-        seed=config.seed,
-        scratch=scratch,
-        distillation=_distillation(settings, inputs, dataset) if "targets" in inputs else None,
-        processes=config.processes,
-        log=log,
-        give_up=give_up,
+    """Train a student of these settings, without a stage of its own; arguments as in ``fit_model``."""
+    return fit_model(_fitted(settings, distilled="targets" in inputs), config, inputs, scratch, give_up=give_up)
+
+
+def _fitted(settings: StudentConfig, *, distilled: bool) -> FittedModel:
+    def build(catalogue: Catalogue, history_length: int) -> Encoder:
+        student: Encoder = settings.build(catalogue.item_table(settings.embedding_size, settings.rank), history_length)
+        return student
+
+    return FittedModel(
+        section=settings,
+        training=settings,
+        build=build,
+        reads_titles=settings.text,
+        summary=describe_student(settings, distilled=distilled),
+        recorded=settings.recorded(distilled=distilled),
+        distillation=settings.distillation,
     )
-    return student, result
-
-
-def _text_embeddings(settings: StudentConfig, inputs: Inputs) -> Tensor | None:
-    return load_embeddings(inputs["text"]) if settings.text else None
-
-
-def _distillation(settings: StudentConfig, inputs: Inputs, dataset: Dataset) -> Distillation:
-    strata = popularity_strata(torch.from_numpy(dataset.training_counts()[1:]), _STRATA)
-    return Distillation(settings.distillation, load_targets(inputs["targets"]), strata, settings.embedding_size)
-
-
-def build_student(
-    config: Config,
-    item_count: int,
-    popularity: Tensor | None = None,
-    *,
-    text: Tensor | None = None,
-    settings: StudentConfig | None = None,
-) -> Student:
-    """An untrained student.
-
-    Args:
-        config: of the run.
-        item_count: N.
-        popularity: float32 [N], its item table's fixed coordinate.
-        text: float32 [N, d_text], title embeddings.
-        settings: of another student than the run's: an assistant.
-    """
-    settings, length = settings or config.student, config.history_length
-    sizes: dict[str, int] = {"hidden_size": settings.hidden_size, "depth": settings.depth}
-    items = ItemTable(item_count, settings.embedding_size, text, popularity, settings.rank)
-    match settings.kind:
-        case "mlp":
-            return MlpStudent(items, length, settings.hidden_size, settings.decays, settings.dropout)
-        case "residual":
-            return ResidualStudent(items, length, **sizes, decays=settings.decays, dropout=settings.dropout)
-        case "gru":
-            return GruStudent(items, **sizes, dropout=settings.dropout)
-        case "transformer":
-            return TransformerStudent(items, length, **sizes, heads=settings.heads, dropout=settings.dropout)
-
-
-def load_student(config: Config, folder: Path, item_count: int, settings: StudentConfig | None = None) -> Student:
-    """A trained student, ready for inference; ``settings`` as in ``build_student``."""
-    student = build_student(config, item_count, settings=settings)
-    load_weights(student, folder)
-    return student

@@ -1,13 +1,14 @@
-"""Stages ``targets-<name>``: ask a teacher about every training prefix; and mix what several said into one cache."""
+"""Stages ``targets-<name>``: write a teacher's soft targets of all training prefixes, and mix those of several teachers."""
 
 import logging
 from pathlib import Path
 from typing import Any
 
-from distill.data.soft_targets import load_targets
-from distill.stages.teacher import load_teacher
-from distill.training.teacher_inference import mix_targets, write_targets
-from distilrec.config import Config, NeuralTeacherConfig
+from distill.data.soft_targets import load_soft_targets
+from distill.models.teachers.load import load_teacher
+from distill.training.teacher_inference import mix_soft_targets, write_soft_targets
+from distilrec.config import Config
+from distilrec.config.section import declarations_of
 from distilrec.core.manifest import Manifest
 from distilrec.core.stage import Inputs, run_stage
 from distilrec.data import stage as data_stage
@@ -17,26 +18,33 @@ logger = logging.getLogger(__name__)
 
 def run(config: Config, inputs: Inputs, out_dir: Path, *, name: str) -> Manifest:
     """Write the soft targets of the teacher of this name. Inputs: data, teacher."""
-    asked = config.teachers[name]
-    newest = asked.asked_prefixes_per_window if isinstance(asked, NeuralTeacherConfig) else None
+    settings = config.teachers[name]
 
     def work(folder: Path, _scratch: Path) -> dict[str, Any]:
         dataset, _ = data_stage.load(inputs["data"])
         teacher = load_teacher(config, name, inputs["teacher"], dataset.item_count)
-        prefixes = write_targets(
+        prefixes = write_soft_targets(
             teacher,
             dataset,
             folder,
             history_length=config.history_length,
             settings=config.targets,
             seed=config.seed,
-            newest=newest,
+            newest=settings.newest_scored,
         )
         return _size(folder, prefixes)
 
-    # How fully a slow teacher is asked is not in its own manifest.
-    settings = _recorded(config) | asked.model_dump(mode="json", include={"asked_prefixes_per_window"})
-    return run_stage("targets", settings=settings, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)
+    # Which prefixes a slow teacher scores is not in its own manifest.
+    recorded = _recorded(config) | settings.model_dump(mode="json", include={"asked_prefixes_per_window"})
+    return run_stage(
+        "targets",
+        settings=recorded,
+        seed=config.seed,
+        inputs=inputs,
+        out_dir=out_dir,
+        work=work,
+        declarations=declarations_of(settings),
+    )
 
 
 def run_mix(config: Config, inputs: Inputs, out_dir: Path, *, weights: dict[str, float]) -> Manifest:
@@ -44,8 +52,8 @@ def run_mix(config: Config, inputs: Inputs, out_dir: Path, *, weights: dict[str,
 
     def work(folder: Path, _scratch: Path) -> dict[str, Any]:
         dataset, _ = data_stage.load(inputs["data"])
-        caches = [load_targets(inputs[name]) for name in weights]
-        return _size(folder, mix_targets(caches, list(weights.values()), dataset.item_count, folder, config.targets))
+        caches = [load_soft_targets(inputs[name]) for name in weights]
+        return _size(folder, mix_soft_targets(caches, list(weights.values()), dataset.item_count, folder, config.targets))
 
     settings = _recorded(config) | {"weights": weights}
     return run_stage("targets", settings=settings, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)

@@ -17,7 +17,7 @@ _FILE = "embeddings.npy"
 
 
 def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
-    """Write the embeddings, float32 [N, d_text]; none where the settings or the installation go without. Inputs: data."""
+    """Write the embeddings, float32 [N, d_text]; nothing without a text model. Inputs: data."""
     model = find_text_model(config.text)
 
     def work(folder: Path, _scratch: Path) -> dict[str, Any]:

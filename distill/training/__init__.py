@@ -1,1 +1,1 @@
-"""Fitting with Lightning."""
+"""Training with Lightning, and soft targets from trained teachers."""

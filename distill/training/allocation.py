@@ -8,9 +8,9 @@ _LARGEST = 1 << 30
 
 
 def keep_freed_memory() -> None:
-    """Ask glibc not to hand buffers of up to 1 GB back to the system when they are freed; elsewhere nothing happens.
+    """Let glibc keep freed buffers of up to 1 GB in the process; without glibc nothing happens.
 
-    Each step of a training frees and takes the same few buffers of logits. With glibc's defaults they are unmapped each time, and
+    Each training step frees and allocates the same few buffers of logits. With glibc's defaults they are unmapped each time, and
     page faults then cost as much as the arithmetic.
     """
     with contextlib.suppress(AttributeError, OSError):

@@ -1,4 +1,4 @@
-"""Callbacks of a training: averaged weights, seeds, one calm progress bar."""
+"""Callbacks of a training: averaged weights, seeds, times, early stopping, one progress bar."""
 
 import sys
 import time
@@ -16,15 +16,15 @@ from distill.training.module import VALIDATION_METRIC, NextItemModule, epoch_see
 from distilrec.core.progress import is_interactive
 
 GiveUp = Callable[[Sequence[float]], bool]
-"""Validation NDCG@10 of the epochs so far -> whether to go no further."""
+"""Validation NDCG@10 of the epochs so far -> whether to stop."""
 
 
 class MovingAverage(WeightAveraging):
     """Validates and keeps an exponential moving average of the weights (Polyak and Juditsky 1992).
 
     Args:
-        decay: weight of the average against the newest weights, a step; smaller over the first steps, so that a short training
-            is not held at its random start.
+        decay: Weight of the average against the newest weights in each step. It is smaller over the first steps, so that
+            the average of a short training does not stay near the random start.
     """
 
     def __init__(self, decay: float) -> None:
@@ -37,7 +37,7 @@ def _average(decay: float, averaged: Tensor, current: Tensor, steps: Tensor | in
 
 
 class EpochSeed(Callback):
-    """Seeds dropout anew each epoch, so that a resumed training ends with the same weights as one in one go."""
+    """Seeds dropout in each epoch, so that a resumed training ends with the same weights as an uninterrupted one."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -48,7 +48,7 @@ class EpochSeed(Callback):
 
 
 class EpochStart(Callback):
-    """Tells the encoder that an epoch begins."""
+    """Calls ``Encoder.start_epoch``."""
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Before the first step."""
@@ -57,7 +57,7 @@ class EpochStart(Callback):
 
 
 class EpochClock(Callback):
-    """Times the passes over the training data, without validation."""
+    """Measures the mean time of the passes over the training data, without validation."""
 
     def __init__(self) -> None:
         self.mean_s = 0.0
@@ -76,10 +76,10 @@ class EpochClock(Callback):
 
 
 class Curve(Callback):
-    """Keeps the validation NDCG@10 of every epoch, also over a resume, and ends a training that is given up.
+    """Keeps the validation NDCG@10 of every epoch, also when resumed, and stops a training that is given up.
 
     Args:
-        give_up: asked with the values so far, after each epoch.
+        give_up: Called with the values so far after each epoch; None never stops.
     """
 
     def __init__(self, give_up: GiveUp | None) -> None:
@@ -102,7 +102,7 @@ class Curve(Callback):
 
 
 class EpochProgressBar(TQDMProgressBar):
-    """One bar for training: validation takes a moment and would only flicker; without a terminal, a line each epoch."""
+    """One progress bar for training, none for the short validations; without a terminal, a line for each epoch."""
 
     def __init__(self) -> None:
         super().__init__(refresh_rate=1 if is_interactive() else sys.maxsize)

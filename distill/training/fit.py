@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
-from distill.data.sequences import hard_windows
+from distill.data.sequences import hard_windows, soft_windows
 from distill.losses.distillation import Distillation
 from distill.models.encoders import Encoder
 from distill.training.allocation import keep_freed_memory
@@ -33,7 +33,7 @@ class FitResult:
     """How a training went."""
 
     epochs: int
-    """Epochs trained, the patience at the end included."""
+    """Epochs trained, including those without improvement at the end."""
     validation_ndcg: float
     """NDCG@10 of the best epoch, whose weights the model has now."""
     seconds_an_epoch: float
@@ -58,41 +58,57 @@ def fit(
     """Train ``encoder`` in place and leave it with the weights of its best epoch.
 
     Args:
-        encoder: the model.
-        dataset: sequences and splits.
-        spec: sizes of the recommender for validation.
-        config: epochs, patience, batch size and optimizer settings.
-        seed: of batch order and dropout.
-        scratch: folder for checkpoints; a ``last.ckpt`` found there is gone on from.
-        distillation: soft targets and how to learn from them; without, only true items count.
-        processes: that share the work (PyTorch's DDP), on as many GPUs where there are any.
-        log: where losses go.
-        give_up: ends the training early where it says so.
+        encoder: Model to train.
+        dataset: Sequences and splits.
+        spec: Sizes of the recommender for validation.
+        config: Epochs, patience, batch size and optimizer settings.
+        seed: Random seed of batch order and dropout.
+        scratch: Folder for checkpoints; the training resumes from a ``last.ckpt`` in it.
+        distillation: Soft targets and how to learn from them; None learns from true items alone.
+        processes: Number of processes that share the work (PyTorch's DDP), on as many GPUs where there are any.
+        log: Log of the losses.
+        give_up: Stops the training early where it returns True.
 
     Raises:
-        DataError: there is no user to validate with.
+        DataError: There is no user to validate with.
     """
-    validation = _by_length(held_out(dataset, "validation", spec))
-    if not len(validation.users):
-        raise DataError(
-            "found no user with both training and validation interactions; lower data.k_core or change the split's fractions"
-        )
-    if distillation is None:
-        windows = [hard_windows(dataset, spec.history_length)]
-    else:
-        windows = distillation.targets.training_windows(dataset)
+    validation = _validation_users(dataset, spec)
     keep_freed_memory()
     module = NextItemModule(encoder, spec, config, validation, distillation)
+    windows = [hard_windows(dataset, spec.history_length)] if distillation is None else soft_windows(distillation.targets, dataset)
     data = SequenceData([some for some in windows if len(some)], validation, config.batch_size, seed)
-    checkpoint = scratch / _LAST
     with _quiet():
         clock, moments = EpochClock(), [EpochSeed(seed), EpochStart(), Curve(give_up)]
         trainer = _trainer(config, scratch, [*moments, clock], strategy=_strategy(encoder, processes), processes=processes, log=log)
-        trainer.fit(module, data, ckpt_path=checkpoint if checkpoint.exists() else None, weights_only=False)
+        trainer.fit(module, data, ckpt_path=_resumed_from(scratch), weights_only=False)
+    return _load_best_epoch(module, scratch, clock)
+
+
+def _resumed_from(scratch: Path) -> Path | None:
+    """The checkpoint of an interrupted training."""
+    return path if (path := scratch / _LAST).exists() else None
+
+
+def _load_best_epoch(module: NextItemModule, scratch: Path, clock: EpochClock) -> FitResult:
+    """Load the weights of the best epoch from the checkpoints of a finished training, ready for inference on the CPU."""
     best, last = (torch.load(scratch / name, map_location="cpu", weights_only=False) for name in (_BEST, _LAST))
     module.load_state_dict(best["state_dict"])
-    encoder.cpu().eval()
+    module.encoder.cpu().eval()
     return FitResult(last["epoch"] + 1, _best_score(best), clock.mean_s, tuple(last["callbacks"][Curve.__qualname__]["values"]))
+
+
+def _validation_users(dataset: Dataset, spec: RecommenderSpec) -> HeldOut:
+    """Users with something held out for validation, those with the shortest histories first.
+
+    Raises:
+        DataError: There is none.
+    """
+    users = held_out(dataset, "validation", spec)
+    if not len(users.users):
+        raise DataError(
+            "found no user with both training and validation interactions; lower data.k_core or change the split's fractions"
+        )
+    return _by_length(users)
 
 
 def _by_length(users: HeldOut) -> HeldOut:
@@ -103,7 +119,7 @@ def _by_length(users: HeldOut) -> HeldOut:
 
 
 def _best_score(checkpoint: dict[str, Any]) -> float:
-    """Read from the file: with several processes the callbacks of this one have seen nothing."""
+    """Score in the file: with several processes, the callbacks of this process saw no validation."""
     states = [state for name, state in checkpoint["callbacks"].items() if name.startswith("ModelCheckpoint")]
     return next(float(state["best_model_score"]) for state in states if state.get("best_model_score") is not None)
 
@@ -111,7 +127,7 @@ def _best_score(checkpoint: dict[str, Any]) -> float:
 def _strategy(encoder: Encoder, processes: int) -> str:
     if processes == 1:
         return "auto"
-    # DDP waits for the gradient of every parameter unless it is told that some may not come.
+    # DDP waits for the gradient of every parameter unless unused parameters are allowed.
     return "ddp_spawn_find_unused_parameters_true" if encoder.freezes_midway else "ddp_spawn"
 
 
@@ -141,14 +157,14 @@ def _trainer(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without Lightning's hints that do not hold here."""
+    """Context without Lightning's hints that do not apply here."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
     with warnings.catch_warnings():
-        # Loading is from memory; workers would only cost.
+        # Data is in memory; workers would only cost time.
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
         warnings.filterwarnings("ignore", ".*number of training batches.*")
-        # The folder is ours, and going on in it is the point.
+        # A checkpoint of an interrupted training is expected in this folder.
         warnings.filterwarnings("ignore", ".*exists and is not empty.*")
         warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)
         yield

@@ -1,4 +1,4 @@
-"""Where losses and validation metrics go."""
+"""Logs of losses and validation metrics."""
 
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -16,9 +16,9 @@ class Logging:
 
     kind: Literal["csv", "tensorboard", "wandb"]
     folder: Path
-    """Of all logs of a run."""
+    """Folder of all logs of a run."""
     name: str
-    """Of the stage."""
+    """Name of the stage."""
 
 
 def make_logger(log: Logging) -> Logger:

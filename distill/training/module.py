@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader
 from distill.data.sequences import Batch, LengthBatchSampler, Windows
 from distill.losses.catalogue import catalogue_loss
 from distill.losses.distillation import Distillation
+from distill.losses.hard import hard_cross_entropy
 from distill.losses.negatives import draw_candidates
-from distill.losses.on_logits import hard_cross_entropy
 from distill.losses.partition import split_logits
 from distill.models.encoders import Encoder, Recommender
 from distill.training.optimizers import build_optimizer, learning_rate_factor
@@ -29,7 +29,7 @@ VALIDATION_METRIC = "validation_ndcg@10"
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
-    """A seed of its own for each epoch."""
+    """Random seed of one epoch."""
     return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
 
 
@@ -37,10 +37,10 @@ class SequenceData(lightning.LightningDataModule):
     """Training windows in a seeded order of their own each epoch, and the validation users.
 
     Args:
-        windows: what to learn from; several take turns, one an epoch.
-        validation: users to validate with; cheapest in order of their histories' lengths.
-        batch_size: windows a step, over all processes together.
-        seed: of the order.
+        windows: Data sets to learn from; several take turns, one in each epoch.
+        validation: Users to validate with; fastest in order of their histories' lengths.
+        batch_size: Windows in a step, over all processes together.
+        seed: Random seed of the batch order.
     """
 
     def __init__(self, windows: Sequence[Windows], validation: HeldOut, batch_size: int, seed: int) -> None:
@@ -51,7 +51,7 @@ class SequenceData(lightning.LightningDataModule):
         self.seed = seed
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Made anew each epoch (see ``fit``), so that the order depends on seed and epoch alone and a resume is exact."""
+        """A new loader for each epoch, so that the order depends on seed and epoch alone and a resumed training is exact."""
         trainer = self.trainer
         epoch, rank, processes = (trainer.current_epoch, trainer.global_rank, trainer.world_size) if trainer else (0, 0, 1)
         windows = self.windows[epoch % len(self.windows)]
@@ -66,7 +66,7 @@ class SequenceData(lightning.LightningDataModule):
 
 
 class NextItemModule(lightning.LightningModule):
-    """Next-item prediction at every position: hard cross-entropy, or what a teacher's soft targets and the settings make of it.
+    """Next-item prediction at every position: with hard cross-entropy, or with the losses of a distillation.
 
     Args:
         encoder: the model.
@@ -113,14 +113,13 @@ class NextItemModule(lightning.LightningModule):
 
     def _hard_loss(self, vectors: Tensor, targets: Tensor) -> Tensor:
         """Summed cross-entropy. float32 [M, d], int64 [M] -> scalar."""
-        table = self._table()
         if self.config.negatives is None:
-            return catalogue_loss(vectors, table, lambda logits, rows: _hard_sum(logits, targets[rows] - 1))
+            return catalogue_loss(vectors, self._table(), lambda logits, rows: _hard_sum(logits, targets[rows]))
         candidates = draw_candidates(targets, self.encoder.item_count, self.config.negatives)
         return catalogue_loss(
             vectors,
-            table[candidates.items - 1],
-            lambda logits, rows: _hard_sum(logits + candidates.correction, candidates.positions[rows]),
+            self.encoder.items()[candidates.items],
+            lambda logits, rows: _hard_sum(logits + candidates.correction, candidates.targets[rows]),
         )
 
     def _table(self) -> Tensor:
@@ -128,15 +127,15 @@ class NextItemModule(lightning.LightningModule):
         table: Tensor = self.encoder.items()
         return table[1 : self.encoder.item_count + 1]
 
-    def _predictions_a_process(self, mine: int) -> float:
+    def _predictions_a_process(self, own: int) -> float:
         """Mean number of predictions a process. DDP averages gradients; divided by this, they are those of one process alone."""
         if self.trainer.world_size == 1:
-            return max(mine, 1)
-        counts = cast(Tensor, self.all_gather(torch.tensor(float(mine), device=self.device)))
+            return max(own, 1)
+        counts = cast(Tensor, self.all_gather(torch.tensor(float(own), device=self.device)))
         return max(float(counts.mean()), 1.0)
 
     def validation_step(self, batch: list[Tensor]) -> None:
-        """Rank the catalogue for some validation users; columns in which all have padding are spared."""
+        """Rank the catalogue for some validation users; columns of padding alone are left out."""
         history, exclude = batch
         longest = int((history != PADDING).sum(dim=1).max())
         items, _ = self.recommender(history[:, -longest:], exclude)

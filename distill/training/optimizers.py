@@ -1,4 +1,4 @@
-"""Optimizers and learning rates, as the settings name them."""
+"""Optimizers and learning rate schedules, by the settings."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -20,10 +20,10 @@ def build_optimizer(
     """The optimizer; biases and norms are not decayed.
 
     Args:
-        parameters: all; those that need no gradient are left out.
-        config: of the training.
-        pretrained: those of them that learn at ``pretrained_rate``.
-        pretrained_rate: learning rate.
+        parameters: All parameters; those that need no gradient are left out.
+        config: Settings of the training.
+        pretrained: Parameters with the learning rate ``pretrained_rate``.
+        pretrained_rate: Learning rate of pretrained parameters.
     """
     known = {id(p) for p in pretrained}
     trained = [p for p in parameters if p.requires_grad]
@@ -46,7 +46,7 @@ def build_optimizer(
 
 
 def learning_rate_factor(epoch: float, config: TrainingConfig) -> float:
-    """What the learning rate is multiplied with at ``epoch`` (0 = start; fractions are steps within one)."""
+    """Factor of the learning rate at ``epoch`` (0 is the start; fractions are steps within an epoch)."""
     if epoch < config.warmup_epochs:
         return epoch / config.warmup_epochs
     if config.schedule == "constant":

@@ -1,4 +1,4 @@
-"""Asking teachers about every training prefix, and mixing what several of them said."""
+"""Soft targets of trained teachers for all training prefixes, and their mixtures."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from distill.data.indices import columns_of
 from distill.data.sequences import LengthBatchSampler, Window, Windows, perturbed_copy, training_windows
 from distill.data.soft_targets import SoftTargets, SoftTargetWriter
 from distill.models.encoders import Encoder, Scorer
@@ -21,7 +22,7 @@ from distilrec.data.dataset import Dataset
 _SCORES_AT_ONCE = 1 << 24
 
 
-def sequences_to_ask_about(
+def sequences_to_score(
     dataset: Dataset, history_length: int, settings: TargetsConfig, seed: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """The training data and its perturbed copies: sequences int32 [P] and windows int64 [W, 3] (``soft_targets``)."""
@@ -36,7 +37,7 @@ def sequences_to_ask_about(
 
 
 @torch.inference_mode()
-def write_targets(
+def write_soft_targets(
     teacher: Scorer,
     dataset: Dataset,
     folder: Path,
@@ -46,46 +47,46 @@ def write_targets(
     seed: int,
     newest: int | None = None,
 ) -> int:
-    """Ask ``teacher`` about prefixes and write a folder of soft targets; returns how many it was asked about.
+    """Score training prefixes and write a folder of soft targets; returns the number of scored prefixes.
 
     Args:
-        teacher: in evaluation mode.
-        dataset: whose training part it is asked about.
-        folder: exists.
+        teacher: Teacher in evaluation mode.
+        dataset: Data set whose training part is scored.
+        folder: Existing folder.
         history_length: L, longest window.
-        settings: what is kept.
-        seed: of the perturbed copies.
-        newest: ask only about so many prefixes of each window; items are 0 in the rows of the others. None for all.
+        settings: What is kept, and how many perturbed copies are scored, too.
+        seed: Random seed of the perturbed copies.
+        newest: Newest prefixes of each window that are scored; items are 0 in the rows of the others. None for all.
     """
-    sequences, windows = sequences_to_ask_about(dataset, history_length, settings, seed)
-    asked = Windows(sequences, np.full(len(sequences), PADDING, np.int32), [Window(*row[:2]) for row in windows.tolist()])
+    sequences, windows = sequences_to_score(dataset, history_length, settings, seed)
+    scored = Windows(sequences, np.full(len(sequences), PADDING, np.int32), [Window(*row[:2]) for row in windows.tolist()])
     features = teacher.items.embedding_size if settings.features and isinstance(teacher, Encoder) else None
-    sampler = LengthBatchSampler(asked.lengths, settings.batch_size, None)
+    sampler = LengthBatchSampler(scored.lengths, settings.batch_size, None)
     device = next((parameter.device for parameter in teacher.parameters()), torch.device("cpu"))
-    loader = DataLoader(asked, batch_sampler=sampler, collate_fn=asked.collate)
+    loader = DataLoader(scored, batch_sampler=sampler, collate_fn=scored.collate)
     count = 0
     with SoftTargetWriter(folder, sequences, windows, settings, teacher.item_count, feature_size=features) as writer:
         for batch in progress(loader, desc="soft targets", unit="batch"):
-            about = batch.valid if newest is None else newest_positions(batch.valid, newest)
-            history, valid = batch.history.to(device), about.to(device)
+            positions = batch.valid if newest is None else newest_positions(batch.valid, newest)
+            history, valid = batch.history.to(device), positions.to(device)
             if isinstance(teacher, Encoder):
                 vectors = teacher.encode_prefixes(history, valid)
                 scores = teacher.score_vectors(vectors)
             else:
                 vectors, scores = None, teacher.score_prefixes(history, valid)
-            writer.write(batch.prefixes[about[batch.valid]].numpy(), scores, vectors)
+            writer.write(batch.prefixes[positions[batch.valid]].numpy(), scores, vectors)
             count += len(scores)
     return count
 
 
 @torch.inference_mode()
-def mix_targets(
+def mix_soft_targets(
     caches: Sequence[SoftTargets], weights: Sequence[float], item_count: int, folder: Path, settings: TargetsConfig
 ) -> int:
     """Write the weighted mean of several teachers' log-probabilities; what is outside a teacher's top n shares its rest evenly.
 
-    All caches hold the same windows. Where some teachers were not asked the others decide. Weights need not sum to 1. Returns how
-    many prefixes the new folder has an opinion on.
+    All caches hold the same windows. Only the teachers that scored a prefix count for it. Weights need not sum to 1. Returns the
+    number of prefixes with soft targets.
     """
     first = caches[0]
     rows = np.concatenate([np.arange(begin, end) for begin, end, _ in first.windows])
@@ -93,15 +94,15 @@ def mix_targets(
     step = max(1, _SCORES_AT_ONCE // item_count)
     with SoftTargetWriter(folder, first.sequences, first.windows, settings, item_count) as writer:
         for start in progress(range(0, len(rows), step), desc="mixing soft targets", unit="batch"):
-            some = rows[start : start + step]
-            writer.write(some, mixed_log_probabilities(caches, weights, torch.from_numpy(some), item_count))
+            chunk = rows[start : start + step]
+            writer.write(chunk, mixed_log_probabilities(caches, weights, torch.from_numpy(chunk), item_count))
     return len(rows)
 
 
 def mixed_log_probabilities(caches: Sequence[SoftTargets], weights: Sequence[float], prefixes: Tensor, item_count: int) -> Tensor:
     """Weighted mean of the caches' log-probabilities over the catalogue. int64 [M] -> float32 [M, N].
 
-    Of each prefix at least one teacher was asked.
+    At least one teacher scored each prefix.
     """
     mixed, total = torch.zeros(len(prefixes), item_count), torch.zeros(len(prefixes), 1)
     for cache, weight in zip(caches, weights, strict=True):
@@ -110,7 +111,7 @@ def mixed_log_probabilities(caches: Sequence[SoftTargets], weights: Sequence[flo
         others = max(item_count - soft.items.shape[1], 1)
         outside = outcomes[:, -1:] - np.log(others)
         share = weight * (soft.items[:, :1] != PADDING)  # (M, 1)
-        opinion = outside.repeat(1, item_count).scatter_(1, (soft.items - 1).clamp(min=0), outcomes[:, :-1])
-        mixed += share * opinion
+        log_probabilities = outside.repeat(1, item_count).scatter_(1, columns_of(soft.items), outcomes[:, :-1])
+        mixed += share * log_probabilities
         total += share
     return mixed / total

@@ -177,7 +177,7 @@ def _run_some(preset: str, prefix: str, *, force: bool) -> None:
     Where an assistant is distilled from other teachers, all teachers and soft targets are made, in the order of the stages.
     """
     config = load_config(preset)
-    assistants = any(teacher.kind == "assistant" and teacher.taught_by for teacher in config.teachers.values())
+    assistants = any(teacher.learns_from for teacher in config.teachers.values())
     prefixes = ("teacher-", "targets-") if assistants else (prefix,)
     for stage in stages(config):
         if stage.startswith(prefixes):

@@ -84,12 +84,12 @@ def promote(  # noqa: PLR0917
 
     Example: distilrec promote runs/ml-100k/export
     """
-    from distilrec.config import load_config
+    from distilrec.config import load_export_config
     from distilrec.serving.rollout import promotion
     from distilrec.serving.rollout.live_checks import Limits
 
     server = None if offline else _server(url, secret_file, tls_of(tls_ca, tls_cert, tls_key))
-    config = load_config(preset).export
+    config = load_export_config(preset)
     limits, rehearsed = Limits(watch_s=watch_s), not no_rehearsal
     done = promotion.promote(artefact, repository, config, server, limits=limits, rehearsed=rehearsed, report=_say)
     print(f"version {done.version} serves (before: {done.former})")

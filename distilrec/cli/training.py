@@ -35,13 +35,14 @@ def tune(
 
     Example: distilrec tune --preset ml-100k --trials 20 --minutes 30 --output tuned.toml
     """
-    config = load_config(preset)
-    if output is not None and output.absolute() == Path(preset).absolute():
-        raise ConfigError(f"--output: found {output}, which is the preset itself; expected another file")
-    try:
+    try:  # before the settings, whose own modules need the extra [train] only
         from distilrec.tuning.run import run_tuning
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"The package {error.name!r}", "tune") from error
+    # After the import: without the extra, the settings cannot be read either.
+    config = load_config(preset)
+    if output is not None and output.absolute() == Path(preset).absolute():
+        raise ConfigError(f"--output: found {output}, which is the preset itself; expected another file")
     changes = {name: value for name, value in (("trials", trials), ("minutes", minutes)) if value is not None}
     config = config.model_copy(update={"tune": config.tune.model_copy(update=changes)})
     tuned = run_tuning(config, print, output=output, latency_ms=latency_ms)

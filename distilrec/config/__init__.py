@@ -1,50 +1,40 @@
 """Settings: one immutable section for each stage, read from a preset or a TOML file."""
 
 from distilrec.config.data import DataConfig, InteractionColumns, ItemColumns, TextConfig, UserColumns
+from distilrec.config.distillation import DistillationConfig, LossConfig
 from distilrec.config.export import CalibrationConfig, EngineConfig, ExportConfig
-from distilrec.config.reading import load_config, parse_config, preset_names, with_export_settings, with_seed
+from distilrec.config.reading import load_config, load_export_config, parse_config, preset_names, with_export_settings, with_seed
 from distilrec.config.run import Config
 from distilrec.config.section import Section
 from distilrec.config.spec import spec_of_artefact, spec_of_run
-from distilrec.config.student import DistillationConfig, QadConfig, StudentConfig, UndistilledConfig
-from distilrec.config.teachers import (
-    AssistantTeacherConfig,
-    EaseTeacherConfig,
-    NeuralTeacherConfig,
-    SequenceTeacherConfig,
-    TargetsConfig,
-    Teacher,
-    TextTeacherConfig,
-)
+from distilrec.config.student import QadConfig, StudentConfig, UndistilledConfig
+from distilrec.config.teachers import TargetsConfig, TeacherConfig
 from distilrec.config.training import Ramp, TrainingConfig
 from distilrec.config.tune import TuneConfig
 
 __all__ = [
-    "AssistantTeacherConfig",
     "CalibrationConfig",
     "Config",
     "DataConfig",
     "DistillationConfig",
-    "EaseTeacherConfig",
     "EngineConfig",
     "ExportConfig",
     "InteractionColumns",
     "ItemColumns",
-    "NeuralTeacherConfig",
+    "LossConfig",
     "QadConfig",
     "Ramp",
     "Section",
-    "SequenceTeacherConfig",
     "StudentConfig",
     "TargetsConfig",
-    "Teacher",
+    "TeacherConfig",
     "TextConfig",
-    "TextTeacherConfig",
     "TrainingConfig",
     "TuneConfig",
     "UndistilledConfig",
     "UserColumns",
     "load_config",
+    "load_export_config",
     "parse_config",
     "preset_names",
     "spec_of_artefact",

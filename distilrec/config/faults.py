@@ -1,4 +1,4 @@
-"""Faults of settings as people read them: where, what was expected, what was found."""
+"""Faults of settings in one line each: place, what was expected, what was found."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -14,7 +14,7 @@ def describe_faults(error: ValidationError) -> list[str]:
 
 
 def _flat(faults: Any, place: tuple[int | str, ...]) -> Iterator[Mapping[str, Any]]:
-    """All faults with their whole places; those within a section of a kind are held by one fault of its own."""
+    """All faults with their whole places; one fault holds all those within a section of a kind."""
     for fault in faults:
         where = (*place, *fault["loc"])
         if fault["type"] == KIND_FAULTS:
@@ -25,7 +25,7 @@ def _flat(faults: Any, place: tuple[int | str, ...]) -> Iterator[Mapping[str, An
 
 def _describe(fault: Mapping[str, Any]) -> str:
     place = ".".join(str(part) for part in fault["loc"]) or "settings"
-    unsaid = fault["type"] in ("missing", "extra_forbidden") or isinstance(fault["input"], dict)
-    found = "" if unsaid else f" (found {fault['input']!r})"
+    hidden = fault["type"] in ("missing", "extra_forbidden") or isinstance(fault["input"], dict)
+    found = "" if hidden else f" (found {fault['input']!r})"
     message = "no such setting" if fault["type"] == "extra_forbidden" else fault["msg"].removeprefix("Value error, ")
     return f"{place}: {message}{found}"

@@ -17,9 +17,10 @@ KIND_FAULTS = "kind_faults"
 class KindSection(Section):
     """A section whose field ``kind`` chooses its other fields.
 
-    The base of a union sets ``kinds``. Each subclass of that base declares a kind: its field ``kind`` has the name as its
-    default, and its module lies in the package of the registry. Whatever validates the base gets the subclass. Fields that
-    hold one need ``SerializeAsAny``, or pydantic writes the fields of the base alone.
+    The base of a union sets ``kinds``. Each subclass whose field ``kind`` has a default declares the kind of that name; its
+    module lies in the package of the registry. A subclass without that default only holds what several kinds share.
+    Validating the base gives the subclass. Fields that hold one need ``SerializeAsAny``, or pydantic writes the fields of
+    the base alone.
     """
 
     kinds: ClassVar[Registry[type["KindSection"]]]
@@ -30,9 +31,26 @@ class KindSection(Section):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
-        """Declare the kind; the base of a union declares none."""
-        if not cls._is_base():
-            cls.kinds.declare(cls.model_fields["kind"].default, cls)
+        """Declare the kind, where the class is one."""
+        name = cls.model_fields["kind"].default
+        if isinstance(name, str):
+            cls.kinds.declare(name, cls)
+
+    @classmethod
+    def of_kind(cls, kind: str | None = None, **settings: Any) -> Self:
+        """A section of this kind (None: the default kind) with these settings.
+
+        Raises:
+            ConfigError: There is no such kind.
+        """
+        section: type[Self] = cls.kinds[kind or cls.default_kind or ""]  # type: ignore[assignment] # declared by a subclass
+        return section(**settings)
+
+    def values_for(self, kind: str | None = None) -> dict[str, Any]:
+        """Values of all settings that this kind reads, too (None: the section's own kind), to validate a changed section."""
+        kind = kind or self.kind
+        read = self.kinds[kind].model_fields
+        return {name: value for name, value in self.model_dump().items() if name in read} | {"kind": kind}
 
     @classmethod
     def _is_base(cls) -> bool:

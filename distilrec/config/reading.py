@@ -3,14 +3,17 @@
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from distilrec.config.export import ExportConfig
 from distilrec.config.faults import describe_faults
 from distilrec.config.run import Config
+from distilrec.config.section import Section
 from distilrec.core.errors import ConfigError
+
+_S = TypeVar("_S", bound=Section)
 
 
 def preset_names() -> list[str]:
@@ -24,15 +27,21 @@ def load_config(preset: str) -> Config:
 
     Raises:
         ConfigError: The preset or file does not exist, is not TOML, or has wrong settings (all are listed).
+        MissingExtraError: A kind of student or teacher needs a package that is not installed.
     """
-    if preset in preset_names():
-        text = (resources.files("distilrec.config") / "presets" / f"{preset}.toml").read_text(encoding="utf-8")
-        return parse_config(text, where=f"preset {preset}", folder=Path())
-    path = Path(preset)
-    if not path.is_file():
-        names = ", ".join(preset_names())
-        raise ConfigError(f"found no preset or file {preset!r}, expected one of {names} or the path of a TOML file")
-    return parse_config(path.read_text(encoding="utf-8"), where=str(path), folder=path.parent)
+    text, where, folder = _read(preset)
+    return parse_config(text, where=where, folder=folder)
+
+
+def load_export_config(preset: str) -> ExportConfig:
+    """Read section ``export`` alone, as ``load_config`` does: a serving machine need not have what other sections need.
+
+    Raises:
+        ConfigError: as ``load_config``, of this section.
+    """
+    text, where, folder = _read(preset)
+    values = _parse(text, where, folder)
+    return _validated(_ExportSettings, {"export": values.get("export", {})}, where).export
 
 
 def with_export_settings(config: Config, settings: dict[str, Any]) -> Config:
@@ -68,13 +77,45 @@ def parse_config(text: str, *, where: str, folder: Path) -> Config:
     Raises:
         ConfigError: The text is not TOML, or has wrong settings (all are listed).
     """
+    return _validated(Config, _parse(text, where, folder), where)
+
+
+class _ExportSettings(Section):
+    """Settings of which only the export is read."""
+
+    export: ExportConfig
+
+
+def _read(preset: str) -> tuple[str, str, Path]:
+    """TOML text of a preset or file, its name in errors, and the folder that relative paths in it are relative to."""
+    if preset in preset_names():
+        text = (resources.files("distilrec.config") / "presets" / f"{preset}.toml").read_text(encoding="utf-8")
+        return text, f"preset {preset}", Path()
+    path = Path(preset)
+    if not path.is_file():
+        names = ", ".join(preset_names())
+        raise ConfigError(f"found no preset or file {preset!r}, expected one of {names} or the path of a TOML file")
+    return path.read_text(encoding="utf-8"), str(path), path.parent
+
+
+def _parse(text: str, where: str, folder: Path) -> dict[str, Any]:
+    """Values of TOML text, not yet validated, with paths below ``folder``."""
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{where}: not valid TOML: {error}") from error
     _resolve_paths(values, folder)
+    return values
+
+
+def _validated(settings: type[_S], values: dict[str, Any], where: str) -> _S:
+    """Values as settings of this class.
+
+    Raises:
+        ConfigError: Settings with faults; the message lists all of them.
+    """
     try:
-        return Config.model_validate(values)
+        return settings.model_validate(values)
     except ValidationError as error:
         faults = describe_faults(error)
         raise ConfigError(f"{where}: {len(faults)} fault(s):\n" + "\n".join(f"  {fault}" for fault in faults)) from None

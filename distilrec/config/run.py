@@ -2,13 +2,13 @@
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, model_validator
 
 from distilrec.config.data import DataConfig, TextConfig
 from distilrec.config.export import ExportConfig
 from distilrec.config.section import Name, Positive, Section
 from distilrec.config.student import QadConfig, StudentConfig, UndistilledConfig
-from distilrec.config.teachers import AssistantTeacherConfig, EaseTeacherConfig, SequenceTeacherConfig, TargetsConfig, Teacher
+from distilrec.config.teachers import TargetsConfig, TeacherConfig
 from distilrec.config.training import Ramp
 from distilrec.config.tune import TuneConfig
 
@@ -27,27 +27,25 @@ class Config(Section):
     """Where losses and validation metrics of trainings are recorded, besides the progress bar."""
     data: DataConfig
     text: TextConfig = TextConfig()
-    teachers: dict[Name, Teacher] = Field(default={"sequence": SequenceTeacherConfig()}, min_length=1)
+    teachers: dict[Name, SerializeAsAny[TeacherConfig]] = Field(
+        default_factory=lambda: {"sequence": TeacherConfig.of_kind("sequence")}, min_length=1
+    )
     """Teachers by name; several are mixed with the weights in ``targets.weights``."""
     targets: TargetsConfig = TargetsConfig()
-    student: StudentConfig = StudentConfig()
+    student: SerializeAsAny[StudentConfig] = Field(default_factory=StudentConfig.of_kind)
     undistilled: UndistilledConfig | None = None
     """Training of the same student without a teacher, for comparison; the default is the student's own settings."""
     qad: QadConfig = QadConfig()
     export: ExportConfig = ExportConfig()
-    tune: TuneConfig = TuneConfig()
+    tune: TuneConfig = Field(default_factory=TuneConfig)
 
     @property
     def student_teachers(self) -> dict[str, float]:
         """Names and weights of the teachers that the student learns from."""
         if self.targets.weights is not None:
             return self.targets.weights
-        used = {name for teacher in self._assistants.values() for name in teacher.taught_by}
+        used = {name for teacher in self.teachers.values() for name in teacher.learns_from}
         return {name: 1.0 for name in self.teachers if name not in used}
-
-    @property
-    def _assistants(self) -> dict[str, AssistantTeacherConfig]:
-        return {name: teacher for name, teacher in self.teachers.items() if isinstance(teacher, AssistantTeacherConfig)}
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -57,13 +55,14 @@ class Config(Section):
                 raise ValueError(f"targets.weights: found {name!r}, expected names of teachers ({known})")
         earlier: list[str] = []
         for name, teacher in self.teachers.items():
-            for other in teacher.taught_by if isinstance(teacher, AssistantTeacherConfig) else ():
+            for other in teacher.learns_from:
                 if other not in earlier:
                     raise ValueError(f"teachers.{name}.taught_by: found {other!r}, expected teachers that stand before it")
             earlier.append(name)
         self._check_learner("student", self.student, tuple(self.student_teachers))
-        for name, assistant in self._assistants.items():
-            self._check_learner(f"teachers.{name}.student", assistant.student, assistant.taught_by)
+        for name, teacher in self.teachers.items():
+            if teacher.learner is not None:
+                self._check_learner(f"teachers.{name}.student", teacher.learner, teacher.learns_from)
         return self
 
     def _check_learner(self, place: str, student: StudentConfig, teachers: tuple[str, ...]) -> None:
@@ -75,11 +74,12 @@ class Config(Section):
                     f"{place}.distillation.temperature: found {value}, expected one within targets.temperatures"
                     f" ({min(grid)} to {max(grid)})"
                 )
-        if settings.hint == 0 and settings.relation == 0:
+        losses = settings.user_vector_losses
+        if not losses:
             return
-        vectors = [name for name in teachers if not isinstance(self.teachers[name], EaseTeacherConfig)]
+        vectors = [name for name in teachers if self.teachers[name].has_user_vectors]
         if teachers and (not self.targets.features or len(teachers) > 1 or not vectors):
             raise ValueError(
-                f"{place}.distillation: hint and relation learn from user vectors; they need targets.features = true and one"
-                " teacher that has such (a mixture and 'ease' have none)"
+                f"{place}.distillation: found losses on user vectors ({', '.join(losses)}); they need targets.features = true and"
+                f" one teacher that has user vectors (a mixture has none; found {', '.join(teachers)})"
             )

@@ -1,6 +1,7 @@
 """Base class and number types of all sections of settings."""
 
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -16,3 +17,18 @@ class Section(BaseModel):
     """Base class of all sections. Sections are immutable, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def declarations_of(section: Section) -> set[type]:
+    """Classes of a section and of all sections in it: the kinds that its settings choose, whose code a stage depends on."""
+    return {type(part) for part in _sections(section)}
+
+
+def _sections(value: Any) -> Iterator[Section]:
+    if isinstance(value, Section):
+        yield value
+        for name in type(value).model_fields:
+            yield from _sections(getattr(value, name))
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            yield from _sections(part)

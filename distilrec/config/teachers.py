@@ -1,122 +1,81 @@
 """Section ``teachers`` and what they leave for students: section ``targets``."""
 
+from abc import abstractmethod
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
+from distilrec.config.data import TextConfig
+from distilrec.config.kinds import KindSection
 from distilrec.config.section import Fraction, Positive, Section
 from distilrec.config.student import StudentConfig
-from distilrec.config.training import TrainingConfig
+from distilrec.core.registry import Registry
 
 
-class NeuralTeacherConfig(TrainingConfig):
-    """A teacher that is fitted."""
+class TeacherConfig(KindSection):
+    """A model that students learn from. A kind is a subclass in a module of ``distill.models.teachers``."""
 
-    asked_prefixes_per_window: Positive | None = None
-    """Ask only about the newest so many prefixes of each training window (of ``history_length``). None for all, which costs a
-    teacher of kind ``text`` or objective ``masked`` a pass for each. What it was not asked about is learned from the other
-    teachers and the true items."""
+    kinds: ClassVar[Registry[type[KindSection]]] = Registry("teacher kind", "distill.models.teachers", "train")
 
+    has_user_vectors: ClassVar[bool] = True
+    """Whether the teacher makes a vector of each user, which some losses learn from."""
 
-class SequenceTeacherConfig(NeuralTeacherConfig):
-    """A BERT body that reads item sequences."""
+    @property
+    def learns_from(self) -> tuple[str, ...]:
+        """Names of the teachers that this one learns from."""
+        return ()
 
-    kind: Literal["sequence"] = "sequence"
-    objective: Literal["causal", "masked"] = "causal"
-    """``causal``: each position predicts the next item (SASRec). ``masked``: hidden items are guessed from both sides."""
-    mask_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """``masked``: share of the items of a window that are hidden."""
-    embedding_size: Positive = 128
-    """Size of item vectors and of the transformer's hidden state."""
-    layers: Positive = 2
-    heads: Positive = 4
-    dropout: Fraction = 0.3
-    text: bool = True
-    """Add projected title embeddings to the item vectors, where there are any (section ``text``)."""
+    @property
+    def learner(self) -> StudentConfig | None:
+        """Settings of the student that this teacher is, where it is one."""
+        return None
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.embedding_size % self.heads:
-            raise ValueError(f"embedding_size ({self.embedding_size}) must be a multiple of heads ({self.heads})")
-        return self
+    @property
+    def newest_scored(self) -> int | None:
+        """Newest prefixes of each training window that get soft targets; None for all."""
+        return None
 
+    def recorded(self, text: TextConfig) -> dict[str, Any]:  # noqa: ARG002 - some kinds read it
+        """Settings that the trained teacher depends on, JSON-ready, for its manifest.
 
-class TextTeacherConfig(NeuralTeacherConfig):
-    """A pretrained BERT that reads the titles of a history as text, and is fine-tuned."""
+        Args:
+            text: Section ``text`` of the run.
+        """
+        return self.model_dump(mode="json")
 
-    kind: Literal["text"] = "text"
-    model: str | Path | None = None
-    """Folder of a model of the BERT family and its tokenizer, or its name on the Hugging Face hub; None for the one that embeds
-    titles (section ``text``)."""
-    revision: str = "main"
-    """Branch, tag or commit of a model on the hub."""
-    freeze: Literal["none", "gradual"] | Annotated[int, Field(ge=0, strict=True)] = "none"
-    """What of the model stays as it is: nothing, the embeddings and the first so many layers, or ``gradual``: at first all, then
-    one more layer learns at a time, from the top (Howard and Ruder 2018)."""
-    unfreeze_every: Positive = 1
-    """``gradual``: epochs until one more layer learns."""
-    body_learning_rate: Annotated[float, Field(gt=0)] = 5e-5
-    """Of the pretrained model; ``learning_rate`` is that of the head and the item vectors."""
-    max_titles: Positive = 20
-    """Newest titles of a history that are read."""
-    max_tokens: Annotated[int, Field(ge=3)] = 256
-    """Tokens that are read, the two at the ends included; the oldest are left out."""
-    prefixes_per_window: Positive = 4
-    """Prefixes of each window that a step learns from, drawn anew each epoch."""
-    embedding_size: Annotated[int, Field(ge=2)] = 128
-    dropout: Fraction = 0.1
-    text: bool = True
-    """Add projected title embeddings to the item vectors that candidates are scored with (section ``text``)."""
-    epochs: Positive = 10
-    batch_size: Positive = 16
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    @abstractmethod
+    def load(self, folder: Path, item_count: int, history_length: int) -> Any:
+        """The trained teacher of this folder, ready for inference.
 
+        Args:
+            folder: Finished stage folder.
+            item_count: N.
+            history_length: L.
 
-class EaseTeacherConfig(Section):
-    """A linear item-item model in closed form (Steck 2019): one inversion of an N x N matrix."""
-
-    kind: Literal["ease"] = "ease"
-    l2: Annotated[float, Field(gt=0)] = 100.0
-    """Regularisation: what is added to the diagonal of the co-occurrence matrix."""
-    decay: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Weight of an item of the history relative to the one after it."""
-    scale: Annotated[float, Field(gt=0)] = 10.0
-    """Logits are scores times this, since EASE's scores are no log-probabilities."""
-
-
-class AssistantTeacherConfig(Section):
-    """A larger student that teaches the smaller one (teacher assistant, Mirzadeh et al. 2019)."""
-
-    kind: Literal["assistant"] = "assistant"
-    student: StudentConfig = StudentConfig(embedding_size=128, hidden_size=512)
-    taught_by: tuple[str, ...] = ()
-    """Names of the teachers it learns from; none for a large model that is trained alone."""
-
-
-Teacher = Annotated[
-    SequenceTeacherConfig | TextTeacherConfig | EaseTeacherConfig | AssistantTeacherConfig, Field(discriminator="kind")
-]
+        Returns:
+            A ``distill.models.encoders.Scorer``. Settings do not depend on PyTorch, therefore the type is ``Any`` here.
+        """
 
 
 class TargetsConfig(Section):
-    """What is kept of a teacher's opinion of each training prefix, and of how teachers are mixed."""
+    """What is kept of a teacher's scores of each training prefix, and how teachers are mixed."""
 
     top_n: Positive = 100
     """Items and logits kept for each prefix."""
     temperatures: tuple[Annotated[float, Field(gt=0)], ...] = Field(default=(1.0, 2.0, 4.0), min_length=1)
     """T for which the mass outside the top n is kept (Hinton 2015); a student may use any temperature between them."""
     perturbed_copies: Annotated[int, Field(ge=0)] = 0
-    """Copies of the training sequences with items left out at random that the teachers are asked about, too. On what it was
-    trained on a teacher repeats the true items; on these it says what it thinks (cf. Yue et al. 2021)."""
+    """Copies of the training sequences, with items left out at random, that the teachers score, too, because a teacher mostly
+    repeats the true next item on sequences it was trained on (cf. Yue et al. 2021)."""
     drop_fraction: Fraction = 0.3
     """Share of items left out of a copy."""
     features: bool = False
-    """Keep the teacher's user vectors, too; the losses ``hint`` and ``relation`` need them."""
+    """Keep the teacher's user vectors, too; losses on user vectors need them."""
     batch_size: Positive = 64
     weights: dict[str, Annotated[float, Field(gt=0)]] | None = Field(default=None, min_length=1)
-    """The ensemble: teachers by name, and how much the log-probabilities of each count. Default: all teachers that no assistant
-    learns from, equally."""
+    """The ensemble: teachers by name, and the weight of each one's log-probabilities. Default: all teachers that no assistant
+    learns from, with equal weights."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -1,4 +1,4 @@
-"""What trainings of teachers and students share."""
+"""Settings that trainings of teachers and students share."""
 
 from typing import Annotated, Literal
 
@@ -22,11 +22,11 @@ class TrainingConfig(Section):
     """How a model is fitted; shared by teachers and students."""
 
     epochs: Positive = 50
-    """At most so many passes over the data."""
+    """Most passes over the data."""
     patience: Positive = 5
-    """Stop after so many epochs without a better validation NDCG@10."""
+    """Epochs without a better validation NDCG@10 after which the training stops."""
     batch_size: Positive = 64
-    """Sequences a step."""
+    """Sequences in a step."""
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     """``sgd`` has a momentum of 0.9."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
@@ -39,5 +39,5 @@ class TrainingConfig(Section):
     ema_decay: Fraction = 0.995
     """Validate and keep an exponential moving average of the weights with this decay a step; 0 keeps the weights themselves."""
     negatives: Positive | None = None
-    """Items drawn for each batch that the true items are held against; None for the whole catalogue (up to some 50,000 items).
-    For true items alone: soft targets are always held against the whole."""
+    """Random items of a sampled softmax for each batch; None for a softmax over the whole catalogue (up to some 50,000 items).
+    It applies to a training without soft targets; with them, the whole catalogue is always read."""

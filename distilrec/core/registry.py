@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from importlib import import_module
+from importlib.util import find_spec
 from pkgutil import iter_modules
 from typing import Generic, TypeVar
 
@@ -14,8 +15,9 @@ class Registry(Mapping[str, T], Generic[T]):
     """All declarations of one sort, by name.
 
     The modules of ``package`` declare them when they are imported. They are imported at the first look-up and not before, so
-    that settings can be parsed by what must not load PyTorch at its start. A declaration from elsewhere (a test, an
-    application) counts from the moment its module is imported.
+    that settings can be parsed by what must not load PyTorch at its start. A look-up imports the module of that name alone
+    where it declares the name, so that one kind does not wait for the libraries of all others. A declaration from elsewhere
+    (a test, an application) counts from the moment its module is imported.
 
     Args:
         noun: What is declared, for error messages: "student kind".
@@ -48,7 +50,10 @@ class Registry(Mapping[str, T], Generic[T]):
             ConfigError: There is none; the message lists the names that exist.
             MissingExtraError: The declaring modules need a package that is not installed.
         """
-        self._import_all()
+        if name not in self._declared:
+            self._import_namesake(name)
+        if name not in self._declared:
+            self._import_all()
         if name not in self._declared:
             raise ConfigError(f"found the {self.noun} {name!r}, expected one of {', '.join(self)}")
         return self._declared[name]
@@ -65,6 +70,14 @@ class Registry(Mapping[str, T], Generic[T]):
     def __contains__(self, name: object) -> bool:
         self._import_all()
         return name in self._declared
+
+    def _import_namesake(self, name: str) -> None:
+        """Import the module of ``package`` with this name, where there is one."""
+        try:
+            if name.isidentifier() and find_spec(f"{self._package}.{name}") is not None:
+                import_module(f"{self._package}.{name}")
+        except ModuleNotFoundError as error:
+            raise MissingExtraError(f"The package {error.name!r}", self._extra) from error
 
     def _import_all(self) -> None:
         if self._imported:

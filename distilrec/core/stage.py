@@ -39,7 +39,7 @@ def run_stage(
     inputs: Inputs,
     out_dir: Path,
     work: Work,
-    declarations: Iterable[type] = (),
+    declarations: Iterable[type | Callable[..., Any]] = (),
 ) -> Manifest:
     """Run ``work`` unless ``out_dir`` already holds its result for these settings, seed, inputs and code.
 
@@ -50,7 +50,7 @@ def run_stage(
         inputs: Finished folders that ``work`` reads; each is verified first.
         out_dir: Folder that appears when the stage has finished.
         work: Makes the result. Its module's code counts, and that of all that it imports of DistilRec.
-        declarations: Kinds that the settings choose and that this module does not import; their code counts, too.
+        declarations: What the settings choose and the module of ``work`` does not import; its modules count, too.
 
     Raises:
         ManifestError: An input is not what its manifest says.

@@ -58,9 +58,9 @@ def load_models(config: Config, spec: RecommenderSpec) -> Iterator[EvaluatedMode
     """
     with _extra_needed():  # here, because these packages load PyTorch and are optional
         from distill.models.runner import TorchRunner
+        from distill.models.students.build import load_student
+        from distill.models.teachers.load import load_ensemble
         from distill.models.weights import WEIGHTS
-        from distill.stages.student import load_student
-        from distill.stages.teacher import load_ensemble
         from export.artefact import model_path, model_size_bytes
         from export.graph.onnx_runner import OnnxRunner
 

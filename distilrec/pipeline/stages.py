@@ -5,7 +5,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from distilrec.config import AssistantTeacherConfig, Config
+from distilrec.config import Config
 from distilrec.core.errors import MissingExtraError
 from distilrec.core.manifest import Manifest, read_manifest
 from distilrec.core.specs import Precision
@@ -38,8 +38,7 @@ def stages(config: Config) -> dict[str, _Stage]:
     trained = data | {"text": "text"}
     graph = {"data": _Stage("distilrec.data.stage", "train", {}), "text": _Stage("distill.stages.text", "train", data)}
     for name, teacher in config.teachers.items():
-        taught_by = dict.fromkeys(teacher.taught_by, 1.0) if isinstance(teacher, AssistantTeacherConfig) else {}
-        learned = _add_mixture(graph, taught_by)
+        learned = _add_mixture(graph, dict.fromkeys(teacher.learns_from, 1.0))
         graph[f"teacher-{name}"] = _Stage("distill.stages.teacher", "train", trained | learned, {"name": name})
         asked = data | {"teacher": f"teacher-{name}"}
         graph[f"targets-{name}"] = _Stage("distill.stages.targets", "train", asked, {"name": name})
@@ -160,7 +159,7 @@ def fill_repository(config: Config, *, with_benchmarks: bool = False) -> Path:
     artefact = served_artefact(config)
     repository.fill_repository(artefact, config.export)
     if with_benchmarks:
-        from distill.stages.teacher import load_ensemble
+        from distill.models.teachers.load import load_ensemble
         from export.repository.benchmark_models import fill_benchmark_models
 
         item_count = read_manifest(artefact).metrics["item_count"]

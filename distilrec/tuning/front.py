@@ -1,4 +1,4 @@
-"""The Pareto front: no other trial ranks better and answers faster."""
+"""The Pareto front: trials of which no other has a better NDCG@10 and a lower latency."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from distilrec.tuning.study import failures
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One trial on the front."""
+class ParetoTrial:
+    """One trial of the front."""
 
     number: int
     ndcg: float
@@ -22,13 +22,13 @@ class Entry:
     drawn: Drawn
 
 
-def pareto_front(study: optuna.Study) -> list[Entry]:
-    """Fastest first.
+def pareto_front(study: optuna.Study) -> list[ParetoTrial]:
+    """Trials of the front, fastest first.
 
     Raises:
-        TuningError: no trial has an outcome.
+        TuningError: No trial has a result.
     """
-    entries = [Entry(t.number, t.values[0], t.values[1], t.user_attrs["parameters"], t.params) for t in study.best_trials]
+    entries = [ParetoTrial(t.number, t.values[0], t.values[1], t.user_attrs["parameters"], t.params) for t in study.best_trials]
     if not entries:
         reasons = failures(study)
         said = f"all {len(reasons)} trials failed, the last with {reasons[-1]}" if reasons else "no trial has ended"
@@ -36,11 +36,11 @@ def pareto_front(study: optuna.Study) -> list[Entry]:
     return sorted(entries, key=lambda entry: entry.p50_ms)
 
 
-def choose(front: Sequence[Entry], latency_ms: float | None = None) -> Entry:
-    """The best NDCG@10, of those at or below ``latency_ms`` where that is given.
+def choose(front: Sequence[ParetoTrial], latency_ms: float | None = None) -> ParetoTrial:
+    """The trial with the best NDCG@10; with ``latency_ms``, of those at or below it.
 
     Raises:
-        TuningError: none is as fast.
+        TuningError: No trial is that fast.
     """
     fast = [entry for entry in front if latency_ms is None or entry.p50_ms <= latency_ms]
     if not fast:
@@ -48,7 +48,7 @@ def choose(front: Sequence[Entry], latency_ms: float | None = None) -> Entry:
     return max(fast, key=lambda entry: entry.ndcg)
 
 
-def front_table(front: Sequence[Entry]) -> str:
+def front_table(front: Sequence[ParetoTrial]) -> str:
     """The front as a Markdown table."""
     headings = ["trial", "NDCG@10", "p50 ms, one request", "parameters", "settings"]
     rows = [[str(e.number), f"{e.ndcg:.4f}", f"{e.p50_ms:.3f}", f"{e.parameters:,}", describe(e.drawn)] for e in front]

@@ -10,15 +10,15 @@ from distilrec.core.files import write_text
 
 
 def write_preset(path: Path, config: Config, comment: str) -> None:
-    """Write the settings, defaults included, so that a later default changes nothing. Paths to data become absolute."""
+    """Write the settings with all defaults, so that a changed default has no effect. Paths to data become absolute."""
     head = "".join(f"# {line}\n" for line in comment.splitlines())
     write_text(path, f"{head}{tomli_w.dumps(_values(config))}")
 
 
 def _values(config: Config) -> dict[str, Any]:
-    """What is None has this as its default, and TOML has no word for it."""
+    """Settings as TOML values; those that are None are left out, because TOML has no null and None is their default."""
     values = config.model_dump(exclude_none=True)
-    # The repository lies, like runs/, where DistilRec is started, and not beside the settings.
+    # Like runs/, the repository is relative to the working directory, not to the settings.
     values["export"]["repository"] = str(config.export.repository)
     plain = _plain(values)
     assert isinstance(plain, dict)

@@ -1,4 +1,4 @@
-"""What ``distilrec tune`` does: make the soft targets, search, and leave the best settings as a preset."""
+"""``distilrec tune``: write the soft targets, search, and write the best settings as a preset."""
 
 import fcntl
 from collections.abc import Callable, Iterator
@@ -24,27 +24,27 @@ DATABASE = "study.db"
 
 
 def run_tuning(config: Config, say: Callable[[str], None], *, output: Path | None = None, latency_ms: float | None = None) -> Path:
-    """Search as section ``tune`` says, go on with what an earlier start has left, print the front; returns the preset's path.
+    """Search as section ``tune`` says, continue an earlier search, and print the Pareto front; returns the path of the preset.
 
     A study is named by what its outcomes depend on: search space, settings, data, soft targets, seed, processor, version. So other
     settings begin another study in the same file, and trials that cannot be compared are never mixed.
 
     Args:
-        config: of the run.
-        say: prints.
-        output: of the preset; by default it lies beside the study.
-        latency_ms: choose the best of the trials that are at least as fast.
+        config: Settings of the run.
+        say: Function that prints.
+        output: Path of the preset; by default next to the study.
+        latency_ms: Highest p50 of the chosen trial, in milliseconds.
 
     Raises:
-        ConfigError: the space holds settings that cannot be.
-        TuningError: somebody else is tuning this run, or no trial is good enough.
+        ConfigError: The search space holds settings that are not valid.
+        TuningError: Another process tunes this run, or no trial is fast enough.
     """
     folder = run_dir(config) / "tune"
     output = output or folder / "tuned.toml"
     if output.parent != folder and not output.parent.is_dir():
         raise TuningError(f"--output: found no folder {output.parent}, expected one to write {output.name} into")
     check_space(config)
-    with _alone(folder):
+    with _locked(folder):
         study = _search(config, folder)
     front = pareto_front(study)
     trials = f"{len(ended(study))} trials ({len(failures(study))} failed)"
@@ -66,12 +66,12 @@ def _search(config: Config, folder: Path) -> optuna.Study:
     inputs = {role: run_dir(config) / stage for role, stage in stages(config)[_STUDENT].inputs.items()}
     name = f"student-{_fingerprint(config, digests)[:12]}"
     study = open_study(folder / DATABASE, name)
-    search(study, config, lambda drawn, bar: evaluate(with_drawn(config, drawn), inputs, folder / name, bar))
+    search(study, config, lambda drawn, rule: evaluate(with_drawn(config, drawn), inputs, folder / name, rule))
     return study
 
 
 def _needed(config: Config) -> list[str]:
-    """The stages the student reads, directly or not, in order."""
+    """Stages that the student depends on, directly or not, in order."""
     graph = stages(config)
     needed, waiting = set[str](), [*graph[_STUDENT].inputs.values()]
     while waiting:
@@ -96,12 +96,12 @@ def _fingerprint(config: Config, digests: list[str]) -> str:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """The kernel lets go of the lock however this process ends."""
+def _locked(folder: Path) -> Iterator[None]:
+    """A lock on this folder, which the kernel releases however this process ends."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise TuningError(f"{folder}: another distilrec tune is at work here; wait for it, or stop it") from None
+            raise TuningError(f"{folder}: another distilrec tune is running here; wait for it, or stop it") from None
         yield

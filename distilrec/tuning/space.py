@@ -1,4 +1,4 @@
-"""The search space: what Optuna draws, and the settings that makes."""
+"""The search space: values that Optuna draws, and the settings made of them."""
 
 from collections.abc import Mapping
 from itertools import product
@@ -7,25 +7,25 @@ from typing import Any
 import optuna
 from pydantic import ValidationError
 
-from distilrec.config import Config
+from distilrec.config import Config, StudentConfig
 from distilrec.config.faults import describe_faults
-from distilrec.config.student import UNREAD
 from distilrec.core.errors import ConfigError
 
 Drawn = Mapping[str, Any]
 """Numbers, booleans and a kind by name, as Optuna stores them; empty for the student as the settings give it."""
 
 _LOSS = "loss_"
+"""Prefix of a drawn weight of a loss."""
+_SIZES = ("embedding_size", "hidden_size", "depth")
+"""Settings of section ``tune`` that only some kinds of student read."""
 
 
 def draw(trial: optuna.Trial, config: Config) -> None:
-    """Have ``trial`` choose a value for all that section ``tune`` searches."""
+    """Let ``trial`` choose a value for each setting that section ``tune`` searches."""
     space = config.tune
     kind = trial.suggest_categorical("kind", space.kind)
-    trial.suggest_categorical("embedding_size", space.embedding_size)
-    trial.suggest_categorical("hidden_size", space.hidden_size)
-    if "depth" not in UNREAD[kind]:
-        trial.suggest_categorical("depth", space.depth)
+    for name in _sizes_of(kind):
+        trial.suggest_categorical(name, getattr(space, name))
     trial.suggest_float("dropout", *space.dropout)
     trial.suggest_float("learning_rate", *space.learning_rate, log=True)
     trial.suggest_float("soft", *space.soft)
@@ -36,26 +36,24 @@ def draw(trial: optuna.Trial, config: Config) -> None:
 
 
 def with_drawn(config: Config, drawn: Drawn) -> Config:
-    """The settings with the student that was drawn; what was not drawn stays. Floats are rounded to three digits.
+    """The settings with the drawn student; other settings stay. Floats are rounded to three digits.
 
     Raises:
-        ConfigError: this student and the other settings do not go together.
+        ConfigError: The student and the other settings exclude each other.
     """
     if not drawn:
         return config
-    unread = set(UNREAD[drawn["kind"]])
-    student = config.student.model_dump(exclude=unread)
+    student = config.student.values_for(drawn["kind"])
     soft = round(drawn["soft"], 3)
-    distillation = student["distillation"] | {
-        "soft": soft,
-        "hard": round(1 - soft, 3),
-        "temperature": drawn["temperature"],
-        "confidence": drawn["confidence"],
-        **{name.removeprefix(_LOSS): value for name, value in drawn.items() if name.startswith(_LOSS)},
-    }
+    weights = {"soft": soft, "hard": round(1 - soft, 3)}
+    weights |= {name.removeprefix(_LOSS): value for name, value in drawn.items() if name.startswith(_LOSS)}
+    distillation = student["distillation"]
+    for name, weight in weights.items():
+        given = distillation.get(name)
+        distillation[name] = given | {"weight": weight} if isinstance(given, dict) and "weight" in given else weight
+    distillation |= {name: drawn[name] for name in ("temperature", "confidence")}
     student |= {
-        "distillation": distillation,
-        **{name: drawn[name] for name in ("kind", "embedding_size", "hidden_size", *({"depth"} - unread))},
+        **{name: drawn[name] for name in _sizes_of(drawn["kind"])},
         **{name: float(f"{drawn[name]:.3g}") for name in ("dropout", "learning_rate")},
     }
     try:
@@ -65,26 +63,33 @@ def with_drawn(config: Config, drawn: Drawn) -> Config:
 
 
 def check_space(config: Config) -> None:
-    """Try the corners, so that a space that cannot be is found before the first training.
+    """Try the corners of the space, so that invalid settings are found before the first training.
 
     Raises:
-        ConfigError: see ``with_drawn``.
+        ConfigError: As in ``with_drawn``.
     """
     space = config.tune
     losses = {_LOSS + name: max(weights) for name, weights in space.losses.items()}
-    rest = {"hidden_size": space.hidden_size[0], "confidence": space.confidence[0]} | losses
-    for kind, size, depth, temperature in product(space.kind, space.embedding_size, space.depth, _temperatures(config)):
-        for end in (0, 1):
-            ends = {name: getattr(space, name)[end] for name in ("dropout", "learning_rate", "soft")}
-            with_drawn(config, rest | ends | {"kind": kind, "embedding_size": size, "depth": depth, "temperature": temperature})
+    for kind, temperature in product(space.kind, _temperatures(config)):
+        names = _sizes_of(kind)
+        for sizes in product(*(getattr(space, name) for name in names)):
+            for end in (0, 1):
+                ends = {name: getattr(space, name)[end] for name in ("dropout", "learning_rate", "soft")}
+                rest = {"kind": kind, "temperature": temperature, "confidence": space.confidence[0]}
+                with_drawn(config, losses | ends | rest | dict(zip(names, sizes, strict=True)))
 
 
 def describe(drawn: Drawn) -> str:
-    """One line for the table."""
+    """Drawn values in one line, for the table."""
     if not drawn:
         return "as given"
     values = {name: f"{value:.3g}" if isinstance(value, float) else str(value) for name, value in drawn.items()}
     return ", ".join([values.pop("kind"), *(f"{name} {value}" for name, value in values.items())])
+
+
+def _sizes_of(kind: str) -> list[str]:
+    """Searched sizes that this kind of student reads."""
+    return [name for name in _SIZES if name in StudentConfig.kinds[kind].model_fields]
 
 
 def _temperatures(config: Config) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""The study: which trial comes next, what is remembered of each in SQLite, and when it is enough."""
+"""The study: chooses the next trial, stores all in SQLite, and ends the search."""
 
 import logging
 import statistics
@@ -20,12 +20,12 @@ logger = logging.getLogger(__name__)
 
 _AS_GIVEN, _REASON, _REPEATS = "as_given", "reason", "repeats"
 _MOST_REPEATS = 3
-"""Of a trial that never ended, such as one that the kernel kills for its memory each time."""
+"""Repeats of a trial that never ended, such as one that the kernel kills each time for its memory."""
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What one trial found."""
+class TrialResult:
+    """Measurements of one trial."""
 
     ndcg: float
     """Validation NDCG@10 of the exported model."""
@@ -38,25 +38,25 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Bar:
-    """What a training must reach to go on. Optuna's pruners know one objective only; this one spares whatever is on the front."""
+class StopRule:
+    """Says when to stop a training early. Optuna's pruners know one objective only; this rule never stops a trial of the front."""
 
     after: int
-    """Epochs that are waited for."""
+    """Epochs that always run."""
     floor: tuple[float, ...] = ()
-    """What the best epoch so far must have, after 1, 2, ... epochs."""
+    """Least NDCG@10 of the best epoch so far, after 1, 2, ... epochs."""
 
     def __call__(self, curve: Sequence[float]) -> bool:
-        """Whether to give up."""
+        """Whether to stop after these epochs."""
         epoch = len(curve)
         return epoch >= self.after and bool(self.floor) and max(curve) < self.floor[min(epoch, len(self.floor)) - 1]
 
 
-Evaluate = Callable[[Drawn, Bar], Outcome]
+Evaluate = Callable[[Drawn, StopRule], TrialResult]
 
 
 def open_study(path: Path, name: str) -> optuna.Study:
-    """Open or begin a study in this SQLite file. A new one begins with the student as the settings give it.
+    """Open or create a study in this SQLite file. The first trial of a new one is the student as the settings give it.
 
     Raises:
         TuningError: the file is not a database.
@@ -76,15 +76,15 @@ def open_study(path: Path, name: str) -> optuna.Study:
 
 
 def search(study: optuna.Study, config: Config, evaluate: Evaluate) -> None:
-    """Go on until the study has as many trials as section ``tune`` says, or its minutes are over.
+    """Run trials until the study has as many as section ``tune`` says, or its minutes are over.
 
     A trial that fails is recorded with its reason, and counts. One that was interrupted is repeated at the next start. The sampler
     is seeded by the number of trials that have ended, so an interruption does not change what follows.
 
     Args:
-        study: from ``open_study``; nobody else works on it.
-        config: settings of the run, the search space among them.
-        evaluate: trains and measures what was drawn.
+        study: Study of ``open_study``; no other process may use it.
+        config: Settings of the run with the search space.
+        evaluate: Function that trains and measures a student.
     """
     tune = config.tune
     _repeat_interrupted(study)
@@ -94,7 +94,7 @@ def search(study: optuna.Study, config: Config, evaluate: Evaluate) -> None:
         trial = study.ask()
         if not trial.user_attrs.get(_AS_GIVEN):
             draw(trial, config)
-        _run(study, trial, evaluate, hopeless_bar(study, tune.hopeless_after, tune.hopeless_below))
+        _run(study, trial, evaluate, stop_rule(study, tune.hopeless_after, tune.hopeless_below))
         logger.info("tune: trial %d (%d of %d): %s", trial.number, len(done) + 1, tune.trials, _say(study.trials[trial.number]))
 
 
@@ -108,19 +108,19 @@ def failures(study: optuna.Study) -> list[str]:
     return [str(trial.user_attrs[_REASON]) for trial in ended(study) if trial.state is TrialState.FAIL]
 
 
-def hopeless_bar(study: optuna.Study, after: int, below: float) -> Bar:
-    """A share of what the worst trial on the front had reached after as many epochs."""
+def stop_rule(study: optuna.Study, after: int, below: float) -> StopRule:
+    """The rule whose floor is a share of what the worst trial on the front had after as many epochs."""
     curves = [np.maximum.accumulate(trial.user_attrs["curve"]) for trial in study.best_trials]
     if not curves or not below:
-        return Bar(after)
+        return StopRule(after)
     length = max(map(len, curves))
     reached = [np.pad(curve, (0, length - len(curve)), mode="edge") for curve in curves]
-    return Bar(after, tuple((below * np.min(reached, axis=0)).tolist()))
+    return StopRule(after, tuple((below * np.min(reached, axis=0)).tolist()))
 
 
-def _run(study: optuna.Study, trial: optuna.Trial, evaluate: Evaluate, bar: Bar) -> None:
+def _run(study: optuna.Study, trial: optuna.Trial, evaluate: Evaluate, rule: StopRule) -> None:
     try:
-        outcome = evaluate(trial.params, bar)
+        outcome = evaluate(trial.params, rule)
     except Exception as error:  # other settings may well work
         trial.set_user_attr(_REASON, f"{type(error).__name__}: {error}")
         study.tell(trial, state=TrialState.FAIL)
@@ -131,7 +131,7 @@ def _run(study: optuna.Study, trial: optuna.Trial, evaluate: Evaluate, bar: Bar)
 
 
 def _repeat_interrupted(study: optuna.Study) -> None:
-    """Nobody else works on this study, so what still runs was interrupted."""
+    """Enqueue trials again that are marked as running: no other process uses the study, so they were interrupted."""
     for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
         repeats = trial.user_attrs.get(_REPEATS, 0) + 1
         if repeats <= _MOST_REPEATS:

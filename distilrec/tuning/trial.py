@@ -1,4 +1,4 @@
-"""One trial: a student trained on the ready soft targets, exported and timed, and judged as it was exported."""
+"""One trial: a student is trained on finished soft targets, exported, timed and evaluated."""
 
 import shutil
 from collections.abc import Iterator
@@ -14,33 +14,33 @@ from distilrec.data import stage as data_stage
 from distilrec.data.dataset import held_out
 from distilrec.evaluation.latency import p50_ms
 from distilrec.evaluation.ranking import ranking_metrics, recommend_all
-from distilrec.tuning.study import Bar, Outcome
+from distilrec.tuning.study import StopRule, TrialResult
 from export.graph.onnx import export_onnx
 from export.graph.onnx_runner import OnnxRunner
 
 _BATCH_SIZE = 64
 
 
-def evaluate(config: Config, inputs: Inputs, folder: Path, bar: Bar) -> Outcome:
-    """Train ``config.student``, export it in FP32 and ask it about the validation users; the test part is not touched.
+def evaluate(config: Config, inputs: Inputs, folder: Path, rule: StopRule) -> TrialResult:
+    """Train ``config.student``, export it in FP32 and evaluate it by the validation users; the test part is not read.
 
     Args:
-        config: with the student to try.
-        inputs: data, text and targets.
-        folder: of all trials; an interrupted training with the same student leaves its checkpoint there, and is gone on from.
-        bar: when to give the training up.
+        config: Settings with the student to try.
+        inputs: Folders of data, text and targets.
+        folder: Folder of all trials; an interrupted training with the same student resumes from its checkpoint there.
+        rule: When to stop the training early.
     """
     dataset, _ = data_stage.load(inputs["data"])
     spec = spec_of_run(config, dataset.item_count)
     users = held_out(dataset, "validation", spec)
     with _scratch(folder / sha256_of_json(config.student.model_dump(mode="json"))[:16]) as scratch:
-        student, result = fit_student(config.student, config, inputs, scratch, give_up=bar)
+        student, result = fit_student(config.student, config, inputs, scratch, give_up=rule)
         student.items.fold()
         model = scratch / "model.onnx"
         export_onnx(Recommender(student, spec).eval(), model, {})
         runner = OnnxRunner(model, spec)
         items, _ = recommend_all(runner, users, _BATCH_SIZE, "validation")
-        return Outcome(
+        return TrialResult(
             ndcg=ranking_metrics(items, users)["ndcg@10"],
             p50_ms=p50_ms({"student": runner}, users.history, users.exclude)["student"],
             parameters=student.parameter_count(),
@@ -51,7 +51,7 @@ def evaluate(config: Config, inputs: Inputs, folder: Path, bar: Bar) -> Outcome:
 
 @contextmanager
 def _scratch(folder: Path) -> Iterator[Path]:
-    """A folder that only an interruption leaves behind."""
+    """A folder that is deleted unless the process is interrupted."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
         yield folder

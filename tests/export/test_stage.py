@@ -4,7 +4,7 @@ import torch
 
 from distill.models.encoders import Recommender
 from distill.models.runner import TorchRunner
-from distill.stages.student import build_student, load_student
+from distill.models.students.build import build_student, load_student
 from distilrec.config import StudentConfig
 from distilrec.core.errors import ParityError
 from distilrec.core.manifest import verify_manifest
@@ -80,7 +80,7 @@ def test_tiny_catalogues_export(shop_config, tmp_path, item_count):
 
 def test_matrices_that_start_equal_keep_names_of_their_own(shop_config, tmp_path):
     large = {"embedding_size": 64, "hidden_size": 32}  # equal small ones are merged
-    settings = StudentConfig.model_validate(shop_config.student.model_dump() | {"kind": "transformer", "depth": 2, **large})
+    settings = StudentConfig.model_validate(shop_config.student.values_for("transformer") | {"depth": 2, **large})
     student = build_student(shop_config.model_copy(update={"student": settings}), 40, torch.zeros(40)).eval()
     student.items.fold()
     spec = RecommenderSpec(40, shop_config.history_length, 4, 5)

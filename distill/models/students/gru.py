@@ -1,15 +1,33 @@
-"""A student that reads the history item by item."""
+"""Student kind ``gru``: recurrent layers that read a history item by item."""
+
+from typing import Literal
 
 from torch import Tensor, nn
 
 from distill.models.item_table import ItemTable, is_item, right_aligned
-from distill.models.students.mlp import Student
+from distill.models.students._base import Student
+from distilrec.config import StudentConfig
+from distilrec.config.section import Positive
+
+
+class GruStudentConfig(StudentConfig):
+    """A student that reads the items of a history in their order, through gated recurrent layers."""
+
+    kind: Literal["gru"] = "gru"
+    hidden_size: Positive = 128
+    """Width of the layers' states."""
+    depth: Positive = 1
+    """Recurrent layers."""
+
+    def build(self, items: ItemTable, history_length: int) -> "GruStudent":  # noqa: ARG002 - reads histories of any length
+        """See ``StudentConfig``."""
+        return GruStudent(items, hidden_size=self.hidden_size, depth=self.depth, dropout=self.dropout)
 
 
 class GruStudent(Student):
     """Gated recurrent layers over the history's item vectors, added to the last item's (as GRU4Rec, Hidasi 2016, arXiv:1511.06939).
 
-    The layers have no biases: so padding in front, read as zeros, leaves their states at zero.
+    The layers have no biases, so that padding in front, read as zeros, leaves their states at zero.
 
     Args:
         items: the item table, size d.
@@ -22,7 +40,7 @@ class GruStudent(Student):
         super().__init__(items)
         size = items.embedding_size
         sizes = [size, *[hidden_size] * depth]
-        # Not one nn.GRU of many layers: the dropout inside of it cannot be found and turned off as a module can.
+        # One nn.GRU for each layer: quantisation-aware training turns off dropout modules, and nn.GRU has none for its own dropout.
         self.layers = nn.ModuleList(nn.GRU(width, hidden_size, bias=False, batch_first=True) for width in sizes[:-1])
         self.write = nn.Linear(hidden_size, size)
         self.norm = nn.LayerNorm(size)

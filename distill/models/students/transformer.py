@@ -1,21 +1,49 @@
-"""A student that attends to the history."""
+"""Student kind ``transformer``: self-attention over a history."""
+
+from typing import Literal, Self
 
 import torch
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from distill.models.encoders import starting_at_zero
 from distill.models.item_table import ItemTable, is_item, right_aligned
-from distill.models.students.mlp import Student
+from distill.models.students._base import Student
+from distilrec.config import StudentConfig
+from distilrec.config.section import Positive
 
 _MASKED = -1e4
-"""Added to the scores of what must not be looked at; a number in FP16, too."""
+"""Added to attention scores of masked positions; finite in FP16, too."""
+
+
+class TransformerStudentConfig(StudentConfig):
+    """A student that attends to the items of a history in their order."""
+
+    kind: Literal["transformer"] = "transformer"
+    hidden_size: Positive = 128
+    """Width of the feed-forward layers."""
+    depth: Positive = 1
+    """Transformer layers."""
+    heads: Positive = 2
+    """Attention heads of each layer."""
+
+    @model_validator(mode="after")
+    def _check_heads(self) -> Self:
+        if self.embedding_size % self.heads:
+            raise ValueError(f"embedding_size ({self.embedding_size}) must be a multiple of heads ({self.heads})")
+        return self
+
+    def build(self, items: ItemTable, history_length: int) -> "TransformerStudent":
+        """See ``StudentConfig``."""
+        sizes = {"hidden_size": self.hidden_size, "depth": self.depth, "heads": self.heads}
+        return TransformerStudent(items, history_length, **sizes, dropout=self.dropout)
 
 
 class TransformerStudent(Student):
     """Causal self-attention over the history's item vectors (as SASRec, Kang and McAuley 2018, arXiv:1808.09781).
 
-    Items are told apart by their age: what a head adds to the score of each age is learned (Raffel et al. 2020, arXiv:1910.10683).
-    So nothing depends on where the padding stands.
+    Positions enter as ages: each head learns a bias for each distance between two items (Raffel et al. 2020, arXiv:1910.10683).
+    Therefore the result does not depend on the place of the padding.
 
     Args:
         items: the item table, size d.
@@ -46,7 +74,7 @@ class TransformerStudent(Student):
         states = self.dropout(self.items.embed(history))
         padding = (~mask).to(states.dtype)[:, None, None, :] * _MASKED  # (B, 1, 1, T)
         for place, layer in enumerate(self.layers):
-            # Of the last layer nothing but the last position is read.
+            # Only the last position of the last layer is read.
             queries = 1 if newest_only and place == len(self.layers) - 1 else history.shape[1]
             states = layer(states, padding, queries)
         user_vectors: Tensor = self.dropout(self.norm(states))
@@ -54,7 +82,7 @@ class TransformerStudent(Student):
 
 
 class _Layer(nn.Module):
-    """Attention and feed-forward, each normalised before (pre-norm; Xiong et al. 2020, arXiv:2002.04745)."""
+    """Attention and feed-forward, each normalised at its input (pre-norm; Xiong et al. 2020, arXiv:2002.04745)."""
 
     ages: Tensor
     causal: Tensor

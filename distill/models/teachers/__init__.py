@@ -1,1 +1,1 @@
-"""Teachers: models whose opinion a student learns."""
+"""Teachers: models whose soft targets a student learns from."""

@@ -11,7 +11,7 @@ from distilrec.core.specs import table_rows
 
 
 class Ensemble(Scorer):
-    """A product of experts, which is what ``opinions.mix_targets`` makes of their caches.
+    """A product of experts, which is what ``teacher_inference.mix_soft_targets`` makes of their caches.
 
     Args:
         members: trained teachers of the same catalogue.
@@ -34,7 +34,7 @@ class Ensemble(Scorer):
         return nn.functional.pad(mixed, (1, table_rows(self.item_count) - self.item_count - 1))
 
     def parameter_count(self) -> int:
-        """Numbers of all members."""
+        """Parameters of all members together."""
         return sum(member.parameter_count() for member in self._scorers)
 
     @property
@@ -42,4 +42,6 @@ class Ensemble(Scorer):
         return cast("list[Scorer]", list(self.members))
 
     def _mix(self, logits: Sequence[Tensor]) -> Tensor:
-        return torch.stack([share * one.log_softmax(dim=1) for share, one in zip(self.shares, logits, strict=True)]).sum(dim=0)
+        return torch.stack([share * scores.log_softmax(dim=1) for share, scores in zip(self.shares, logits, strict=True)]).sum(
+            dim=0
+        )

@@ -4,7 +4,16 @@ from transformers import BertConfig, BertModel
 
 
 def item_bert(size: int, history_length: int, *, layers: int, heads: int, dropout: float, causal: bool) -> BertModel:
-    """An untrained body over vectors of ``size``, at most ``history_length`` of them; causal: none sees those after it."""
+    """An untrained body that reads item vectors.
+
+    Args:
+        size: d of the item vectors and the hidden states.
+        history_length: Longest sequence.
+        layers: Transformer layers.
+        heads: Attention heads of each layer.
+        dropout: Dropout of attention and hidden states.
+        causal: Whether a position sees only those before it.
+    """
     config = BertConfig(
         vocab_size=1,  # items come as vectors
         hidden_size=size,

@@ -12,14 +12,14 @@ from distill.models.teachers.prefix_encoder import PrefixEncoder
 
 _PREFIXES_AT_ONCE = 512
 _LAST_ONLY = 0.1
-"""Share of windows of which the last item alone is hidden, as it is when the model is used."""
+"""Share of windows in which only the last item is hidden, as in inference."""
 
 
 class MaskedTeacher(PrefixEncoder):
-    """BERT body over item vectors that reads both ways and guesses hidden items; to recommend, it guesses one after the history.
+    """BERT body over item vectors that reads in both directions and predicts masked items; a mask after the history recommends.
 
-    What the states say is added to the mean of the visible items. That is not in the paper; from states alone it takes many times
-    as long to learn anything.
+    The prediction is added to the mean of the visible items. That is not in the paper; without it, training takes many times as
+    long.
 
     Args:
         items: the item table, size d.
@@ -50,22 +50,22 @@ class MaskedTeacher(PrefixEncoder):
         read = nn.functional.pad(history, (0, 1))
         hidden = torch.arange(read.shape[1], device=read.device).expand_as(read) == history.shape[1]
         states, seen = self._read(read, is_item(read, self.item_count) | hidden, hidden)
-        return self.popular_if_empty(self._guess(states[:, -1], seen), present)
+        return self.popular_if_empty(self._predict(states[:, -1], seen), present)
 
     def encode_some(self, history: Tensor) -> Tensor:
         """See ``PrefixEncoder``."""
         return self.encode_last(history)
 
     def training_examples(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Hidden items of the windows, and what they are. They have no prefix (-1): nothing here learns from soft targets."""
+        """User vectors at hidden items, and these items. Prefixes are -1: this teacher does not learn from soft targets."""
         present = is_item(batch.history, self.item_count)
         hidden = hide(present, self.mask_fraction, _LAST_ONLY)
         states, seen = self._read(batch.history, present, hidden)
-        vectors = self._guess(states[hidden], seen[hidden.nonzero()[:, 0]])
+        vectors = self._predict(states[hidden], seen[hidden.nonzero()[:, 0]])
         targets = batch.history[hidden]
         return vectors, targets, torch.full_like(targets, -1)
 
-    def _guess(self, states: Tensor, seen: Tensor) -> Tensor:
+    def _predict(self, states: Tensor, seen: Tensor) -> Tensor:
         """float32 [M, d], twice -> user vectors float32 [M, d]."""
         vectors: Tensor = self.dropout(self.norm(seen + self.head(states)))
         return vectors

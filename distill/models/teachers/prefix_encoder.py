@@ -1,4 +1,4 @@
-"""Encoders that read each prefix anew to say what comes after it; causal ones read all prefixes of a window in one pass."""
+"""Encoders that need one pass for each prefix; causal encoders read all prefixes of a window in one pass."""
 
 from abc import abstractmethod
 
@@ -11,11 +11,11 @@ from distilrec.core.specs import PADDING
 
 
 class PrefixEncoder(Encoder):
-    """An encoder with one pass a prefix.
+    """An encoder with one pass for each prefix.
 
     Args:
         items: the item table.
-        at_once: prefixes a pass, which bounds memory at inference; in training, gradients keep all passes of a step alive.
+        at_once: Prefixes in a pass. It bounds memory at inference; in training, gradients keep all passes of a step in memory.
     """
 
     def __init__(self, items: ItemTable, at_once: int) -> None:
@@ -24,10 +24,10 @@ class PrefixEncoder(Encoder):
 
     @abstractmethod
     def encode_some(self, history: Tensor) -> Tensor:
-        """``encode_last`` in training and in bulk: of any length T, and free to skip work that these histories do not need."""
+        """``encode_last`` for training and soft targets: any length T, without work that these histories do not need."""
 
     def encode_all(self, history: Tensor) -> Tensor:
-        """int64 [B, T], right-padded -> float32 [B, T, d]; zeros after the end. B * T passes: ask about fewer where you can."""
+        """int64 [B, T], right-padded -> float32 [B, T, d]; zeros after the end. B * T passes: ``encode_prefixes`` needs fewer."""
         valid = is_item(history, self.item_count)
         vectors = self.cold_start.new_zeros(*history.shape, self.items.embedding_size)
         return vectors.masked_scatter(valid[:, :, None], self.encode_prefixes(history, valid).to(vectors.dtype))
@@ -60,7 +60,7 @@ def prefixes_at(history: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def draw_positions(candidates: Tensor, count: int) -> Tensor:
-    """At most ``count`` candidates of each row, drawn evenly with PyTorch's global generator. bool [B, T] -> bool [B, T]."""
+    """At most ``count`` candidates of each row, drawn uniformly with PyTorch's global generator. bool [B, T] -> bool [B, T]."""
     # Drawn on the CPU, so that all devices draw the same.
     keys = torch.rand(candidates.shape).to(candidates.device).masked_fill(~candidates, -1.0)
     places = keys.topk(min(count, candidates.shape[1]), dim=1).indices

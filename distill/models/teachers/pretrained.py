@@ -9,24 +9,28 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from distill.models.text import find_text_model
-from distilrec.config import TextConfig, TextTeacherConfig
+from distilrec.config import TextConfig
 from distilrec.core.errors import ConfigError
 from distilrec.core.manifest import sha256_of_file, sha256_of_json
 
 _DIGESTED = {".safetensors", ".bin", ".json", ".txt", ".model"}
 
 
-def find_model(settings: TextTeacherConfig, titles: TextConfig) -> Path | str:
-    """A folder, or a name on the Hugging Face hub. Without one in the settings: the model that embeds titles.
+def find_model(model: str | Path | None, titles: TextConfig) -> Path | str:
+    """A folder, or a name on the Hugging Face hub.
+
+    Args:
+        model: Setting of the teacher; None for the model that embeds titles.
+        titles: Section ``text``.
 
     Raises:
-        MissingExtraError: no model is named and none is installed.
+        MissingExtraError: No model is named and none is installed.
     """
-    if settings.model is None:
+    if model is None:
         found = find_text_model(titles.model_copy(update={"use": "on"}))
         assert found is not None
         return found
-    return Path(settings.model) if Path(settings.model).is_dir() else str(settings.model)
+    return Path(model) if Path(model).is_dir() else str(model)
 
 
 def model_identity(model: Path | str, revision: str) -> dict[str, str]:
@@ -41,7 +45,7 @@ def load_pretrained(model: Path | str, revision: str) -> tuple[PreTrainedModel, 
     """Body and tokenizer, from a folder or, by name, from the hub (or its cache).
 
     Raises:
-        ConfigError: it cannot be had, or is not of a kind that can be fine-tuned layer by layer.
+        ConfigError: The model is not available, or cannot be fine-tuned layer by layer.
     """
     where: dict[str, Any] = {"local_files_only": True} if isinstance(model, Path) else {"revision": revision}
     try:
@@ -87,7 +91,7 @@ def layers_of(body: PreTrainedModel) -> list[nn.Module]:
 
 
 def _bare(body: PreTrainedModel) -> PreTrainedModel:
-    """Without the pooler, which a [CLS] vector does not go through here."""
+    """The model without its pooler, which [CLS] vectors do not pass here."""
     if getattr(body, "pooler", None) is not None:
         body.pooler = None  # type: ignore[assignment]
     return body

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from distill.data.sequences import soft_windows
 from distill.data.soft_targets import SoftTargets
 from distill.models.item_table import ItemTable
 from distill.models.teachers.ensemble import Ensemble
 from distill.models.teachers.sequence import SequenceTeacher
-from distill.training.teacher_inference import mix_targets, write_targets
+from distill.training.teacher_inference import mix_soft_targets, write_soft_targets
 from distilrec.config import TargetsConfig
 from distilrec.data.dataset import Dataset
 
@@ -26,7 +27,7 @@ def teacher(seed=0) -> SequenceTeacher:
 def ask(folder, model, **settings):
     folder.mkdir(exist_ok=True)
     config = TargetsConfig(**{"top_n": 3, "batch_size": 2, "temperatures": GRID, **settings})
-    count = write_targets(model, DATASET, folder, history_length=L, settings=config, seed=0)
+    count = write_soft_targets(model, DATASET, folder, history_length=L, settings=config, seed=0)
     return SoftTargets(folder, config.temperatures), count
 
 
@@ -70,7 +71,7 @@ def test_rest_between_two_temperatures_is_nearly_exact(tmp_path, temperature):
 def test_perturbed_copies_are_asked_about_and_have_no_true_items(tmp_path):
     model = teacher()
     targets, count = ask(tmp_path, model, perturbed_copies=2, drop_fraction=0.3)
-    real, *copies = targets.training_windows(DATASET)
+    real, *copies = soft_windows(targets, DATASET)
     assert len(copies) == 2
     assert real.collate(real.windows).targets.count_nonzero() == 5
     assert count == sum(int(windows.lengths.sum()) for windows in (real, *copies))
@@ -98,7 +99,7 @@ def test_mixed_caches_are_the_ensembles_own_opinion_where_nothing_is_cut_off(tmp
     own, _ = ask(tmp_path / "own", Ensemble(members, weights), top_n=5)
     (tmp_path / "mixed").mkdir()
     settings = TargetsConfig(top_n=5, temperatures=GRID)
-    assert mix_targets(caches, weights, N, tmp_path / "mixed", settings) == 7
+    assert mix_soft_targets(caches, weights, N, tmp_path / "mixed", settings) == 7
     mixed = SoftTargets(tmp_path / "mixed", GRID)
     rows = [0, 1, 2, 3, 6, 7, 8]
     assert np.array_equal(mixed.items[rows], own.items[rows])
@@ -110,7 +111,7 @@ def test_mixture_shares_a_teachers_rest_among_the_items_it_did_not_name(tmp_path
     members = [teacher(0), teacher(1)]
     caches = [ask(tmp_path / str(i), member, top_n=8)[0] for i, member in enumerate(members)]
     (tmp_path / "mixed").mkdir()
-    mix_targets(caches, [1.0, 1.0], N, tmp_path / "mixed", TargetsConfig(top_n=3, temperatures=GRID))
+    mix_soft_targets(caches, [1.0, 1.0], N, tmp_path / "mixed", TargetsConfig(top_n=3, temperatures=GRID))
     expected = torch.zeros(N)
     for member in members:
         log = scores_after(member, ITEMS[:3]).log_softmax(0).clone()

@@ -10,7 +10,7 @@ from distilrec.config import DistillationConfig, Ramp, TargetsConfig
 
 M, N, D, TOP = 6, 12, 4, 5
 OFF = {"hard": 0.0, "soft": 0.0}
-STRATA = torch.arange(N) % 3
+COUNTS = torch.arange(N + 1)
 EVERY = ["hard", "soft", "mse", "ranking", "stratified", "hint", "relation"]
 
 
@@ -32,7 +32,7 @@ def targets(tmp_path, teacher):
 
 def learn(targets, vectors, table, true_items, progress=0.0, **settings):
     torch.manual_seed(0)
-    distillation = Distillation(DistillationConfig(**{**OFF, **settings}), targets, STRATA, D)
+    distillation = Distillation(DistillationConfig(**{**OFF, **settings}), targets, COUNTS, D)
     return distillation(vectors, table, true_items, torch.arange(M), progress)
 
 
@@ -62,7 +62,7 @@ def test_soft_alone_is_least_for_the_teachers_own_logits(targets, teacher, tempe
     def soft(logits):
         # User vectors of one coordinate an item make the logits themselves the parameters.
         torch.manual_seed(0)
-        distillation = Distillation(DistillationConfig(**OFF | {"soft": 1.0, "temperature": temperature}), targets, STRATA, N)
+        distillation = Distillation(DistillationConfig(**OFF | {"soft": 1.0, "temperature": temperature}), targets, COUNTS, N)
         return distillation(logits, torch.eye(N), TRUE, torch.arange(M), 0.0)[0].item()
 
     assert soft(teacher) == pytest.approx(0, abs=1e-3)

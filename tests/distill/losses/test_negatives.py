@@ -19,7 +19,7 @@ def test_targets_are_found_again_and_no_item_is_there_twice():
     torch.manual_seed(0)
     targets = torch.randint(1, N + 1, (30,))
     candidates = draw_candidates(targets, N, 25)
-    assert candidates.items[candidates.positions].tolist() == targets.tolist()
+    assert candidates.items[candidates.targets - 1].tolist() == targets.tolist()
     assert len(candidates.items.unique()) == len(candidates.items)
     assert candidates.items.min() >= 1
     assert candidates.items.max() <= N
@@ -30,7 +30,7 @@ def test_with_the_whole_catalogue_it_is_the_full_cross_entropy():
     scores, targets = torch.randn(7, N), torch.randint(1, N + 1, (7,))
     candidates = draw_candidates(targets, N, 100 * N)
     assert len(candidates.items) == N
-    sampled = torch.nn.functional.cross_entropy(scores[:, candidates.items - 1] + candidates.correction, candidates.positions)
+    sampled = torch.nn.functional.cross_entropy(scores[:, candidates.items - 1] + candidates.correction, candidates.targets - 1)
     torch.testing.assert_close(sampled, torch.nn.functional.cross_entropy(scores, targets - 1))
 
 

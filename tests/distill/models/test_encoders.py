@@ -10,12 +10,12 @@ from distill.models.encoders import Recommender
 from distill.models.item_table import ItemTable, is_item
 from distill.models.runner import TorchRunner
 from distill.models.students.gru import GruStudent
-from distill.models.students.mlp import MlpStudent, ResidualStudent
+from distill.models.students.mlp import MlpStudent
+from distill.models.students.residual import ResidualStudent
 from distill.models.students.transformer import TransformerStudent
 from distill.models.teachers.masked import MaskedTeacher
 from distill.models.teachers.sequence import SequenceTeacher
-from distill.models.teachers.text import TextTeacher, TitleTokens
-from distilrec.config import TextTeacherConfig
+from distill.models.teachers.text import TextTeacher, TextTeacherConfig, TitleTokens
 from distilrec.core.specs import MASKED_SCORE, RecommenderSpec
 from distilrec.evaluation.parity import check_parity
 from export.graph.onnx import export_onnx

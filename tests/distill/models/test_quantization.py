@@ -7,7 +7,7 @@ from torch.nn.utils import parametrize
 from distill.models.encoders import Recommender
 from distill.models.quantization import FakeQuantizedActivation, FakeQuantizedEncoder, FakeQuantizedWeight
 from distill.models.runner import TorchRunner
-from distill.stages.student import build_student, load_student
+from distill.models.students.build import build_student, load_student
 from distilrec.config import StudentConfig, spec_of_run
 from distilrec.core.specs import ACTIVATION_LIMIT, RecommenderSpec
 from distilrec.data import stage as data_stage
@@ -71,7 +71,7 @@ KINDS = [
 @pytest.fixture(params=KINDS, ids=lambda settings: "-".join(map(str, settings.values())))
 def untrained(request, shop_config):
     """A student of each kind, with a folded table."""
-    settings = StudentConfig.model_validate(shop_config.student.model_dump() | request.param)
+    settings = StudentConfig.model_validate(shop_config.student.values_for(request.param.get("kind")) | request.param)
     torch.manual_seed(0)
     student = build_student(shop_config.model_copy(update={"student": settings}), 90, torch.linspace(-0.1, 0.1, 90)).eval()
     with torch.no_grad():

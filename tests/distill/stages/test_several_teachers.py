@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from distill.models.runner import TorchRunner
-from distill.stages.teacher import load_ensemble
+from distill.models.teachers.load import load_ensemble
 from distilrec.config import Config, parse_config
 from distilrec.core.errors import ConfigError
 from distilrec.core.manifest import read_manifest
@@ -79,8 +79,11 @@ def test_the_same_teachers_mixed_otherwise_are_another_cache():
         ),
         ("[targets]\ntemperatures = [2.0, 4.0]\n", r"temperatures must rise and hold 1\.0"),
         ("[student.distillation]\ntemperature = 8.0\n", r"student.distillation.temperature: found 8.0, expected one within"),
-        ("[student.distillation]\nhint = 1.0\n", "hint and relation learn from user vectors"),
-        ("[targets]\nfeatures = true\n[student.distillation]\nrelation = 1.0\n[teachers.e]\nkind = 'ease'\n", "hint and relation"),
+        ("[student.distillation]\nhint = 1.0\n", r"found losses on user vectors \(hint\); they need targets\.features = true"),
+        (
+            "[targets]\nfeatures = true\n[student.distillation]\nrelation = 1.0\n[teachers.e]\nkind = 'ease'\n",
+            r"losses on user vectors \(relation\)",
+        ),
     ],
 )
 def test_teaching_that_cannot_be(settings, message):

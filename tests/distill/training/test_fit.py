@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from distill.models.item_table import popularity_prior
+from distill.models.students.build import build_student, load_student
 from distill.models.weights import save_weights
-from distill.stages.student import build_student, load_student
 from distill.training.fit import fit
 from distill.training.loggers import Logging, make_logger
 from distill.training.module import NextItemModule
@@ -51,7 +51,8 @@ def test_training_learns_and_keeps_the_best_epoch(shop_config, shop, tmp_path):
     ids=lambda settings: "-".join(map(str, settings.values())),
 )
 def test_every_kind_of_student_learns_and_survives_saving(shop_config, shop, tmp_path, settings):
-    student_config = StudentConfig.model_validate(shop_config.student.model_dump() | settings | {"epochs": 12})
+    values = shop_config.student.values_for(settings.get("kind"))
+    student_config = StudentConfig.model_validate(values | settings | {"epochs": 12})
     config = shop_config.model_copy(update={"student": student_config})
     student, result = train(config, shop, tmp_path)
     assert result.validation_ndcg > 0.08

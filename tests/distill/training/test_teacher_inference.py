@@ -15,7 +15,7 @@ from distill.models.teachers.ensemble import Ensemble
 from distill.models.teachers.masked import MaskedTeacher
 from distill.models.teachers.prefix_encoder import newest_positions
 from distill.models.teachers.sequence import SequenceTeacher
-from distill.training.teacher_inference import mix_targets, mixed_log_probabilities, write_targets
+from distill.training.teacher_inference import mix_soft_targets, mixed_log_probabilities, write_soft_targets
 from distilrec.config import TargetsConfig
 from distilrec.core.specs import RecommenderSpec
 from distilrec.data.dataset import Dataset
@@ -42,7 +42,7 @@ def teachers():
 def ask(teacher, folder, top_n=N, newest=None, **settings) -> SoftTargets:
     folder.mkdir()
     settings = TargetsConfig(top_n=top_n, batch_size=2, **settings)
-    write_targets(teacher, DATASET, folder, history_length=L, settings=settings, seed=0, newest=newest)
+    write_soft_targets(teacher, DATASET, folder, history_length=L, settings=settings, seed=0, newest=newest)
     return SoftTargets(folder, settings.temperatures)
 
 
@@ -102,7 +102,7 @@ def test_the_mixture_is_written_like_any_cache(tmp_path):
     caches = [ask(member, tmp_path / str(place)) for place, member in enumerate(members)]
     (tmp_path / "mixed").mkdir()
     settings = TargetsConfig(top_n=4)
-    assert mix_targets(caches, weights, N, tmp_path / "mixed", settings) == len(ASKABLE)
+    assert mix_soft_targets(caches, weights, N, tmp_path / "mixed", settings) == len(ASKABLE)
     mixed = SoftTargets(tmp_path / "mixed", settings.temperatures)
     asked_at_once = ask(Ensemble(members, weights).eval(), tmp_path / "ensemble", top_n=4)
     assert mixed.items[ASKABLE].tolist() == asked_at_once.items[ASKABLE].tolist()
@@ -132,14 +132,14 @@ def test_where_a_teacher_was_not_asked_the_others_decide(tmp_path):
     torch.testing.assert_close(mixed[1], together, atol=1e-2, rtol=1e-3)
     (tmp_path / "mixed").mkdir()
     settings = TargetsConfig(top_n=3)
-    assert mix_targets([newest, everything], [5.0, 1.0], N, tmp_path / "mixed", settings) == len(ASKABLE)
+    assert mix_soft_targets([newest, everything], [5.0, 1.0], N, tmp_path / "mixed", settings) == len(ASKABLE)
 
 
 def test_what_nobody_was_asked_stays_unknown(tmp_path):
     caches = [ask(member, tmp_path / str(place), newest=1 + place) for place, member in enumerate(teachers()[:2])]
     (tmp_path / "mixed").mkdir()
     settings = TargetsConfig(top_n=3)
-    assert mix_targets(caches, [1.0, 1.0], N, tmp_path / "mixed", settings) == 5
+    assert mix_soft_targets(caches, [1.0, 1.0], N, tmp_path / "mixed", settings) == 5
     mixed = SoftTargets(tmp_path / "mixed", settings.temperatures)
     assert np.flatnonzero(mixed.items[:, 0]).tolist() == [0, 1, 4, 5, 8]
 

@@ -70,7 +70,7 @@ def test_two_never_work_on_one_study(tiny_shop):
     folder.mkdir(parents=True)
     with (folder / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(TuningError, match="another distilrec tune is at work here"):
+        with pytest.raises(TuningError, match="another distilrec tune is running here"):
             run_tuning(tiny_shop, print)
 
 

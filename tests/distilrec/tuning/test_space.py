@@ -29,20 +29,25 @@ def test_drawn_values_become_settings_of_the_student(tune_config):
     assert (student.kind, student.embedding_size, student.hidden_size, student.depth) == ("transformer", 32, 64, 2)
     assert (student.dropout, student.learning_rate) == (0.123, 0.00123)
     learns = student.distillation
-    assert (learns.soft, learns.hard, learns.temperature, learns.confidence, learns.mse) == (0.333, 0.667, 2.0, True, 0.1)
-    assert learns.ranking == 0
+    assert {name: loss.weight for name, loss in learns.losses.items()} == {"hard": 0.667, "soft": 0.333, "mse": 0.1}
+    assert (learns.temperature, learns.confidence) == (2.0, True)
 
 
 def test_what_is_not_drawn_stays_as_given(tune_config):
     given = tune_config(
-        rest="[student]\nbatch_size = 7\ndecays = [0.5]\ndistillation = { ranking = 0.2, hard = { start = 0.0, end = 1.0 } }"
+        rest="[student]\nbatch_size = 7\ndecays = [0.5]\n"
+        "distillation = { ranking = { weight = 0.2, depth = 5 }, hard = { start = 0.0, end = 1.0 } }"
     )
     assert with_drawn(given, {}) == given
     mlp = with_drawn(given, {name: value for name, value in DRAWN.items() if name != "depth"} | {"kind": "mlp"})
-    assert (mlp.student.batch_size, mlp.student.decays, mlp.student.distillation.ranking) == (7, (0.5,), 0.2)
-    assert mlp.student.distillation.hard == 0.667
+    assert (mlp.student.batch_size, mlp.student.decays) == (7, (0.5,))
+    ranking = mlp.student.distillation.losses["ranking"]
+    assert (ranking.weight, ranking.depth) == (0.2, 5)
+    assert mlp.student.distillation.losses["hard"].weight == 0.667
+    reweighted = with_drawn(given, DRAWN | {"loss_ranking": 0.4}).student.distillation.losses["ranking"]
+    assert (reweighted.weight, reweighted.depth) == (0.4, 5)
     # A transformer reads no decays, and would refuse them.
-    assert with_drawn(given, DRAWN).student.decays == (1.0, 0.9, 0.6)
+    assert "decays" not in with_drawn(given, DRAWN).student.model_dump()
 
 
 def test_every_kind_can_be_drawn_and_depth_only_where_it_is_read(tune_config):

@@ -7,14 +7,14 @@ import pytest
 
 from distilrec.core.errors import TuningError
 from distilrec.tuning.front import choose, front_table, pareto_front
-from distilrec.tuning.study import Bar, Outcome, ended, failures, hopeless_bar, open_study, search
+from distilrec.tuning.study import StopRule, TrialResult, ended, failures, open_study, search, stop_rule
 
 
-def closed_form(drawn, _bar: Bar) -> Outcome:
+def closed_form(drawn, _bar: StopRule) -> TrialResult:
     """Wider ranks better and takes longer; as given it is in the middle."""
     width = drawn.get("embedding_size", 48)
     ndcg = width / 1000 - drawn.get("dropout", 0.3) / 1000
-    return Outcome(ndcg, width / 100, width * 10, 3, (ndcg / 2, ndcg, ndcg))
+    return TrialResult(ndcg, width / 100, width * 10, 3, (ndcg / 2, ndcg, ndcg))
 
 
 def drawn_by(study: optuna.Study) -> list[dict]:
@@ -100,16 +100,16 @@ def test_no_trial_begins_that_would_not_end_in_time(tmp_path, tune_config):
 
 def test_the_bar_is_the_worst_of_the_front(tmp_path, tune_config):
     study = open_study(tmp_path / "study.db", "s")
-    assert not hopeless_bar(study, 1, 0.5)([0.0] * 9)
-    outcomes = iter([Outcome(0.04, 1.0, 1, 2, (0.02, 0.04)), Outcome(0.06, 2.0, 1, 3, (0.0, 0.06, 0.05))])
+    assert not stop_rule(study, 1, 0.5)([0.0] * 9)
+    outcomes = iter([TrialResult(0.04, 1.0, 1, 2, (0.02, 0.04)), TrialResult(0.06, 2.0, 1, 3, (0.0, 0.06, 0.05))])
     search(study, tune_config("trials = 2"), lambda _drawn, _bar: next(outcomes))
-    bar = hopeless_bar(study, 2, 0.5)
+    bar = stop_rule(study, 2, 0.5)
     assert bar.floor == pytest.approx((0.0, 0.02, 0.02))
     assert not bar([0.001])  # too early to say
     assert not bar([0.021, 0.0])  # the best epoch counts
     assert bar([0.001, 0.019])
     assert bar([0.001] * 9)
-    assert not hopeless_bar(study, 2, 0.0)([0.0] * 9)
+    assert not stop_rule(study, 2, 0.0)([0.0] * 9)
 
 
 def test_other_settings_begin_a_study_beside_the_former(tmp_path, caplog, tune_config):

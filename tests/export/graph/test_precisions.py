@@ -8,13 +8,13 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
+from distill.models.catalogue import Catalogue
 from distill.models.encoders import Recommender
 from distill.models.item_table import ItemTable
 from distill.models.runner import TorchRunner
-from distill.models.teachers.text import TextTeacher, TitleTokens
-from distill.stages.student import build_student
-from distill.stages.teacher import build_teacher
-from distilrec.config import CalibrationConfig, EngineConfig, StudentConfig, TextTeacherConfig
+from distill.models.students.build import build_student
+from distill.models.teachers.text import TextTeacher, TextTeacherConfig, TitleTokens
+from distilrec.config import CalibrationConfig, EngineConfig, StudentConfig
 from distilrec.core.specs import MODEL_FILE, Precision, RecommenderSpec, table_rows
 from distilrec.evaluation.contract import BATCH_TOLERANCE, check_contract
 from distilrec.evaluation.metrics import overlap
@@ -45,7 +45,9 @@ N = 90
 
 
 def student_config(config, **settings):
-    return config.model_copy(update={"student": StudentConfig.model_validate(config.student.model_dump() | settings)})
+    return config.model_copy(
+        update={"student": StudentConfig.model_validate(config.student.values_for(settings.get("kind")) | settings)}
+    )
 
 
 def export(encoder, spec, folder, history, method="minmax"):
@@ -74,12 +76,12 @@ def check_precisions(folder, spec, history):
 
 
 def build_sequence_teacher(config, item_count, popularity):
-    return build_teacher(config.teachers["sequence"], config.history_length, item_count, popularity=popularity)
+    return config.teachers["sequence"].build(Catalogue(item_count, popularity=popularity), config.history_length)
 
 
 def build_masked_teacher(config, item_count, popularity):
     settings = config.teachers["sequence"].model_copy(update={"objective": "masked"})
-    return build_teacher(settings, config.history_length, item_count, popularity=popularity)
+    return settings.build(Catalogue(item_count, popularity=popularity), config.history_length)
 
 
 def build_text_teacher(_config, item_count, popularity):

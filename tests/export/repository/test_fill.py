@@ -4,7 +4,7 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from distill.stages.teacher import load_teacher
+from distill.models.teachers.load import load_teacher
 from distilrec.config import ExportConfig, spec_of_artefact
 from distilrec.core.errors import ManifestError, RepositoryError
 from distilrec.core.manifest import read_manifest

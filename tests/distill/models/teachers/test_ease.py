@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from distill.models.encoders import Recommender
-from distill.models.teachers.ease import EaseTeacher, fit_ease, load_ease, save_ease
+from distill.models.teachers.ease import EaseTeacher, EaseTeacherConfig, fit_ease
 from distilrec.core.errors import ConfigError
 from distilrec.core.specs import RecommenderSpec
 from distilrec.data.dataset import Dataset
@@ -70,10 +70,11 @@ def test_an_empty_history_says_nothing_and_rows_fill_the_table():
 
 
 def test_saved_weights_come_back(tmp_path):
-    weights = fit_ease(DATASET, L2)
-    save_ease(weights, tmp_path)
-    loaded = load_ease(tmp_path, 0.9, 5.0)
-    assert torch.equal(loaded.weights, weights)
+    settings = EaseTeacherConfig(l2=L2, decay=0.9, scale=5.0)
+    solved = settings.solve(DATASET)
+    settings.save(solved, tmp_path)
+    loaded = settings.load(tmp_path, N, 4)
+    assert torch.equal(loaded.weights, solved.weights)
     assert (loaded.decay, loaded.scale, loaded.item_count) == (0.9, 5.0, N)
     assert loaded.parameter_count() == N * N
 

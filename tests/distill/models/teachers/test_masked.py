@@ -3,11 +3,11 @@ import pytest
 import torch
 
 from distill.data.sequences import Batch, Windows, hard_windows, training_windows
+from distill.models.catalogue import Catalogue
 from distill.models.item_table import ItemTable, popularity_prior
 from distill.models.teachers.masked import MaskedTeacher, hide
-from distill.stages.teacher import build_teacher
+from distill.models.teachers.sequence import SequenceTeacherConfig
 from distill.training.fit import fit
-from distilrec.config import SequenceTeacherConfig
 from distilrec.core.specs import RecommenderSpec
 from distilrec.data import stage as data_stage
 from distilrec.data.dataset import Dataset
@@ -22,7 +22,7 @@ def teacher(fraction: float = 0.3) -> MaskedTeacher:
 
 def guess(model: MaskedTeacher, history: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
     states, seen = model._read(history, history > 0, hidden)
-    return model._guess(states[hidden], seen[hidden.nonzero()[:, 0]])
+    return model._predict(states[hidden], seen[hidden.nonzero()[:, 0]])
 
 
 def test_hidden_items_are_a_share_of_those_present_and_never_none():
@@ -117,7 +117,7 @@ def test_it_learns(shop_config, tmp_path, negatives):
         mask_fraction=0.3, negatives=negatives, patience=20,
     )  # fmt: skip
     torch.manual_seed(1)
-    model = build_teacher(settings, shop_config.history_length, dataset.item_count, popularity=popularity_prior(dataset))
+    model = settings.build(Catalogue(dataset.item_count, popularity=popularity_prior(dataset)), shop_config.history_length)
     assert isinstance(model, MaskedTeacher)
     assert len(hard_windows(dataset, shop_config.history_length))
     result = fit(

@@ -6,25 +6,27 @@ import torch
 from transformers import BertTokenizerFast
 
 from distill.data.sequences import hard_windows
-from distill.data.soft_targets import load_targets
+from distill.data.soft_targets import load_soft_targets
+from distill.models.catalogue import Catalogue
+from distill.models.teachers.load import load_teacher
 from distill.models.teachers.pretrained import find_model, layers_of, load_pretrained, model_identity
-from distill.models.teachers.text import build_text_teacher, tokenize_titles
-from distill.stages.teacher import load_teacher
+from distill.models.teachers.text import TextTeacherConfig, tokenize_titles
 from distill.training.fit import fit
-from distilrec.config import TextConfig, TextTeacherConfig, parse_config
+from distilrec.config import TextConfig, parse_config
 from distilrec.core.errors import ConfigError, MissingExtraError
 from distilrec.core.specs import RecommenderSpec
 from distilrec.data import stage as data_stage
 from distilrec.pipeline.stages import run_stage
 
+L = 12
 TITLES = ["genre 1", "number 2 number 3", "genre", "genre 4 number 5"]
 CLS, SEP, PAD = "[CLS]", "[SEP]", "[PAD]"
 
 
 def build(tiny_bert, titles=TITLES, **settings):
     torch.manual_seed(0)
-    settings = {"max_titles": 4, "max_tokens": 12, "embedding_size": 8} | settings
-    return build_text_teacher(TextTeacherConfig(**settings), tiny_bert, titles, None, torch.zeros(len(titles)))
+    settings = {"model": tiny_bert, "max_titles": 4, "max_tokens": 12, "embedding_size": 8} | settings
+    return TextTeacherConfig(**settings).build(Catalogue(len(titles), titles, popularity=torch.zeros(len(titles))), L)
 
 
 @pytest.fixture(scope="module")
@@ -172,15 +174,15 @@ def test_a_folder_without_a_model_is_an_error(tmp_path):
 
 
 def test_which_model_is_found(tiny_bert, monkeypatch):
-    packaged = find_model(TextTeacherConfig(), TextConfig())
+    packaged = find_model(None, TextConfig())
     assert (packaged / "config.json").exists()
-    assert find_model(TextTeacherConfig(), TextConfig(use="off")) == packaged
-    assert find_model(TextTeacherConfig(), TextConfig(model=tiny_bert)) == tiny_bert
-    assert find_model(TextTeacherConfig(model=str(tiny_bert)), TextConfig()) == tiny_bert
-    assert find_model(TextTeacherConfig(model="google/some-bert"), TextConfig()) == "google/some-bert"
+    assert find_model(None, TextConfig(use="off")) == packaged
+    assert find_model(None, TextConfig(model=tiny_bert)) == tiny_bert
+    assert find_model(str(tiny_bert), TextConfig()) == tiny_bert
+    assert find_model("google/some-bert", TextConfig()) == "google/some-bert"
     monkeypatch.setattr("distill.models.text._PACKAGE", "no_such_package_here")
     with pytest.raises(MissingExtraError, match=r"distilrec\[text\]"):
-        find_model(TextTeacherConfig(), TextConfig())
+        find_model(None, TextConfig())
 
 
 def test_model_beside_the_settings_is_found_and_a_hub_name_is_left_alone(tmp_path):
@@ -215,7 +217,7 @@ def test_whole_stage_and_its_targets_need_no_model_afterwards(shop_config, tiny_
     shutil.rmtree(model)
     asked = run_stage(config, "targets-words")
     dataset, _ = data_stage.load(tmp_path / "runs/texts/data")
-    cache = load_targets(tmp_path / "runs/texts/targets-words")
+    cache = load_soft_targets(tmp_path / "runs/texts/targets-words")
     expected = np.concatenate([np.arange(max(begin, end - 2), end) for begin, end, _ in cache.windows])
     assert np.flatnonzero(cache.items[:, 0]).tolist() == sorted(expected.tolist())
     assert asked.metrics["prefixes"] == len(expected)

@@ -17,8 +17,8 @@ from tritonclient import grpc
 from clients import RecommenderClient
 from clients.grpc_model import GrpcModel
 from distill.models.runner import TorchRunner
-from distill.stages.student import load_student
-from distill.stages.teacher import load_teacher
+from distill.models.students.build import load_student
+from distill.models.teachers.load import load_teacher
 from distilrec.config import spec_of_run
 from distilrec.core.errors import ServerError
 from distilrec.core.manifest import read_manifest, write_manifest

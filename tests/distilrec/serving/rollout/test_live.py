@@ -25,7 +25,7 @@ from distilrec.serving.rollout.journal import locked, recover
 from distilrec.serving.rollout.live import Server, ready_versions
 from distilrec.serving.rollout.live_checks import Limits
 from distilrec.serving.rollout.promotion import PromotionError, promote, rollback, versions
-from export.repository.fill import MODELS, write_student
+from export.repository.models import MODELS, write_student
 from export.repository.versions import served_version
 
 QUICK = Limits(watch_s=0.5, max_p99_ms=2000)

@@ -1,27 +1,37 @@
-"""Losses on user vectors, as pure functions over M predictions (one for each training prefix in a batch)."""
+"""Loss ``relation``: distances and angles between user vectors (RKD, Park et al. 2019, arXiv:1904.05068)."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
+
+from distill.losses._base import VectorLoss
+from distilrec.config.section import Positive
 
 # Squared distance below which vectors are the same: users with equal histories have equal vectors.
 COINCIDENT = 1e-12
 
+_ANGLE_WEIGHT = 2
+"""Weight of angles relative to distances, as in the paper's experiments."""
 
-def hint(projected: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared difference to the teacher's user vectors (hints of FitNets, Romero et al. 2014, arXiv:1412.6550).
 
-    The projection is a parameter of the training, so the caller holds and applies it. The paper sums and halves; the mean
-    keeps the size independent of d.
+class RelationLoss(VectorLoss):
+    """Distances and angles between the teacher's user vectors (RKD, Park et al. 2019)."""
 
-    Args:
-        projected: float32 [M, d], the student's user vectors after a linear map into the teacher's space.
-        teacher: float32 [M, d].
+    name = "relation"
 
-    Returns:
-        float32 [M], reduction: none (mean over coordinates).
-    """
-    return (projected - teacher).square().mean(dim=1)
+    distance_rows: Positive = 256
+    """Predictions of a batch whose distances are compared; the cost grows with the square."""
+    angle_rows: Positive = 32
+    """Predictions of a batch whose angles are compared; the cost grows with the cube."""
+
+    def value(self, student: Tensor, teacher: Tensor, trust: Tensor, state: nn.Module) -> Tensor:  # noqa: ARG002
+        """See ``VectorLoss``; of some predictions, scaled to all that the teacher has soft targets for."""
+        scored = torch.nonzero(trust > 0).flatten()
+        near = scored[spread_rows(len(scored), self.distance_rows).to(scored.device)]
+        far = scored[spread_rows(len(scored), self.angle_rows).to(scored.device)]
+        distance = distance_relation(student[near], teacher[near]).sum() / max(len(near), 1)
+        angle = angle_relation(student[far], teacher[far]).sum() / max(len(far), 1)
+        return (distance + _ANGLE_WEIGHT * angle) * len(scored)
 
 
 def distance_relation(student: Tensor, teacher: Tensor) -> Tensor:
