@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.pipeline
 def test_plain_pytest_runs_no_benchmark():
     # This suite imports no PyTorch, so that it is collected in a moment.
     command = [sys.executable, "-m", "pytest", "benchmarks/test_promotion.py", "-q", "-rs", "-p", "no:cacheprovider"]

@@ -172,6 +172,7 @@ def test_the_student_is_trained_by_the_loss_and_survives_saving(trained):
     assert student.parameter_count() == manifest.metrics["parameters"]
 
 
+@pytest.mark.pipeline
 def test_the_exported_student_answers_the_same(trained, tmp_path):
     dataset, vocabulary = data_stage.load(run_dir(trained) / "data")
     student = load_student(trained, run_dir(trained) / "student", len(vocabulary))

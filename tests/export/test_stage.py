@@ -69,6 +69,7 @@ def test_runner_refuses_a_model_of_other_sizes(shop_run):
         OnnxRunner(shop_run / "export" / "fp32" / "model.onnx", RecommenderSpec(90, 13, 16, 20))
 
 
+@pytest.mark.pipeline
 @pytest.mark.parametrize("item_count", [1, 7, 8])
 def test_tiny_catalogues_export(shop_config, tmp_path, item_count):
     student = build_student(shop_config, item_count, torch.zeros(item_count)).eval()
@@ -78,6 +79,7 @@ def test_tiny_catalogues_export(shop_config, tmp_path, item_count):
     check_parity(TorchRunner(student, spec), OnnxRunner(tmp_path / "model.onnx", spec), *edge_requests(spec))
 
 
+@pytest.mark.pipeline
 def test_matrices_that_start_equal_keep_names_of_their_own(shop_config, tmp_path):
     large = {"embedding_size": 64, "hidden_size": 32}  # equal small ones are merged
     settings = StudentConfig.model_validate(shop_config.student.values_for("transformer") | {"depth": 2, **large})

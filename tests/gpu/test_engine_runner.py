@@ -16,6 +16,8 @@ from export.engines.plan import check_plan, read_plan_manifest, this_device, wri
 from export.engines.runner import EngineRunner
 from export.graph.onnx_runner import OnnxRunner
 
+pytestmark = pytest.mark.gpu
+
 VOCABULARY = "a" * 64
 LEAST_OVERLAP = {Precision.FP32: 0.999, Precision.FP16: 0.98, Precision.INT8: 0.9}
 

@@ -11,6 +11,7 @@ def test_pip_says_why_it_could_not_install():
     assert "nowhere" in environment._pip_install(sys.executable, "/nowhere/at-all.whl")
 
 
+@pytest.mark.network
 def test_environment_of_the_same_requirements_is_taken_as_it_is(tmp_path, monkeypatch):
     (tmp_path / "requirements.txt").write_text("# nothing\n")
     monkeypatch.setattr(environment, "_FOLDER", tmp_path)

@@ -192,6 +192,7 @@ def test_empty_history_gets_the_most_popular_items(name, folded):
     assert ask(encoder, [], by_popularity[:2])[0] == by_popularity[2 : SPEC.top_k + 2]
 
 
+@pytest.mark.pipeline
 def test_exported_every_history_is_answered_the_same(encoder, tmp_path):
     spec = RecommenderSpec(N, L, SPEC.exclude_length, top_k=N)  # all scores
     export_onnx(Recommender(encoder, spec).eval(), tmp_path / "model.onnx", {})

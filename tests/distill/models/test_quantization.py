@@ -81,6 +81,7 @@ def untrained(request, shop_config):
     return student
 
 
+@pytest.mark.pipeline
 def test_every_kind_of_student_is_rounded_as_its_int8_export(untrained, tmp_path):
     spec = RecommenderSpec(90, 12, 4, 90)
     export_onnx(Recommender(untrained, spec).eval(), tmp_path / "model.onnx", {})

@@ -113,6 +113,7 @@ def several(shop_config, tmp_path_factory) -> Config:
         yield config
 
 
+@pytest.mark.pipeline
 def test_every_learner_names_what_it_learned_from(several):
     folder = run_dir(several)
     caches = ("targets-linear", "targets-assistant", "targets-linear+2xassistant")
@@ -124,7 +125,8 @@ def test_every_learner_names_what_it_learned_from(several):
     assert mixed.metrics["gb_a_million_prefixes"] > 0
 
 
-def test_the_ensemble_is_judged_as_any_other_hop(several):
+@pytest.mark.pipeline
+def test_the_ensemble_is_evaluated_as_any_other_model(several):
     dataset, vocabulary = load(run_dir(several) / "data")
     spec = RecommenderSpec(len(vocabulary), several.history_length, 16, 10)
     users = held_out(dataset, "validation", spec)

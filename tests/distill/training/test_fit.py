@@ -33,6 +33,7 @@ def train(config: Config, dataset, scratch, log=None, **training):
     return student, result
 
 
+@pytest.mark.pipeline
 def test_training_learns_and_keeps_the_best_epoch(shop_config, shop, tmp_path):
     _, short = train(shop_config, shop, tmp_path / "short", epochs=1)
     _, long = train(shop_config, shop, tmp_path / "long", epochs=12)
@@ -40,6 +41,7 @@ def test_training_learns_and_keeps_the_best_epoch(shop_config, shop, tmp_path):
     assert long.validation_ndcg > 0.08  # 90 items in 6 genres; a random list has about 0.05
 
 
+@pytest.mark.pipeline
 @pytest.mark.parametrize(
     "settings",
     [
@@ -107,6 +109,7 @@ def test_interrupted_training_ends_with_the_same_weights(shop_config, shop, tmp_
         torch.testing.assert_close(resumed.state_dict()[name], weights, msg=name)
 
 
+@pytest.mark.pipeline
 def test_two_processes_end_with_the_weights_of_one(shop_config, shop, tmp_path):
     """Batches are shared out, gradients averaged over all predictions: without dropout nothing differs but rounding."""
     results = {}

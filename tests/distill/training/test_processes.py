@@ -12,6 +12,7 @@ from distilrec.core.specs import RecommenderSpec
 from distilrec.data import stage as data_stage
 
 
+@pytest.mark.pipeline
 @pytest.mark.parametrize("kind", ["causal", "masked", "gradual"])
 def test_every_teacher_can_be_trained_by_two_processes(shop_config, tiny_bert, tmp_path, kind):
     data_stage.run(shop_config, {}, tmp_path / "data")

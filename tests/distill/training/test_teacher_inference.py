@@ -167,6 +167,7 @@ def test_prefixes_of_an_ensemble_are_whole_histories():
         torch.testing.assert_close(scores[row].log_softmax(dim=0), log_probabilities(ensemble, position), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.pipeline
 def test_an_exported_ensemble_answers_the_same(tmp_path):
     spec = RecommenderSpec(N, L, 2, N)
     ensemble = Ensemble(teachers(), [1.0, 1.0, 2.0]).eval()

@@ -32,6 +32,7 @@ def test_errors_are_one_message_and_status_1(tmp_path):
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.pipeline
 def test_warnings_about_data_are_shown_in_one_line(tmp_path):
     (tmp_path / "logs.csv").write_text("user_id,item_id,timestamp\n" + "".join(f"u,i{t},{t}\n" for t in range(6)) + "u,i0,0\n")
     (tmp_path / "shop.toml").write_text('name = "shop"\n[data]\ninteractions = "logs.csv"\nk_core = 1\n')
@@ -41,6 +42,7 @@ def test_warnings_about_data_are_shown_in_one_line(tmp_path):
     assert "warning: logs.csv: column 'user_id', 'item_id', 'timestamp': 1 repeated interaction(s)" in result.stderr
 
 
+@pytest.mark.pipeline
 def test_a_stage_without_its_input_says_what_to_run(tmp_path):
     result = distilrec("export", "--preset", "smoke", cwd=tmp_path)
     assert result.returncode == 1

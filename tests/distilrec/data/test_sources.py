@@ -40,6 +40,7 @@ def test_both_places_give_the_same_rows():
     assert rows.users == [["1", "24", "M", "technician"]]  # no zip code
 
 
+@pytest.mark.network
 def test_ml_100k_is_fetched_once_and_cached(tmp_path):
     source = sources.fetch("ml-100k", tmp_path)  # the real download
     assert len(source.interactions.read_text().splitlines()) == 100_001

@@ -30,6 +30,7 @@ def tiny_shop(shop_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     return Config.model_validate(values)
 
 
+@pytest.mark.pipeline
 def test_tuning_a_real_shop_survives_an_interruption_and_leaves_a_preset_that_runs(tiny_shop, monkeypatch, caplog):
     epochs = []
 

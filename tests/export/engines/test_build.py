@@ -81,6 +81,7 @@ def build(models, backend, tmp_path):
     return run
 
 
+@pytest.mark.pipeline
 @pytest.mark.parametrize("precision", list(Precision))
 def test_plan_is_built_with_its_precision_proved(build, models, tmp_path, precision):
     calibration = CalibrationRecord(method="minmax", sha256="c" * 64) if precision is Precision.INT8 else None
@@ -100,6 +101,7 @@ def test_plan_is_built_with_its_precision_proved(build, models, tmp_path, precis
     assert manifest.gpu_name is None
 
 
+@pytest.mark.pipeline
 def test_external_weights_are_read_and_recorded(build, models):
     manifest = build(Precision.INT8)
     assert manifest.weights_sha256 == {"weights.bin": sha256_of_file(models[Precision.INT8].parent / "weights.bin")}
@@ -112,6 +114,7 @@ def test_plan_is_built_for_a_single_compute_capability(build, precision, target)
     assert build(precision, config=EngineConfig(compute_capabilities=(target,))).compute_capabilities == (target,)
 
 
+@pytest.mark.pipeline
 @pytest.mark.parametrize("precision", list(Precision))
 def test_two_builds_are_equal_up_to_the_order_of_outputs(build, tmp_path, precision):
     """TensorRT for RTX 1.7 writes one of two plans, at random: with the items before the scores or after them."""

@@ -94,6 +94,7 @@ def build_text_teacher(_config, item_count, popularity):
     return TextTeacher(ItemTable(item_count, 8, popularity=popularity), body, tokens, settings)
 
 
+@pytest.mark.pipeline
 @pytest.mark.parametrize(
     ("build", "item_count", "method"),
     [
@@ -134,11 +135,13 @@ def kind(request, shop_config, tmp_path_factory):
     return folder, spec, history, config.student
 
 
+@pytest.mark.pipeline
 def test_every_kind_of_student_keeps_the_contract_in_every_precision(kind):
     folder, spec, history, _ = kind
     check_precisions(folder, spec, history)
 
 
+@pytest.mark.pipeline
 def test_every_kind_of_student_ranks_alike_in_every_precision(kind):
     folder, spec, history, _ = kind
     exclude = np.zeros((len(history), spec.exclude_length), np.int32)
@@ -175,6 +178,7 @@ def test_basis_of_a_low_rank_table_is_in_int8_along_both_axes(kind):
     assert shapes == [[settings.rank, settings.embedding_size]] * uses
 
 
+@pytest.mark.pipeline
 @pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="TensorRT for RTX is not installed")
 @pytest.mark.parametrize("precision", list(Precision))
 def test_every_kind_of_student_has_an_engine_of_every_precision(kind, precision, tmp_path):

@@ -85,6 +85,7 @@ def test_a_catalogue_that_is_too_large_is_refused():
         fit_ease(large, L2)
 
 
+@pytest.mark.pipeline
 def test_exported_it_answers_the_same(tmp_path):
     spec = RecommenderSpec(N, 4, 2, 3)
     recommender = Recommender(teacher(0.8), spec).eval()

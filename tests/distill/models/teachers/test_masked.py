@@ -108,6 +108,7 @@ def test_padded_windows_learn_the_same():
     assert (model.training_examples(Batch(wide, wide > 0, none, none))[1] > 0).all()
 
 
+@pytest.mark.pipeline
 @pytest.mark.parametrize("negatives", [None, 60])
 def test_it_learns(shop_config, tmp_path, negatives):
     data_stage.run(shop_config, {}, tmp_path / "data")

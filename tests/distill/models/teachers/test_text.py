@@ -200,6 +200,7 @@ def test_fingerprint_knows_the_weights(tiny_bert, deep_bert):
     assert model_identity("bert", "v1") == {"name": "bert", "revision": "v1"}
 
 
+@pytest.mark.pipeline
 def test_whole_stage_and_its_targets_need_no_model_afterwards(shop_config, tiny_bert, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model = tmp_path / "model"
@@ -229,6 +230,7 @@ def test_whole_stage_and_its_targets_need_no_model_afterwards(shop_config, tiny_
     assert scores.argsort(descending=True)[:5].tolist() == (cache.items[end - 1, :5] - 1).tolist()
 
 
+@pytest.mark.pipeline
 def test_resumed_gradual_unfreezing_ends_with_the_same_weights(deep_bert, shop, tmp_path, monkeypatch):
     from distill.training.module import NextItemModule
 
