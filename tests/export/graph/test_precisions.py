@@ -28,6 +28,8 @@ from export.graph.onnx import export_onnx
 from export.graph.onnx_runner import OnnxRunner
 from export.graph.precisions import Quantization, make_precisions
 
+pytestmark = pytest.mark.pipeline
+
 # TensorRT writes products over 4 numbers or fewer as sums, in which no proof of a precision is found.
 LOW_RANK = {"table": "low_rank", "embedding_size": 16, "rank": 8}
 KINDS = {
@@ -94,7 +96,6 @@ def build_text_teacher(_config, item_count, popularity):
     return TextTeacher(ItemTable(item_count, 8, popularity=popularity), body, tokens, settings)
 
 
-@pytest.mark.pipeline
 @pytest.mark.parametrize(
     ("build", "item_count", "method"),
     [
@@ -135,13 +136,11 @@ def kind(request, shop_config, tmp_path_factory):
     return folder, spec, history, config.student
 
 
-@pytest.mark.pipeline
 def test_every_kind_of_student_keeps_the_contract_in_every_precision(kind):
     folder, spec, history, _ = kind
     check_precisions(folder, spec, history)
 
 
-@pytest.mark.pipeline
 def test_every_kind_of_student_ranks_alike_in_every_precision(kind):
     folder, spec, history, _ = kind
     exclude = np.zeros((len(history), spec.exclude_length), np.int32)
@@ -178,7 +177,6 @@ def test_basis_of_a_low_rank_table_is_in_int8_along_both_axes(kind):
     assert shapes == [[settings.rank, settings.embedding_size]] * uses
 
 
-@pytest.mark.pipeline
 @pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="TensorRT for RTX is not installed")
 @pytest.mark.parametrize("precision", list(Precision))
 def test_every_kind_of_student_has_an_engine_of_every_precision(kind, precision, tmp_path):
