@@ -1,9 +1,8 @@
 """Results on disk, part by part, so that an interrupted run can continue; joined when all parts exist."""
 
-import fcntl
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from polars.exceptions import PolarsError
 from clients import ClientError
 from clients.codec import Result
 from distilrec.core.errors import DataError
-from distilrec.core.files import write_text
+from distilrec.core.files import lock, write_text
 
 _STATE, _LOCK, _TEMPORARY, _PART = "state.json", "lock", "part.tmp", "part-{:06d}.parquet"
 _RESULT = {
@@ -62,14 +61,13 @@ class Parts:
         """
         try:
             self.folder.mkdir(exist_ok=True)
-            file = (self.folder / _LOCK).open("wb")
+            held = ExitStack()
+            held.enter_context(lock(self.folder / _LOCK))
+        except BlockingIOError:
+            raise DataError(f"{self.folder}: another run writes this output; wait for it, or name another") from None
         except OSError as error:
             raise DataError(f"{self.folder}: cannot be written ({error.strerror}), expected a folder for the output") from error
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise DataError(f"{self.folder}: another run writes this output; wait for it, or name another") from None
+        with held:
             yield
 
     def begin(self, job: BulkJob) -> str:

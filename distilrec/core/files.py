@@ -1,6 +1,9 @@
 """Atomic writes: a reader sees the old content or the new content, never a part of it."""
 
+import fcntl
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -19,3 +22,16 @@ def replace_folder(new: Path, target: Path) -> None:
         target.replace(retired)
     new.replace(target)
     shutil.rmtree(retired, ignore_errors=True)
+
+
+@contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock on a file, which stays behind. The kernel releases the lock however this process ends.
+
+    Raises:
+        BlockingIOError: Another process holds the lock.
+        OSError: The file cannot be written.
+    """
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield

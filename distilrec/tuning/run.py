@@ -1,6 +1,5 @@
 """``distilrec tune``: write the soft targets, search, and write the best settings as a preset."""
 
-import fcntl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,8 +7,11 @@ from pathlib import Path
 import optuna
 
 from distilrec import __version__
-from distilrec.config import Config
+from distilrec.config import Config, StudentConfig
+from distilrec.config.section import declarations_of
+from distilrec.core.code import code_digest
 from distilrec.core.errors import TuningError
+from distilrec.core.files import lock
 from distilrec.core.machine import processor
 from distilrec.core.manifest import sha256_of_json
 from distilrec.pipeline.stages import run_dir, run_stage, stages
@@ -82,6 +84,7 @@ def _needed(config: Config) -> list[str]:
 
 
 def _fingerprint(config: Config, digests: list[str]) -> str:
+    declarations = {*declarations_of(config), *(StudentConfig.kinds[kind] for kind in config.tune.kind)}
     depends_on = {
         "space": config.tune.model_dump(mode="json", exclude={"trials", "minutes"}),
         "temperatures": config.targets.temperatures,
@@ -90,7 +93,7 @@ def _fingerprint(config: Config, digests: list[str]) -> str:
         "seed": config.seed,
         "inputs": digests,
         "processor": processor(),
-        "distilrec": __version__,
+        "code": code_digest(["distilrec.tuning.trial", *(declaration.__module__ for declaration in declarations)]),
     }
     return sha256_of_json(depends_on)
 
@@ -99,9 +102,8 @@ def _fingerprint(config: Config, digests: list[str]) -> str:
 def _locked(folder: Path) -> Iterator[None]:
     """A lock on this folder, which the kernel releases however this process ends."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise TuningError(f"{folder}: another distilrec tune is running here; wait for it, or stop it") from None
-        yield
+    try:
+        with lock(folder / "lock"):
+            yield
+    except BlockingIOError:
+        raise TuningError(f"{folder}: another distilrec tune is running here; wait for it, or stop it") from None

@@ -5,7 +5,6 @@ repository's root, where Triton looks only at folders.
 """
 
 import contextlib
-import fcntl
 import shutil
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -15,7 +14,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from distilrec.core.errors import RepositoryError, UnwritableRepositoryError
-from distilrec.core.files import write_text
+from distilrec.core.files import lock, write_text
 from export.repository.versions import JOURNAL, parse_config, pin, remove_version, served_version, version_configs
 
 LOCK_NAME = "versions.lock"
@@ -80,14 +79,12 @@ def locked(repository: Path) -> Iterator[None]:
         UnwritableRepositoryError: the repository cannot be written, at the beginning or within the context.
     """
     try:
-        with (repository / LOCK_NAME).open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RepositoryError(
-                    f"{repository}: found another promotion or rollback at work, expected none; wait until it is done"
-                ) from None
+        with lock(repository / LOCK_NAME):
             yield
+    except BlockingIOError:
+        raise RepositoryError(
+            f"{repository}: found another promotion or rollback at work, expected none; wait until it is done"
+        ) from None
     except OSError as error:
         raise UnwritableRepositoryError(f"{repository}: cannot be written: {error}") from error
 

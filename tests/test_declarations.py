@@ -1,30 +1,28 @@
-"""A new kind of student and a new loss need one declaration each: the two below work everywhere without another line."""
+"""A new kind of student, loss or serving target needs one declaration: those below go all the way without another line."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from distill.losses._base import LogitLoss
-from distill.models.encoders import Recommender
-from distill.models.runner import TorchRunner
 from distill.models.students._base import Student
 from distill.models.students.build import load_student
 from distilrec.config import Config, LossConfig, StudentConfig, parse_config
+from distilrec.config.export import SERVING_TARGETS
 from distilrec.config.section import Positive
-from distilrec.core.errors import ConfigError
+from distilrec.core.errors import ConfigError, RepositoryError
 from distilrec.core.manifest import read_manifest
-from distilrec.core.specs import RecommenderSpec
-from distilrec.data import stage as data_stage
-from distilrec.evaluation.parity import check_parity, edge_requests
-from distilrec.pipeline.stages import run_dir, run_stage
+from distilrec.core.specs import Precision
+from distilrec.pipeline.stages import fill_repository, run_dir, run_stage
 from distilrec.tuning.space import check_space, with_drawn
-from export.graph.onnx import export_onnx
-from export.graph.onnx_runner import OnnxRunner
+from export.artefact import model_path
+from export.repository.config import config_text, recommender_config, run_on_cpu
+from export.repository.target import ServingTarget
 
 
 class Declared(NamedTuple):
@@ -36,7 +34,7 @@ class Declared(NamedTuple):
 def declared() -> Iterator[Declared]:
     """The declarations; they are taken back afterwards, because other tests list all kinds and losses."""
     with pytest.MonkeyPatch.context() as patch:
-        for registry in (StudentConfig.kinds, LossConfig.declared):
+        for registry in (StudentConfig.kinds, LossConfig.declared, SERVING_TARGETS):
             patch.setattr(registry, "_declared", {name: registry[name] for name in registry})
 
         class LastItemStudentConfig(StudentConfig):
@@ -71,7 +69,23 @@ def declared() -> Iterator[Declared]:
                 best = torch.zeros(len(every), dtype=torch.int64)
                 return nn.functional.cross_entropy(every, best, reduction="none", label_smoothing=self.smoothing)
 
+        SERVING_TARGETS.declare("toy", ServingTarget(render, write, check, front_door_runs_graph=False))
         yield Declared(LastItemStudentConfig, BestItemLoss)
+
+
+def render(name, facts, config, version):
+    model = recommender_config(name, facts, config, version)
+    model.backend = "toy"
+    return config_text(model, run_on_cpu(model, config))
+
+
+def write(artefact, manifest, folder):
+    (folder / "model.toy").write_bytes(model_path(artefact, Precision(manifest.metrics["precision"])).read_bytes())
+
+
+def check(config_path, version_folder):
+    if not (version_folder / "model.toy").is_file():
+        raise RepositoryError(f"{config_path}: found no model.toy")
 
 
 def parse(shop_config: Config, student: str, rest: str = "") -> Config:
@@ -93,6 +107,8 @@ def parse(shop_config: Config, student: str, rest: str = "") -> Config:
     [export]
     exclude_length = 16
     top_k = 20
+    target = "toy"
+    engines = "off"
     [student]
     embedding_size = 8
     epochs = 2
@@ -173,12 +189,14 @@ def test_the_student_is_trained_by_the_loss_and_survives_saving(trained):
 
 
 @pytest.mark.pipeline
-def test_the_exported_student_answers_the_same(trained, tmp_path):
-    dataset, vocabulary = data_stage.load(run_dir(trained) / "data")
-    student = load_student(trained, run_dir(trained) / "student", len(vocabulary))
-    spec = RecommenderSpec(dataset.item_count, trained.history_length, 16, 20)
-    export_onnx(Recommender(student, spec).eval(), tmp_path / "model.onnx", {})
-    history, exclude = edge_requests(spec)
-    random = np.random.default_rng(0).integers(0, dataset.item_count + 1, (16, spec.history_length), dtype=np.int32)
-    history, exclude = np.concatenate([history, random]), np.concatenate([exclude, np.zeros((16, 16), np.int32)])
-    check_parity(TorchRunner(student, spec), OnnxRunner(tmp_path / "model.onnx", spec), history, exclude)
+def test_the_student_is_exported_judged_and_put_into_the_repository_of_the_target(trained):
+    exported = run_stage(trained, "export")
+    assert exported.metrics["parity_rows"] > 0
+    report = json.loads((run_dir(trained) / "export" / "report.json").read_text())
+    assert set(report["precisions"]) == {"fp32", "fp16", "int8"}
+    assert "ships" in report["verdict"]["reason"]
+    fill_repository(trained)
+    folder = trained.export.repository / "student"
+    graph = model_path(run_dir(trained) / "export", Precision(exported.metrics["precision"]))
+    assert (folder / "1" / "model.toy").read_bytes() == graph.read_bytes()
+    assert 'backend: "toy"' in (folder / "config.pbtxt").read_text()
