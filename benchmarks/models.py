@@ -1,4 +1,7 @@
-"""The timed models by name: how each is loaded, its size, and its counterpart in the evaluation."""
+"""The timed models by name: how each is loaded, its size, and its counterpart in the evaluation.
+
+Heavy imports are inside the functions, because pytest collects benchmarks with every test run.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass

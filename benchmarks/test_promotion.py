@@ -1,7 +1,8 @@
 """Effect of promotions on clients: 20 promotions and 5 rollbacks of tiny students while two processes send requests.
 
 Every answer is compared with the golden answers of the version that gave it. No request may fail, and every answer must match its
-version. The time of the slowest request is only reported, not checked.
+version. The time of the slowest request is only reported, not checked. Heavy imports are
+inside the functions, because pytest collects benchmarks with every test run.
 """
 
 import json

@@ -37,6 +37,30 @@ def test_no_function_is_longer_than_a_screen():
     assert not long
 
 
+def test_every_import_within_a_function_states_its_reason():
+    # Those of the commands have one reason, in the docstring of distilrec/cli.
+    unexplained = [
+        f"{path.relative_to(ROOT)}:{line}"
+        for path in sources(*PRODUCT)
+        if path.parent != ROOT / "distilrec" / "cli"
+        for line in unexplained_imports(path)
+    ]
+    assert not unexplained
+
+
+def unexplained_imports(path: Path) -> Iterator[int]:
+    """Lines of imports within functions of which neither the line itself nor the one above the block of imports has a comment."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for function in functions(path):
+        imports = sorted(node.lineno for node in ast.walk(function) if isinstance(node, ast.Import | ast.ImportFrom))
+        for line in imports:
+            first = line
+            while first - 1 in imports:
+                first -= 1
+            if not any("#" in lines[number - 1] for number in range(first - 1, line + 1)):
+                yield line
+
+
 def imported(path: Path) -> set[str]:
     """Top-level names of all imports of a file, those within functions, too."""
     names = set()

@@ -1,7 +1,8 @@
 """Contenders of the comparison: each answers the request of one user with the K best items that the user has not seen.
 
 Runs in the peers' environment. Input in another form (right-padded histories, sparse rows) is made before the timing; work that a
-contender has to do for every request is inside the timing.
+contender has to do for every request is inside the timing. Imports are inside the functions, so that a missing package leaves out
+one contender.
 """
 
 import json

@@ -159,6 +159,7 @@ def fill_repository(config: Config, *, with_benchmarks: bool = False) -> Path:
     artefact = served_artefact(config)
     repository.fill_repository(artefact, config.export)
     if with_benchmarks:
+        # Likewise.
         from distill.models.teachers.load import load_ensemble
         from export.repository.benchmark_models import fill_benchmark_models
 

@@ -52,7 +52,7 @@ def _package(name: str, extra: str) -> InstalledPart:
 def _gpu() -> str:
     if importlib.util.find_spec("torch") is None:
         return "unknown (torch is not installed)"
-    import torch
+    import torch  # optional
 
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "none; everything runs on the CPU"
 
