@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,13 @@ def test_documentation_names_files_that_exist(document):
     named = re.findall(rf"(?:`|\]\()((?:{folders})(?:/[\w.-]+)*/?)(?:`|\))", (root / document).read_text(encoding="utf-8"))
     assert named
     assert [name for name in named if not (root / name).exists()] == []
+
+
+@pytest.mark.pipeline
+def test_architecture_lists_the_declared_kinds():
+    # In a process of its own, because other tests declare toys.
+    listed = subprocess.run([sys.executable, "-m", "distilrec", "kinds"], capture_output=True, text=True, check=True).stdout
+    assert listed in (README.parent / "ARCHITECTURE.md").read_text(encoding="utf-8"), "replace the table by: distilrec kinds"
 
 
 def test_another_number_is_drift(results):

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from distilrec import __version__
-from distilrec.cli import evaluation, load, recommend, report, serving, training
+from distilrec.cli import evaluation, kinds, load, recommend, report, serving, training
 from distilrec.cli.options import DEFAULT_PRESET, Force, Preset
 from distilrec.config import Config, load_config, with_export_settings, with_seed
 from distilrec.core.errors import DataWarning, DistilRecError
@@ -197,6 +197,7 @@ def _print_folder(config: Config, stage: str) -> None:
 
 
 app.add_typer(training.app)
+app.add_typer(kinds.app)
 app.add_typer(evaluation.app)
 app.add_typer(report.app)
 app.add_typer(serving.app)
