@@ -1,6 +1,7 @@
 """The command ``kinds``, a part of the command line in ``distilrec/cli/app.py``."""
 
 import inspect
+import sys
 from collections.abc import Iterator
 
 import typer
@@ -35,7 +36,7 @@ def _rows() -> Iterator[list[str]]:
     for registry in (StudentConfig.kinds, TeacherConfig.kinds, LossConfig.declared, SERVING_TARGETS):
         for name, declaration in registry.items():
             # A serving target is an object, which its module's docstring describes.
-            described = declaration if inspect.isclass(declaration) else inspect.getmodule(declaration.render)
+            described = declaration if inspect.isclass(declaration) else sys.modules[declaration.render.__module__]
             text = inspect.getdoc(described) or ""
             file = (described.__module__ if inspect.isclass(described) else described.__name__).replace(".", "/")
             summary = text.partition("\n\n")[0].replace("\n", " ").removeprefix(f"Serving target ``{name}``: ")
