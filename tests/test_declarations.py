@@ -69,7 +69,7 @@ def declared() -> Iterator[Declared]:
                 best = torch.zeros(len(every), dtype=torch.int64)
                 return nn.functional.cross_entropy(every, best, reduction="none", label_smoothing=self.smoothing)
 
-        SERVING_TARGETS.declare("toy", ServingTarget(render, write, check, front_door_runs_graph=False))
+        SERVING_TARGETS.declare("toy-graph", ServingTarget(render, write, check, front_door_runs_graph=False))
         yield Declared(LastItemStudentConfig, BestItemLoss)
 
 
@@ -107,7 +107,7 @@ def parse(shop_config: Config, student: str, rest: str = "") -> Config:
     [export]
     exclude_length = 16
     top_k = 20
-    target = "toy"
+    target = "toy-graph"
     engines = "off"
     [student]
     embedding_size = 8
