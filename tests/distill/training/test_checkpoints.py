@@ -2,14 +2,13 @@
 
 import os
 import pickle
-import subprocess
-from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from disks import fill
 
 from distill.models.item_table import popularity_prior
 from distill.models.students.build import build_student
@@ -39,22 +38,6 @@ def shop(shop_config: Config, tmp_path_factory: pytest.TempPathFactory):
 @pytest.fixture(scope="module")
 def undisturbed(shop_config, shop, tmp_path_factory):
     return train(shop_config, shop, tmp_path_factory.mktemp("undisturbed"))[0]
-
-
-@pytest.fixture
-def small_disk(tmp_path) -> Iterator[Path]:
-    """A file system of 3 MB of its own, so that temporary files of the system lie on another one."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small file system needs root")
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", folder], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"mounting a small file system is not permitted here: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
 
 
 def train(config, dataset, scratch, stop_before=None, learning_rate=0.01):
@@ -145,14 +128,13 @@ def test_a_stage_ends_with_the_same_files_after_the_disk_was_full(shop_config, s
     # The first epoch writes two files; each later one replaces them, and needs the space of one.
     files = random.uniform(0, 0.95) + (int(random.integers(2)) if epoch == 0 else 0)
 
-    def fill(self):
+    def fill_disk(self):
         if self.current_epoch == epoch:
-            disk = os.statvfs(small_disk)
-            (small_disk / "filler").write_bytes(bytes(max(disk.f_bavail * disk.f_bsize - int(files * 40_000), 0)))
+            fill(small_disk, int(files * 40_000))
 
     monkeypatch.chdir(small_disk)
     with monkeypatch.context() as patch:
-        patch.setattr(NextItemModule, "on_train_epoch_start", fill, raising=False)
+        patch.setattr(NextItemModule, "on_train_epoch_start", fill_disk, raising=False)
         with pytest.raises(OSError, match="No space left on device"):
             _train_stage(shop_config)
     assert not list(small_disk.rglob("*.tmp"))
