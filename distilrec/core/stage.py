@@ -70,10 +70,15 @@ def run_stage(
     metrics = _run_work(partial, fingerprint, work)
     versions, files = manifests.installed_versions(), manifests.record_files(partial)
     manifest = Manifest(**origin, fingerprint=fingerprint, versions=versions, files=files, metrics=metrics)
+    _finish(partial, out_dir, manifest)
+    return manifest
+
+
+def _finish(partial: Path, out_dir: Path, manifest: Manifest) -> None:
+    """Give the finished work its manifest and its name."""
     manifests.write_manifest(partial, manifest)
     _check_replaceable(out_dir)
     replace_folder(partial, out_dir)
-    return manifest
 
 
 def forget_stage(out_dir: Path) -> None:
