@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.errors import InvalidRequest
+from distilrec.core.printable import printable
 from distilrec.data.vocabulary import Vocabulary
 
 _YEAR = re.compile(r"\s*\(\d{4}\)$")
@@ -111,4 +112,4 @@ def _folded(text: str) -> str:
 
 def _listing(item_ids: Sequence[str], vocabulary: Vocabulary) -> str:
     more = f" and {len(item_ids) - _LISTED} more" if len(item_ids) > _LISTED else ""
-    return ", ".join(f"{item_id} ({vocabulary.title(item_id)})" for item_id in item_ids[:_LISTED]) + more
+    return ", ".join(printable(f"{item_id} ({vocabulary.title(item_id)})") for item_id in item_ids[:_LISTED]) + more

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from disks import small_disk  # noqa: F401
 from reports import benchmark_content, evaluated_shop, measured, report_content, tune_config  # noqa: F401
 from servers import certificates, promotable, serving_config, variant  # noqa: F401
 

@@ -18,14 +18,13 @@ from distill.losses.distillation import Distillation
 from distill.models.encoders import Encoder
 from distill.training.allocation import keep_freed_memory
 from distill.training.callbacks import Curve, EpochClock, EpochProgressBar, EpochSeed, EpochStart, GiveUp, MovingAverage
+from distill.training.checkpoints import BEST, LAST, WholeCheckpoints, read_checkpoint, resumable
 from distill.training.loggers import Logging, make_logger
 from distill.training.module import VALIDATION_METRIC, NextItemModule, SequenceData
 from distilrec.config import TrainingConfig
 from distilrec.core.errors import DataError
 from distilrec.core.specs import PADDING, RecommenderSpec
 from distilrec.data.dataset import Dataset, HeldOut, held_out
-
-_BEST, _LAST = "best.ckpt", "last.ckpt"
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def fit(
         spec: Sizes of the recommender for validation.
         config: Epochs, patience, batch size and optimizer settings.
         seed: Random seed of batch order and dropout.
-        scratch: Folder for checkpoints; the training resumes from a ``last.ckpt`` in it.
+        scratch: Folder for checkpoints; the training resumes from the newest one that can be read.
         distillation: Soft targets and how to learn from them; None learns from true items alone.
         processes: Number of processes that share the work (PyTorch's DDP), on as many GPUs where there are any.
         log: Log of the losses.
@@ -80,18 +79,13 @@ def fit(
     with _quiet():
         clock, moments = EpochClock(), [EpochSeed(seed), EpochStart(), Curve(give_up)]
         trainer = _trainer(config, scratch, [*moments, clock], strategy=_strategy(encoder, processes), processes=processes, log=log)
-        trainer.fit(module, data, ckpt_path=_resumed_from(scratch), weights_only=False)
+        trainer.fit(module, data, ckpt_path=resumable(scratch), weights_only=True)
     return _load_best_epoch(module, scratch, clock)
-
-
-def _resumed_from(scratch: Path) -> Path | None:
-    """The checkpoint of an interrupted training."""
-    return path if (path := scratch / _LAST).exists() else None
 
 
 def _load_best_epoch(module: NextItemModule, scratch: Path, clock: EpochClock) -> FitResult:
     """Load the weights of the best epoch from the checkpoints of a finished training, ready for inference on the CPU."""
-    best, last = (torch.load(scratch / name, map_location="cpu", weights_only=False) for name in (_BEST, _LAST))
+    best, last = (read_checkpoint(scratch / name) for name in (BEST, LAST))
     module.load_state_dict(best["state_dict"])
     module.encoder.cpu().eval()
     return FitResult(last["epoch"] + 1, _best_score(best), clock.mean_s, tuple(last["callbacks"][Curve.__qualname__]["values"]))
@@ -134,9 +128,9 @@ def _strategy(encoder: Encoder, processes: int) -> str:
 def _trainer(
     config: TrainingConfig, scratch: Path, moments: list[Callback], *, strategy: str, processes: int, log: Logging | None
 ) -> lightning.Trainer:
-    best = ModelCheckpoint(scratch, Path(_BEST).stem, monitor=VALIDATION_METRIC, mode="max", enable_version_counter=False)
+    best = ModelCheckpoint(scratch, Path(BEST).stem, monitor=VALIDATION_METRIC, mode="max", enable_version_counter=False)
     # save_last of the above would write only when the best one improves; a resume needs every epoch.
-    last = ModelCheckpoint(scratch, Path(_LAST).stem, save_on_train_epoch_end=True, enable_version_counter=False)
+    last = ModelCheckpoint(scratch, Path(LAST).stem, save_on_train_epoch_end=True, enable_version_counter=False)
     early_stopping = EarlyStopping(VALIDATION_METRIC, mode="max", patience=config.patience)
     callbacks = [MovingAverage(config.ema_decay), best, early_stopping, last, *moments, EpochProgressBar()]
     return lightning.Trainer(
@@ -146,6 +140,7 @@ def _trainer(
         strategy=strategy,
         use_distributed_sampler=False,  # the batch sampler shares batches out itself
         callbacks=callbacks,
+        plugins=[WholeCheckpoints()],
         logger=make_logger(log) if log else False,
         log_every_n_steps=10,
         num_sanity_val_steps=0,

@@ -1,5 +1,6 @@
 """The command line: each command parses its options, imports its stage, calls it and prints where the result is."""
 
+import errno
 import logging
 import sys
 import warnings
@@ -18,7 +19,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_mar
 
 
 def main() -> None:
-    """Run the command line; an error of DistilRec ends it with one message and status 1, without a traceback."""
+    """Run the command line; an error of DistilRec or a full disk ends it with one message and status 1, without a traceback."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     for package in ("distilrec", "distill", "export"):
         logging.getLogger(package).setLevel(logging.INFO)
@@ -27,6 +28,12 @@ def main() -> None:
         app()
     except DistilRecError as error:
         print(f"distilrec: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        advice = "free some space and run the same command again; it continues where it stopped"
+        print(f"distilrec: found no space left on a disk ({error}), expected room for the result; {advice}", file=sys.stderr)
         sys.exit(1)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from distilrec.config import Config
 from distilrec.core.errors import ServerError
+from distilrec.core.printable import printable
 from distilrec.pipeline.comparison import compare_models, comparison_table
 from distilrec.pipeline.stages import run_all, run_dir
 from distilrec.serving.process.server import TritonServer, free_ports
@@ -72,7 +73,8 @@ def example_user(config: Config, url: str) -> str:
         answer = client.recommend(history, k=min(_SHOWN_ITEMS, len(vocabulary)))
     newest = history[-_SHOWN_HISTORY:]
     lines = [f"\nA user's history, newest last ({len(newest)} of {len(history)} items):"]
-    lines += [f"    {vocabulary.title(item_id)}" for item_id in newest]
+    lines += [f"    {printable(vocabulary.title(item_id))}" for item_id in newest]
     lines += [f"Top {len(answer)} from tritonserver at {url} (model version {answer.model_version}):"]
-    lines += [f"{rank:4d}  {score:7.3f}  {vocabulary.title(item_id)}" for rank, (item_id, score) in enumerate(answer, start=1)]
+    for rank, (item_id, score) in enumerate(answer, start=1):
+        lines.append(f"{rank:4d}  {score:7.3f}  {printable(vocabulary.title(item_id))}")
     return "\n".join(lines)

@@ -11,6 +11,7 @@ from distilrec.cli.connection import Metadata, TlsCa, TlsCert, TlsKey, UseTls, g
 from distilrec.cli.options import DEFAULT_URL, Url
 from distilrec.cli.values import SeveralValues
 from distilrec.core.errors import MissingExtraError
+from distilrec.core.printable import printable
 
 if TYPE_CHECKING:
     from clients import Recommendations, RecommenderClient
@@ -65,9 +66,15 @@ def _recommend(client: "RecommenderClient", history: list[str], exclude: list[st
     if as_json:
         print(json.dumps(_as_json(answer), ensure_ascii=False))
         return
-    width = max((len(item_id) for item_id in answer.ids), default=0)
-    for rank, ((item_id, score), title) in enumerate(zip(answer, answer.titles, strict=True), start=1):
-        print(f"{rank:4d}  {score:8.3f}  {item_id:>{width}}  {title}")
+    print_table(answer)
+
+
+def print_table(answer: "Recommendations") -> None:
+    """Print rank, score, id and title of each item; ids and titles come from the server and control no terminal."""
+    ids = [printable(item_id) for item_id in answer.ids]
+    width = max(map(len, ids), default=0)
+    for rank, (item_id, score, title) in enumerate(zip(ids, answer.scores, answer.titles, strict=True), start=1):
+        print(f"{rank:4d}  {score:8.3f}  {item_id:>{width}}  {printable(title)}")
 
 
 def _as_json(answer: "Recommendations") -> dict[str, object]:
@@ -88,7 +95,7 @@ def _recommend_file(client: "RecommenderClient", source: Path, output: Path, k: 
         raise MissingExtraError(error.name or "polars", "bulk") from error
     done = recommend_file(client, source, output, k, report=lambda text: print(text, file=sys.stderr))
     for key, reason in done.first:
-        print(f"failed: {key}: {reason}", file=sys.stderr)
+        print(f"failed: {printable(str(key))}: {printable(str(reason))}", file=sys.stderr)
     if done.failed > len(done.first):
         print(f"failed: {done.failed - len(done.first)} more; column 'error' of {output} has all reasons", file=sys.stderr)
     if len(done.model_versions) > 1:

@@ -3,14 +3,21 @@
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 Positive = Annotated[int, Field(ge=1)]
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
-"""Name that can be part of a path and of a command line."""
+
+def _not_dots(name: str) -> str:
+    if not name.strip("."):
+        raise ValueError("expected a name that is more than dots, because a folder gets this name")
+    return name
+
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$"), AfterValidator(_not_dots)]
+"""Name that can be part of a path and of a command line. It is never "." or "..", which are other folders than its own."""
 
 
 class Section(BaseModel):

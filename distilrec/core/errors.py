@@ -21,6 +21,10 @@ class ManifestError(DistilRecError):
     """A stage folder that is missing, incomplete or not what its manifest says."""
 
 
+class RunLockedError(DistilRecError):
+    """A run's folder in which another process is running stages."""
+
+
 class ParityError(DistilRecError):
     """A converted model whose answers differ from those of its original."""
 

@@ -1,6 +1,7 @@
 """Atomic writes: a reader sees the old content or the new content, never a part of it."""
 
 import fcntl
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,10 +9,26 @@ from pathlib import Path
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text to a temporary file next to ``path``, then rename it."""
+    """Write UTF-8 text as ``replace_whole`` does."""
+    replace_whole(path, text.encode())
+
+
+def replace_whole(path: Path, content: bytes | memoryview) -> None:
+    """Write to a temporary file next to ``path``, then rename it, once the content is on the disk.
+
+    Raises:
+        OSError: The content cannot be written, for example because the disk is full. The former file stays, and no temporary one.
+    """
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def replace_folder(new: Path, target: Path) -> None:

@@ -4,6 +4,7 @@ A stage works in ``<out_dir>.partial``. An interrupted stage leaves it behind, a
 started again with the same settings; only a finished folder is renamed to ``out_dir``.
 """
 
+import json
 import logging
 import shutil
 import time
@@ -53,7 +54,7 @@ def run_stage(
         declarations: What the settings choose and the module of ``work`` does not import; its modules count, too.
 
     Raises:
-        ManifestError: An input is not what its manifest says.
+        ManifestError: An input is not what its manifest says, or ``out_dir`` is a folder that no stage has written.
     """
     digests = {name: manifests.verify_manifest(path).digest for name, path in inputs.items()}
     code = code_digest([work.__module__, *(declaration.__module__ for declaration in declarations)])
@@ -63,14 +64,21 @@ def run_stage(
     if finished is not None:
         logger.info("%s: unchanged, nothing to do (%s)", stage, out_dir)
         return finished
+    _check_replaceable(out_dir)
     logger.info("%s: running (%s)", stage, out_dir)
     partial = out_dir.with_name(out_dir.name + _PARTIAL)
     metrics = _run_work(partial, fingerprint, work)
     versions, files = manifests.installed_versions(), manifests.record_files(partial)
     manifest = Manifest(**origin, fingerprint=fingerprint, versions=versions, files=files, metrics=metrics)
-    manifests.write_manifest(partial, manifest)
-    replace_folder(partial, out_dir)
+    _finish(partial, out_dir, manifest)
     return manifest
+
+
+def _finish(partial: Path, out_dir: Path, manifest: Manifest) -> None:
+    """Give the finished work its manifest and its name."""
+    manifests.write_manifest(partial, manifest)
+    _check_replaceable(out_dir)
+    replace_folder(partial, out_dir)
 
 
 def forget_stage(out_dir: Path) -> None:
@@ -101,6 +109,31 @@ def _finished(out_dir: Path, fingerprint: str) -> Manifest | None:
         logger.warning("%s\nThe stage runs again.", error)
         return None
     return manifest if manifest.fingerprint == fingerprint else None
+
+
+def _check_replaceable(out_dir: Path) -> None:
+    """Refuse to replace files that no stage has written: a folder is a stage's own if it is empty or holds a manifest of DistilRec.
+
+    A manifest that this version cannot read, or whose files are damaged, is still a stage's own.
+
+    Raises:
+        ManifestError: ``out_dir`` is a file, or a folder with anything else in it.
+    """
+    if not out_dir.exists() or (out_dir.is_dir() and (_has_manifest(out_dir) or not any(out_dir.iterdir()))):
+        return
+    raise ManifestError(
+        f"{out_dir}: found files that no stage of DistilRec has written (no {manifests.FILE_NAME} of ours), expected an empty place"
+        " or a finished stage. They are left as they are. Move them away, or choose another name for the run."
+    )
+
+
+def _has_manifest(folder: Path) -> bool:
+    """Whether ``manifest.json`` is one of DistilRec, of any version."""
+    try:
+        content = json.loads((folder / manifests.FILE_NAME).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and "format_version" in content
 
 
 def _open_partial(partial: Path, fingerprint: str) -> None:

@@ -1,6 +1,10 @@
-"""Tables in Markdown."""
+"""Tables in Markdown, and text of users and catalogues in it."""
 
 from collections.abc import Sequence
+
+from distilrec.core.printable import printable
+
+_SIGNS = frozenset("\\`*_[]<>#&~")
 
 
 def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]], rule: str | None = None) -> str:
@@ -17,8 +21,13 @@ def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]], rule:
 
 
 def escape_cell(text: str) -> str:
-    """The text on one line, with its bars escaped."""
-    return text.replace("|", "\\|").replace("\n", " ")
+    """The text on one line, with its bars escaped and without control sequences."""
+    return printable(text).replace("|", "\\|")
+
+
+def escape_markdown(text: str) -> str:
+    """The text on one line, so that Markdown signs, HTML and control sequences in it have no effect. Bars are left to tables."""
+    return "".join(f"\\{sign}" if sign in _SIGNS else sign for sign in printable(text))
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from distilrec import __version__
 from distilrec.core.manifest import Manifest
-from distilrec.core.tables import markdown_table
+from distilrec.core.tables import escape_markdown, markdown_table
 from distilrec.evaluation.bootstrap import Estimate
 from distilrec.evaluation.ranking import Evaluation
 from distilrec.evaluation.report import label, meanings, with_interval
@@ -134,7 +134,7 @@ def _slices(card: ModelCard) -> str:
     rows = []
     for name, group in card.evaluation.slices.items():
         (estimates,) = group.estimates.values()
-        rows.append([name, f"{group.users:,}", with_interval(estimates[main])])
+        rows.append([escape_markdown(name), f"{group.users:,}", with_interval(estimates[main])])
     if not rows:
         return f"## Slices\n\nNo slice has {MIN_USERS} users."
     return f"## Slices\n\n{markdown_table(['slice', 'users', label(main)], rows)}\n\n{meanings(card.evaluation)}"

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from distilrec.core.tables import escape_cell, markdown_table
+from distilrec.core.tables import escape_markdown, markdown_table
 from distilrec.evaluation import bootstrap
 from distilrec.evaluation.bootstrap import Difference, Estimate
 from distilrec.evaluation.metrics import METRICS
@@ -77,7 +77,7 @@ def with_interval(estimate: Estimate | Difference, sign: str = "") -> str:
 def meanings(evaluation: Evaluation) -> str:
     """Meanings of the slices whose names do not say it, as a Markdown list."""
     return "\n".join(
-        f"- {escape_cell(name)}: {escape_cell(group.meaning)}" for name, group in evaluation.slices.items() if group.meaning
+        f"- {escape_markdown(name)}: {escape_markdown(group.meaning)}" for name, group in evaluation.slices.items() if group.meaning
     )
 
 
@@ -162,7 +162,12 @@ def _slices(report: EvaluationReport) -> str:
     for name, group in evaluation.slices.items():
         means = [f"{group.estimates[model][main].mean:.4f}" for model in shown]
         rows.append(
-            [name, f"{group.users:,}", *means, with_interval(group.differences[roles.undistilled][roles.distilled][main], "+")]
+            [
+                escape_markdown(name),
+                f"{group.users:,}",
+                *means,
+                with_interval(group.differences[roles.undistilled][roles.distilled][main], "+"),
+            ]
         )
     headings = [label(main), "users", *shown, "distilled less undistilled"]
     text = f"## Slices\n\nSlices of fewer than {MIN_USERS} users are left out."
@@ -176,7 +181,13 @@ def _regressions(report: EvaluationReport) -> str:
     if not worse:
         return text
     rows = [
-        [one.slice, f"{one.users:,}", with_interval(one.difference, "+"), _relative(one.difference), "yes" if one.clear else "no"]
+        [
+            escape_markdown(one.slice),
+            f"{one.users:,}",
+            with_interval(one.difference, "+"),
+            _relative(one.difference),
+            "yes" if one.clear else "no",
+        ]
         for one in worse
     ]
     return f"{text}\n\n{markdown_table(['slice', 'users', f'difference in {label(main)}', 'relative', 'clear'], rows)}"
@@ -205,7 +216,7 @@ def _verdict(report: EvaluationReport, worse: int, clear: int) -> str:
     chance = f"If distillation changed nothing, about {by_chance:.1f} of {count} would lose clearly by chance."
     differences = {name: group.differences[roles.undistilled][roles.distilled][main] for name, group in evaluation.slices.items()}
     name, lowest = min(differences.items(), key=lambda difference: difference[1].low)
-    rest = f"With these users a loss of up to {max(0.0, -lowest.low):.4f} cannot be ruled out ({escape_cell(name)})."
+    rest = f"With these users a loss of up to {max(0.0, -lowest.low):.4f} cannot be ruled out ({escape_markdown(name)})."
     return f"{result} {chance} {rest}"
 
 

@@ -23,6 +23,7 @@ from distilrec.evaluation.metrics import popularity
 from distilrec.evaluation.ranking import KS, UserMetrics, compare_metrics, cuts, join_seeds, recommend_all, user_metrics
 from distilrec.evaluation.report import JSON_FILE, MARKDOWN_FILE, EvaluationReport, Roles, render_json, render_markdown
 from distilrec.pipeline.models import EvaluatedModel, load_models, model_folders
+from distilrec.pipeline.run_lock import locked_run
 from distilrec.pipeline.stages import run_dir
 
 logger = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ def evaluate(config: Config, split: Split, seeds: Sequence[int] = ()) -> Path:
     Raises:
         ManifestError: A run is not finished or not whole, or the runs were not made of the same data.
         DataError: No user of the split has a history and something new after the cut.
+        RunLockedError: Another process is running stages in the folder of the run of ``config``.
     """
     runs = [with_seed(config, seed) for seed in dict.fromkeys(seeds or [config.seed])]
     folders = {f"{run.name}/{path.name}": path for run in runs for path in [run_dir(run) / "data", *model_folders(run)]}
@@ -64,7 +66,8 @@ def evaluate(config: Config, split: Split, seeds: Sequence[int] = ()) -> Path:
         "sizes": [config.history_length, config.export.exclude_length, config.export.top_k],
     }
     out_dir = run_dir(config) / ("evaluation" if split == "test" else f"evaluation-{split}")
-    run_stage("evaluation", settings=settings, seed=bootstrap.SEED, inputs=folders, out_dir=out_dir, work=work)
+    with locked_run(run_dir(config)):
+        run_stage("evaluation", settings=settings, seed=bootstrap.SEED, inputs=folders, out_dir=out_dir, work=work)
     return out_dir
 
 

@@ -10,6 +10,7 @@ from distilrec.core.errors import MissingExtraError
 from distilrec.core.manifest import Manifest, read_manifest
 from distilrec.core.specs import Precision
 from distilrec.core.stage import forget_stage
+from distilrec.pipeline.run_lock import locked_run
 
 StageFunction = Callable[..., Manifest]
 """``run(config, inputs, out_dir, **options)``."""
@@ -92,16 +93,18 @@ def run_stage(config: Config, stage: str, *, force: bool = False) -> Manifest:
         force: Whether it runs again, from its start, where nothing has changed.
 
     Raises:
-        DistilRecError: An error of the stage; ManifestError if an earlier stage has not been run.
+        DistilRecError: An error of the stage; ManifestError if an earlier stage has not been run; RunLockedError if another process
+            is running stages in the run's folder.
     """
     found, folder = stages(config)[stage], run_dir(config)
     try:
         function: StageFunction = getattr(import_module(found.module), found.function)
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"The package {error.name!r}", found.extra) from error
-    if force:
-        forget_stage(folder / stage)
-    return function(config, {role: folder / name for role, name in found.inputs.items()}, folder / stage, **found.options)
+    with locked_run(folder):
+        if force:
+            forget_stage(folder / stage)
+        return function(config, {role: folder / name for role, name in found.inputs.items()}, folder / stage, **found.options)
 
 
 def run_all(config: Config, *, serve: bool = True, force: bool = False) -> Path:
@@ -114,14 +117,18 @@ def run_all(config: Config, *, serve: bool = True, force: bool = False) -> Path:
 
     Returns:
         Folder of the artefact to serve.
+
+    Raises:
+        DistilRecError: As ``run_stage``.
     """
-    for stage in stages(config):
-        if stage not in _QAD_STAGES:
-            manifest = run_stage(config, stage, force=force)
-    if config.qad.use == "on" or (config.qad.use == "auto" and manifest.metrics["int8_within_budget"] is False):
-        for stage in _QAD_STAGES:
-            run_stage(config, stage, force=force)
-    return fill_repository(config) if serve else served_artefact(config)
+    with locked_run(run_dir(config)):
+        for stage in stages(config):
+            if stage not in _QAD_STAGES:
+                manifest = run_stage(config, stage, force=force)
+        if config.qad.use == "on" or (config.qad.use == "auto" and manifest.metrics["int8_within_budget"] is False):
+            for stage in _QAD_STAGES:
+                run_stage(config, stage, force=force)
+        return fill_repository(config) if serve else served_artefact(config)
 
 
 def served_artefact(config: Config) -> Path:

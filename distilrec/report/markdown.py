@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from distilrec.core.tables import markdown_table
+from distilrec.core.printable import printable
+from distilrec.core.tables import escape_markdown, markdown_table
 from distilrec.report import tables
 from distilrec.report.content import ReportContent
 from distilrec.report.headline import findings, headline_numbers, summary_sentence
@@ -48,21 +49,17 @@ def _example(example: ExampleUser) -> str:
         [str(place + 1), *(_item(items[place]) if place < len(items) else "" for items in example.lists.values())]
         for place in range(length)
     ]
-    newest, truth = (", ".join(map(_escaped, titles)) for titles in (example.newest, example.truth))
+    newest, truth = (", ".join(map(escape_markdown, titles)) for titles in (example.newest, example.truth))
     return f"Newest: {newest}. Chose next: {truth}.\n\n{markdown_table(['', *example.lists], rows)}"
 
 
 def _item(item: ShownItem) -> str:
-    title = _escaped(item.title)
+    title = escape_markdown(item.title)
     if item.right:
         return f"**{title}**"
     return title if item.of_teacher else f"*{title}*"
 
 
-def _escaped(title: str) -> str:
-    """Escape a title so that Markdown signs and HTML in it have no effect."""
-    return "".join(f"\\{sign}" if sign in "\\`*_[]<>#&" else sign for sign in title.replace("\n", " "))
-
-
 def _one_line(text: str) -> str:
-    return text.replace("\n", " ")
+    """The sentence on one line; it may hold the name of a user attribute, so HTML in it has no effect."""
+    return printable(text).replace("<", "\\<")

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distilrec.config import Config, spec_of_run
+from distilrec.core.printable import printable
 from distilrec.core.specs import PADDING
 from distilrec.data.dataset import HeldOut, held_out
 from distilrec.data.stage import load
@@ -72,7 +73,7 @@ def example_users(config: Config, models: Sequence[str], count: int = 3) -> tupl
 def with_titles(
     users: HeldOut, rows: NDArray[np.int64], answers: Mapping[str, NDArray[np.int32]], vocabulary: Vocabulary
 ) -> tuple[ExampleUser, ...]:
-    """Replace item indices by titles, and mark the right items and the teacher's.
+    """Replace item indices by printable titles, and mark the right items and the teacher's.
 
     Args:
         users: Held-out users.
@@ -83,12 +84,12 @@ def with_titles(
     teacher = next(iter(answers.values()))
 
     def titles(indices: NDArray[np.int32]) -> tuple[str, ...]:
-        return tuple(vocabulary.titles[index - 1] for index in indices if index != PADDING)
+        return tuple(printable(vocabulary.titles[index - 1]) for index in indices if index != PADDING)
 
     def shown(place: int, items: NDArray[np.int32]) -> tuple[ShownItem, ...]:
         truth, of_teacher = set(users.truth[rows[place]].tolist()), set(teacher[place, :_SHOWN_ITEMS].tolist())
         best = [index for index in items[:_SHOWN_ITEMS].tolist() if index != PADDING]
-        return tuple(ShownItem(vocabulary.titles[index - 1], index in truth, index in of_teacher) for index in best)
+        return tuple(ShownItem(printable(vocabulary.titles[index - 1]), index in truth, index in of_teacher) for index in best)
 
     return tuple(
         ExampleUser(

@@ -99,3 +99,10 @@ def test_every_id_is_itself_and_any_text_has_an_answer(titles, text, data):
     else:
         typed, title = (" ".join(name.casefold().split()) for name in (text, vocabulary.title(found)))
         assert text == found or title.startswith(typed)
+
+
+def test_titles_in_messages_control_no_terminal():
+    vocabulary = Vocabulary(("a", "b"), ("\x1b[2JSolaris (1972)", "\x1b]0;owned\x07Solaris (2002)"))
+    with pytest.raises(InvalidRequest, match=r"Solaris \(1972\)") as error:
+        resolve(["solariss"], vocabulary)
+    assert "\x1b" not in str(error.value)

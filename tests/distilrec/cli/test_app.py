@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 import typer
+from disks import fill
 
 from distilrec.cli.app import app
+from distilrec.core.manifest import verify_manifest
 
 COMMANDS = typer.main.get_command(app).commands
 
@@ -30,6 +32,24 @@ def test_errors_are_one_message_and_status_1(tmp_path):
     assert result.returncode == 1
     assert result.stderr.startswith("distilrec: found no preset or file 'nothing'")
     assert "Traceback" not in result.stderr
+
+
+def test_a_full_disk_is_one_message_and_the_same_command_ends_as_usual_once_there_is_space(small_disk, tmp_path):
+    rows = "".join(f"u{u},i{(u * 3 + t) % 40},{t}\n" for u in range(60) for t in range(9))
+    (tmp_path / "logs.csv").write_text(f"user_id,item_id,timestamp\n{rows}")
+    (tmp_path / "shop.toml").write_text('name = "shop"\n[data]\ninteractions = "logs.csv"\nk_core = 1\n')
+    command = ("data", "--preset", str(tmp_path / "shop.toml"))
+    filler = fill(small_disk)
+    result = distilrec(*command, cwd=small_disk)
+    assert result.returncode == 1
+    assert "found no space left on a disk" in result.stderr
+    assert "Traceback" not in result.stderr
+    filler.unlink()
+    for folder in (small_disk, tmp_path):
+        assert distilrec(*command, cwd=folder).returncode == 0
+    assert [path.name for path in (small_disk / "runs" / "shop").glob("data*")] == ["data"]
+    full, free = (verify_manifest(folder / "runs" / "shop" / "data").digest for folder in (small_disk, tmp_path))
+    assert full == free
 
 
 @pytest.mark.pipeline

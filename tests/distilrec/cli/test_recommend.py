@@ -11,9 +11,10 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from clients import ClientError, RecommenderClient
+from clients import ClientError, Recommendations, RecommenderClient
 from distilrec.bulk.run import PART_ROWS, recommend_file
 from distilrec.cli.app import app
+from distilrec.cli.recommend import print_table
 from distilrec.core.errors import DataError, DistilRecError
 from distilrec.data import stage as data_stage
 from distilrec.serving.process.server import TritonServer, free_ports
@@ -75,6 +76,12 @@ def test_titles_and_ids_several_at_once(url, client):
     assert [line.split()[0] for line in out.splitlines()] == ["1", "2", "3"]
     for line, item_id, title in zip(out.splitlines(), answer.ids, answer.titles, strict=True):
         assert line.endswith(f"{item_id}  {title}") or line.split()[2:] == [item_id, *title.split()]
+
+
+def test_titles_and_ids_control_no_terminal(capsys):
+    answer = Recommendations(("\x1b[2Ja", "bb"), (2.0, 1.0), ("\x1b]0;owned\x07one", "two\nlines"), (), "1", 1.0)
+    print_table(answer)
+    assert capsys.readouterr().out == "   1     2.000   a  one\n   2     1.000  bb  two lines\n"
 
 
 def test_json_is_for_pipes(url, client, shop_config):

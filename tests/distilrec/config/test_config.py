@@ -35,6 +35,17 @@ def test_all_faults_are_listed_at_once():
     assert "student.dropuot: no such setting" in message
 
 
+@pytest.mark.parametrize("name", [".", "..", "..."])
+@pytest.mark.parametrize("settings", ['name = "{}"', 'name = "x"\n[teachers."{}"]\nkind = "ease"'])
+def test_a_name_of_dots_is_refused_since_it_is_another_folder(settings, name):
+    with pytest.raises(ConfigError, match="expected a name that is more than dots"):
+        parse_config(f'{settings.format(name)}\n[data]\nsource = "ml-100k"', where="x", folder=Path())
+
+
+def test_a_name_may_hold_and_begin_with_dots():
+    assert parse_config('name = ".shop.v2"\n[data]\nsource = "ml-100k"', where="x", folder=Path()).name == ".shop.v2"
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [

@@ -117,6 +117,41 @@ def test_interrupted_stage_finds_its_scratch_again_unless_settings_changed(tmp_p
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["manifest.json", "result.txt"]
 
 
+@pytest.mark.parametrize("manifest", [None, "{}", "cut short", '{"manifest_version": 3}'])
+def test_a_folder_that_no_stage_has_written_is_never_replaced(tmp_path, manifest):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "interactions.csv").write_text("the only copy")
+    if manifest is not None:
+        (folder / "manifest.json").write_text(manifest)
+    calls: list[str] = []
+    with pytest.raises(ManifestError, match=r"data: found files that no stage .* expected an empty place .* Move them away"):
+        run(folder, calls)
+    assert calls == []
+    assert (folder / "interactions.csv").read_text() == "the only copy"
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_files_that_appear_while_a_stage_runs_are_not_replaced(tmp_path):
+    def work(_folder: Path, _scratch: Path) -> dict[str, object]:
+        (tmp_path / "a").write_text("notes")
+        return {}
+
+    with pytest.raises(ManifestError, match="found files that no stage"):
+        run(tmp_path / "a", [], work=work)
+    assert (tmp_path / "a").read_text() == "notes"
+
+
+def test_an_empty_folder_and_one_of_another_version_are_replaced(tmp_path):
+    calls: list[str] = []
+    (tmp_path / "a").mkdir()
+    run(tmp_path / "a", calls)
+    (tmp_path / "a" / "manifest.json").write_text('{"format_version": 99}')
+    run(tmp_path / "a", calls)
+    assert calls == ["a", "a"]
+    verify_manifest(tmp_path / "a")
+
+
 def test_unreadable_manifest(tmp_path):
     run(tmp_path / "a", [])
     (tmp_path / "a" / "manifest.json").write_text('{"format_version": 99}')

@@ -4,19 +4,26 @@ import dataclasses
 import html
 import json
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from distilrec.cli.app import app
+from distilrec.config import spec_of_run
+from distilrec.data.dataset import held_out
+from distilrec.data.stage import load
+from distilrec.data.vocabulary import Vocabulary
+from distilrec.pipeline.stages import run_dir
 from distilrec.report.content import MeasurementFiles, read_report_content
 from distilrec.report.headline import findings, headline_numbers, summary_sentence
 from distilrec.report.html import render_html
 from distilrec.report.markdown import render_markdown
-from distilrec.report.side_by_side import ExampleUser, ShownItem
+from distilrec.report.side_by_side import ExampleUser, ShownItem, with_titles
 from distilrec.report.write import write_report
 from distilrec.tuning.preset import write_preset
 
 EVIL = '<script>alert("title")</script> | *stars* & Co'
+CONTROL = "\x1b]0;owned\x07\x1b[2J"
 
 
 def test_both_forms_hold_all_parts(report_content):
@@ -57,6 +64,18 @@ def test_titles_are_text(report_content):
     assert "<script" not in page
     assert html.escape(EVIL, quote=False) in page.replace("&#34;", '"')
     assert "\\<script\\>" in render_markdown(evil)
+
+
+@pytest.mark.usefixtures("evaluated_shop")
+def test_titles_are_shown_without_control_sequences(shop_config):
+    dataset, vocabulary = load(run_dir(shop_config) / "data")
+    titles = tuple(f"{CONTROL}{title}" for title in vocabulary.titles)
+    users = held_out(dataset, "test", spec_of_run(shop_config, dataset.item_count))
+    answers = {"teacher": np.arange(1, 11, dtype=np.int32)[None]}
+    (example,) = with_titles(users, np.array([0]), answers, Vocabulary(vocabulary.item_ids, titles))
+    shown = [*example.newest, *example.truth, *(item.title for item in example.lists["teacher"])]
+    assert len(shown) >= 12
+    assert all(title in vocabulary.titles for title in shown)
 
 
 def test_load_and_peers_are_shown_if_given(measured, shop_config, tmp_path):
