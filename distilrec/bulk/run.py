@@ -67,6 +67,7 @@ def recommend_file(
         if done := min(count, parts.finished()):
             report(f"{parts.folder}: going on after {min(bulk_input.rows, done * part_rows)} of {bulk_input.rows} rows")
         _work(client, bulk_input, parts, k, part_rows=part_rows, done=done)
+        bulk_input.check_unchanged()
         summary = _summary(parts.answers(count), bulk_input)
         parts.join(count)
         return summary

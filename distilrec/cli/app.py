@@ -18,7 +18,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_mar
 
 
 def main() -> None:
-    """Run the command line; an error of DistilRec ends it with one message and status 1, without a traceback."""
+    """Run the command line; an error of DistilRec or of the disk ends it with one message and status 1, without a traceback."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     for package in ("distilrec", "distill", "export"):
         logging.getLogger(package).setLevel(logging.INFO)
@@ -27,6 +27,16 @@ def main() -> None:
         app()
     except DistilRecError as error:
         print(f"distilrec: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        # A full disk, a read-only mount or missing rights, at a place that has no better message.
+        logging.getLogger(__name__).debug("where it happened", exc_info=True)
+        place = f"{error.filename}: " if error.filename else ""
+        print(
+            f"distilrec: {place}{error.strerror or error}, expected to read or write here. Check the path, its permissions and the"
+            " free space.",
+            file=sys.stderr,
+        )
         sys.exit(1)
 
 

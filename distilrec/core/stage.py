@@ -53,7 +53,7 @@ def run_stage(
         declarations: What the settings choose and the module of ``work`` does not import; its modules count, too.
 
     Raises:
-        ManifestError: An input is not what its manifest says.
+        ManifestError: An input is not what its manifest says, or the results cannot be written.
     """
     digests = {name: manifests.verify_manifest(path).digest for name, path in inputs.items()}
     code = code_digest([work.__module__, *(declaration.__module__ for declaration in declarations)])
@@ -83,7 +83,13 @@ def forget_stage(out_dir: Path) -> None:
 
 def _run_work(partial: Path, fingerprint: str, work: Work) -> dict[str, Any]:
     """Do the work in ``partial``, which is left without its scratch; returns the metrics."""
-    _open_partial(partial, fingerprint)
+    try:
+        _open_partial(partial, fingerprint)
+    except OSError as error:
+        raise ManifestError(
+            f"{error.filename or partial}: cannot be written ({error.strerror}), expected a place for the results of a stage. Check"
+            " its permissions, the mount and the free space."
+        ) from error
     scratch = partial / _SCRATCH
     started = time.monotonic()
     metrics = work(partial, scratch)
@@ -107,7 +113,7 @@ def _open_partial(partial: Path, fingerprint: str) -> None:
     """Keep the scratch of an interrupted run with the same fingerprint, drop everything else."""
     scratch = partial / _SCRATCH
     note = scratch / "fingerprint"
-    if note.exists() and note.read_text() == fingerprint:
+    if note.exists() and note.read_bytes() == fingerprint.encode():
         for path in partial.iterdir():
             if path != scratch:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
