@@ -7,7 +7,8 @@ started again with the same settings; only a finished folder is renamed to ``out
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,8 @@ def run_stage(
     code = code_digest([work.__module__, *(declaration.__module__ for declaration in declarations)])
     origin: dict[str, Any] = {"stage": stage, "settings": settings, "seed": seed, "inputs": digests}
     fingerprint = manifests.sha256_of_json(origin | {"code": code})
-    finished = _finished(out_dir, fingerprint)
+    with _named_errors(out_dir):
+        finished = _finished(out_dir, fingerprint)
     if finished is not None:
         logger.info("%s: unchanged, nothing to do (%s)", stage, out_dir)
         return finished
@@ -81,15 +83,22 @@ def forget_stage(out_dir: Path) -> None:
         manifests.write_manifest(out_dir, manifest.model_copy(update={"fingerprint": _FORGOTTEN}))
 
 
-def _run_work(partial: Path, fingerprint: str, work: Work) -> dict[str, Any]:
-    """Do the work in ``partial``, which is left without its scratch; returns the metrics."""
+@contextmanager
+def _named_errors(folder: Path) -> Iterator[None]:
+    """Turn errors of the file system into a ManifestError that names the place."""
     try:
-        _open_partial(partial, fingerprint)
+        yield
     except OSError as error:
         raise ManifestError(
-            f"{error.filename or partial}: cannot be written ({error.strerror}), expected a place for the results of a stage. Check"
+            f"{error.filename or folder}: cannot be written ({error.strerror}), expected a place for the results of a stage. Check"
             " its permissions, the mount and the free space."
         ) from error
+
+
+def _run_work(partial: Path, fingerprint: str, work: Work) -> dict[str, Any]:
+    """Do the work in ``partial``, which is left without its scratch; returns the metrics."""
+    with _named_errors(partial):
+        _open_partial(partial, fingerprint)
     scratch = partial / _SCRATCH
     started = time.monotonic()
     metrics = work(partial, scratch)

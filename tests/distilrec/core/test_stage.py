@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -169,3 +170,19 @@ def test_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "runs").write_text("a file where the folder of the runs should be")
     with pytest.raises(ManifestError, match=r"runs.*: cannot be written \(Not a directory\), expected a place for the results"):
         run(tmp_path / "runs" / "shop" / "data", [])
+
+
+def test_read_only_folder_of_runs_is_named(tmp_path, monkeypatch):
+    (tmp_path / "runs").mkdir(mode=0o555)
+    tmp_path.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    run(Path("other"), [])  # reads the code, for its digest
+    user = os.geteuid()
+    os.seteuid(user or 65534)  # root writes anywhere
+    try:
+        with pytest.raises(
+            ManifestError, match=r"runs.*: cannot be written \(Permission denied\), expected a place for the results"
+        ):
+            run(Path("runs") / "data", [])
+    finally:
+        os.seteuid(user)
