@@ -67,7 +67,6 @@ def recommend_file(
         if done := min(count, parts.finished()):
             report(f"{parts.folder}: going on after {min(bulk_input.rows, done * part_rows)} of {bulk_input.rows} rows")
         _work(client, bulk_input, parts, k, part_rows=part_rows, done=done)
-        bulk_input.check_unchanged()
         summary = _summary(parts.answers(count), bulk_input)
         parts.join(count)
         return summary
@@ -89,6 +88,7 @@ def _work(client: RecommenderClient, source: BulkInput, parts: Parts, k: int, *,
                     " and it goes on with them"
                 ) from error
             parts.write(number, result_table(source.key, part.keys, results))
+    source.check_unchanged()
 
 
 def _check_server(results: Sequence[Result]) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import platform
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -27,14 +28,19 @@ class FileRecord(BaseModel):
 
 
 class _KnownValues(BaseModel):
-    """Types of the settings and metrics that other stages and the server rely on, where a stage has them."""
+    """Types of the values that other stages and the server rely on, where a stage has them."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
+
+class _KnownSettings(_KnownValues):
     history_length: int = 1
     exclude_length: int = 1
     top_k: int = 1
     temperatures: list[float] = []
+
+
+class _KnownMetrics(_KnownValues):
     item_count: int = 1
     items: int = 1
     precision: Literal["fp32", "fp16", "int8"] = "fp32"
@@ -53,16 +59,14 @@ class _Recorded(dict[str, Any]):
         )
 
 
-def _recorded(values: dict[str, Any]) -> dict[str, Any]:
+def _recorded(known: type[_KnownValues], values: dict[str, Any]) -> dict[str, Any]:
+    """The values, if those that are known have their types."""
     try:
-        _KnownValues.model_validate(values)
+        known.model_validate(values)
     except ValidationError as error:
         faults = (f"{fault['loc'][0]}: {fault['msg']} (found {fault['input']!r:.100})" for fault in error.errors())
         raise ValueError("; ".join(faults)) from None
     return _Recorded(values)
-
-
-_Values = Annotated[dict[str, Any], AfterValidator(_recorded)]
 
 
 class Manifest(BaseModel):
@@ -74,13 +78,13 @@ class Manifest(BaseModel):
     stage: str
     fingerprint: str
     """sha256 of what the result depends on: stage, settings, seed, code, digests of the inputs."""
-    settings: _Values
+    settings: Annotated[dict[str, Any], AfterValidator(partial(_recorded, _KnownSettings))]
     seed: int
     inputs: dict[str, str]
     """Digest of each input's manifest at the time it was read."""
     versions: dict[str, str]
     files: dict[str, FileRecord]
-    metrics: _Values
+    metrics: Annotated[dict[str, Any], AfterValidator(partial(_recorded, _KnownMetrics))]
 
     @property
     def digest(self) -> str:

@@ -60,8 +60,7 @@ def run_stage(
     code = code_digest([work.__module__, *(declaration.__module__ for declaration in declarations)])
     origin: dict[str, Any] = {"stage": stage, "settings": settings, "seed": seed, "inputs": digests}
     fingerprint = manifests.sha256_of_json(origin | {"code": code})
-    with _named_errors(out_dir):
-        finished = _finished(out_dir, fingerprint)
+    finished = _finished(out_dir, fingerprint)
     if finished is not None:
         logger.info("%s: unchanged, nothing to do (%s)", stage, out_dir)
         return finished
@@ -108,8 +107,9 @@ def _run_work(partial: Path, fingerprint: str, work: Work) -> dict[str, Any]:
 
 def _finished(out_dir: Path, fingerprint: str) -> Manifest | None:
     """The manifest of ``out_dir`` if the folder is undamaged and holds the result for ``fingerprint``."""
-    if not (out_dir / manifests.FILE_NAME).exists():
-        return None
+    with _named_errors(out_dir):
+        if not (out_dir / manifests.FILE_NAME).exists():
+            return None
     try:
         manifest = manifests.verify_manifest(out_dir)
     except ManifestError as error:

@@ -148,11 +148,13 @@ def _parse_timestamps(table: FileTable, frame: pl.DataFrame) -> pl.Series:
         _fail_at(table, frame, pl.Series([True]), "timestamp", found=str(dtype), expected=expected)
     else:
         text = values.cast(pl.String).str.strip_chars()
-        numbers, times = text.cast(pl.Float64, strict=False), _seconds(text)
-        if numbers.is_not_null().any() and times.is_not_null().any():
-            other = times.is_not_null() if numbers.is_not_null()[0] else numbers.is_not_null()
-            _fail_at(table, frame, other, "timestamp", expected="numbers in all rows or ISO 8601 in all rows, not both")
-        parsed = numbers.fill_null(times)
+        parsed = text.cast(pl.Float64, strict=False)
+        if parsed.null_count():
+            numbers, times = parsed.is_not_null(), _seconds(text)
+            if numbers.any() and times.is_not_null().any():
+                other = times.is_not_null() if numbers[0] else numbers
+                _fail_at(table, frame, other, "timestamp", expected="numbers in all rows or ISO 8601 in all rows, not both")
+            parsed = parsed.fill_null(times)
     _fail_at(table, frame, parsed.is_null() | ~parsed.is_finite(), "timestamp", expected=expected)
     return parsed.alias("timestamp")
 
