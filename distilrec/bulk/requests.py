@@ -5,12 +5,13 @@ import itertools
 import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-from polars.exceptions import PolarsError
+from polars.exceptions import PanicException, PolarsError
 
 from distilrec.core.errors import DataError
 
@@ -47,7 +48,24 @@ class BulkInput:
     """Columns of the file that are read."""
 
     def rows_from(self, begin: int, size: int) -> Iterator[InputRows]:
-        """Read the rows from ``begin`` on (counted from 0), ``size`` at a time; yields nothing for an empty file."""
+        """Read the rows from ``begin`` on (counted from 0), ``size`` at a time; yields nothing for an empty file.
+
+        Raises:
+            DataError: The content is damaged, or was changed since the file was opened.
+        """
+        with _named_errors(self.path):
+            yield from self._rows_from(begin, size)
+
+    def check_unchanged(self) -> None:
+        """Raise DataError if the file has other content than when it was opened: its results would be those of a mixture."""
+        with _named_errors(self.path):
+            if _sha256(self.path) != self.sha256:
+                raise DataError(
+                    f"{self.path}: found that it was changed while it was read, expected a finished file. Start the same command"
+                    " again."
+                )
+
+    def _rows_from(self, begin: int, size: int) -> Iterator[InputRows]:
         parts = self._parquet(begin, size) if self.path.suffix == ".parquet" else self._json_lines(begin, size)
         for offset, rows in zip(range(begin, self.rows, size), parts, strict=False):
             count = len(rows[_HISTORY])
@@ -56,7 +74,7 @@ class BulkInput:
             yield InputRows(rows.get(USER, numbers), rows[_HISTORY], exclude)
 
     def _parquet(self, begin: int, size: int) -> Iterator[dict[str, list[Any]]]:
-        selected = pl.scan_parquet(self.path).select(self.columns)
+        selected = pl.scan_parquet(self.path, glob=False).select(self.columns)
         for offset in range(begin, self.rows, size):
             yield selected.slice(offset, size).collect().to_dict(as_series=False)
 
@@ -77,12 +95,27 @@ def open_input(path: Path) -> BulkInput:
             message names file, column and line.
     """
     check_suffix(path)
-    try:
-        with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    with _named_errors(path):
+        sha256 = _sha256(path)
         return _open_parquet(path, sha256) if path.suffix == ".parquet" else _open_json_lines(path, sha256)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _named_errors(path: Path) -> Iterator[None]:
+    """Turn the errors of readers into a DataError that names the file; a panic of Polars, too, which is no Exception."""
+    try:
+        yield
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}), expected a file of histories") from error
+    except (PolarsError, PanicException, ValueError, AttributeError, RecursionError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        kind = "Parquet" if path.suffix == ".parquet" else "JSON lines"
+        raise DataError(f"{path}: cannot be read as {kind} ({reason[:200]}), expected a whole file. Write it again.") from error
 
 
 def check_suffix(path: Path) -> None:
@@ -92,12 +125,9 @@ def check_suffix(path: Path) -> None:
 
 
 def _open_parquet(path: Path, sha256: str) -> BulkInput:
-    try:
-        scan = pl.scan_parquet(path)
-        schema = scan.collect_schema()
-        rows = scan.select(pl.len()).collect().item()
-    except PolarsError as error:
-        raise DataError(f"{path}: cannot be read as Parquet: {error}") from error
+    scan = pl.scan_parquet(path, glob=False)
+    schema = scan.collect_schema()
+    rows = scan.select(pl.len()).collect().item()
     if _HISTORY not in schema:
         raise DataError(f"{path}: column {_HISTORY!r}: missing, expected lists of item ids; found the columns {', '.join(schema)}")
     for name in (_HISTORY, _EXCLUDE):
@@ -117,7 +147,7 @@ def _open_json_lines(path: Path, sha256: str) -> BulkInput:
         for rows, line in enumerate(file, start=1):
             try:
                 row = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise DataError(f"{path}: line {rows}: not JSON ({error}), expected an object in each line") from error
             if not isinstance(row, dict) or _HISTORY not in row:
                 raise DataError(f"{path}: column {_HISTORY!r}, line {rows}: missing, found {row!r:.100}")

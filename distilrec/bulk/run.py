@@ -88,6 +88,7 @@ def _work(client: RecommenderClient, source: BulkInput, parts: Parts, k: int, *,
                     " and it goes on with them"
                 ) from error
             parts.write(number, result_table(source.key, part.keys, results))
+    source.check_unchanged()
 
 
 def _check_server(results: Sequence[Result]) -> None:

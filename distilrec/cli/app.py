@@ -19,7 +19,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_mar
 
 
 def main() -> None:
-    """Run the command line; an error of DistilRec or a full disk ends it with one message and status 1, without a traceback."""
+    """Run the command line; an error of DistilRec or of the disk ends it with one message and status 1, without a traceback."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     for package in ("distilrec", "distill", "export"):
         logging.getLogger(package).setLevel(logging.INFO)
@@ -30,11 +30,19 @@ def main() -> None:
         print(f"distilrec: {error}", file=sys.stderr)
         sys.exit(1)
     except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        advice = "free some space and run the same command again; it continues where it stopped"
-        print(f"distilrec: found no space left on a disk ({error}), expected room for the result; {advice}", file=sys.stderr)
+        # A full disk, a read-only mount or missing rights, at a place that has no better message.
+        logging.getLogger(__name__).debug("where it happened", exc_info=True)
+        print(f"distilrec: {_describe(error)}", file=sys.stderr)
         sys.exit(1)
+
+
+def _describe(error: OSError) -> str:
+    if error.errno == errno.ENOSPC:
+        advice = "free some space and run the same command again; it continues where it stopped"
+        return f"found no space left on a disk ({error}), expected room for the result; {advice}"
+    place = f"{error.filename}: " if error.filename else ""
+    advice = "Check the path, its permissions and the free space."
+    return f"{place}{error.strerror or error}, expected to read or write here. {advice}"
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:

@@ -14,7 +14,8 @@ class InteractionColumns(Section):
     user_id: str = "user_id"
     item_id: str = "item_id"
     timestamp: str = "timestamp"
-    """Numbers in any unit, of which only the order counts, or ISO 8601 dates and times."""
+    """Numbers in any unit, of which only the order counts, or ISO 8601 dates and times, as 2024-05-01T10:00:00Z. Without a zone
+    they are UTC. Other forms of dates, such as 02/01/2024, are an error."""
     event: str | None = None
     """Column that ``DataConfig.events`` selects by."""
     rating: str | None = None

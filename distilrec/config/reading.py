@@ -95,15 +95,26 @@ def _read(preset: str) -> tuple[str, str, Path]:
     if not path.is_file():
         names = ", ".join(preset_names())
         raise ConfigError(f"found no preset or file {preset!r}, expected one of {names} or the path of a TOML file")
-    return path.read_text(encoding="utf-8"), str(path), path.parent
+    try:
+        return path.read_text(encoding="utf-8-sig"), str(path), path.parent
+    except UnicodeDecodeError as error:
+        found = error.object[error.start : error.start + 4]
+        row = error.object[: error.start].count(b"\n") + 1
+        raise ConfigError(
+            f"{path}: row {row}: found bytes that are not UTF-8 ({found!r}), expected TOML in UTF-8. Save it with this encoding."
+        ) from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}), expected a TOML file. Check its permissions.") from error
 
 
 def _parse(text: str, where: str, folder: Path) -> dict[str, Any]:
     """Values of TOML text, not yet validated, with paths below ``folder``."""
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # also for a number of more than 4,300 digits
         raise ConfigError(f"{where}: not valid TOML: {error}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{where}: found brackets nested too deeply, expected settings in TOML") from error
     _resolve_paths(values, folder)
     return values
 

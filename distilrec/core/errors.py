@@ -18,7 +18,7 @@ class DataWarning(UserWarning):
 
 
 class ManifestError(DistilRecError):
-    """A stage folder that is missing, incomplete or not what its manifest says."""
+    """A stage folder that is missing, incomplete, not what its manifest says, or cannot be written."""
 
 
 class RunLockedError(DistilRecError):

@@ -3,11 +3,12 @@
 import hashlib
 import json
 import platform
+from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from distilrec import __version__
 from distilrec.core.errors import ManifestError
@@ -26,6 +27,48 @@ class FileRecord(BaseModel):
     size_bytes: int
 
 
+class _KnownValues(BaseModel):
+    """Types of the values that other stages and the server rely on, where a stage has them."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+
+class _KnownSettings(_KnownValues):
+    history_length: int = 1
+    exclude_length: int = 1
+    top_k: int = 1
+    temperatures: list[float] = []
+
+
+class _KnownMetrics(_KnownValues):
+    item_count: int = 1
+    items: int = 1
+    precision: Literal["fp32", "fp16", "int8"] = "fp32"
+    vocabulary_sha256: str = ""
+    int8_within_budget: bool | None = None
+    seconds: float = 0
+
+
+class _Recorded(dict[str, Any]):
+    """Values by name. A missing one is an error of the manifest, such as one that was edited or copied from another stage."""
+
+    def __missing__(self, name: str) -> Any:
+        raise ManifestError(
+            f"{FILE_NAME}: found no {name!r} in settings or metrics, expected the manifest of a stage that has it. Run the stage"
+            " again."
+        )
+
+
+def _recorded(known: type[_KnownValues], values: dict[str, Any]) -> dict[str, Any]:
+    """The values, if those that are known have their types."""
+    try:
+        known.model_validate(values)
+    except ValidationError as error:
+        faults = (f"{fault['loc'][0]}: {fault['msg']} (found {fault['input']!r:.100})" for fault in error.errors())
+        raise ValueError("; ".join(faults)) from None
+    return _Recorded(values)
+
+
 class Manifest(BaseModel):
     """The content of ``manifest.json``: how a stage folder came to be, and the digests that prove it is whole."""
 
@@ -35,13 +78,13 @@ class Manifest(BaseModel):
     stage: str
     fingerprint: str
     """sha256 of what the result depends on: stage, settings, seed, code, digests of the inputs."""
-    settings: dict[str, Any]
+    settings: Annotated[dict[str, Any], AfterValidator(partial(_recorded, _KnownSettings))]
     seed: int
     inputs: dict[str, str]
     """Digest of each input's manifest at the time it was read."""
     versions: dict[str, str]
     files: dict[str, FileRecord]
-    metrics: dict[str, Any]
+    metrics: Annotated[dict[str, Any], AfterValidator(partial(_recorded, _KnownMetrics))]
 
     @property
     def digest(self) -> str:
@@ -98,10 +141,14 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / FILE_NAME
     try:
-        return Manifest.model_validate_json(path.read_text())
+        return Manifest.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         raise ManifestError(f"{folder}: found no {FILE_NAME}, expected a finished stage. Run the stage that writes it.") from None
-    except (ValidationError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ManifestError(
+            f"{path}: cannot be read ({error.strerror}), expected a manifest. Check its permissions, or run the stage again."
+        ) from error
+    except ValidationError as error:
         raise ManifestError(f"{path}: expected a manifest of format version 1, found:\n{error}\nRun the stage again.") from error
 
 
@@ -109,10 +156,16 @@ def verify_manifest(folder: Path) -> Manifest:
     """Read a stage folder's manifest and check every file against its digest.
 
     Raises:
-        ManifestError: a file is missing, was added or was changed.
+        ManifestError: a file is missing, was added or was changed, or cannot be read.
     """
     manifest = read_manifest(folder)
-    found = record_files(folder)
+    try:
+        found = record_files(folder)
+    except OSError as error:
+        raise ManifestError(
+            f"{error.filename or folder}: cannot be read ({error.strerror}), expected a file of a finished stage. Check its"
+            " permissions, or run the stage again."
+        ) from error
     faults = [f"{name}: missing" for name in manifest.files.keys() - found.keys()]
     faults += [f"{name}: not in the manifest" for name in found.keys() - manifest.files.keys()]
     faults += [

@@ -8,7 +8,8 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,8 @@ def run_stage(
         declarations: What the settings choose and the module of ``work`` does not import; its modules count, too.
 
     Raises:
-        ManifestError: An input is not what its manifest says, or ``out_dir`` is a folder that no stage has written.
+        ManifestError: An input is not what its manifest says, ``out_dir`` is a folder that no stage has written, or the results
+            cannot be written.
     """
     digests = {name: manifests.verify_manifest(path).digest for name, path in inputs.items()}
     code = code_digest([work.__module__, *(declaration.__module__ for declaration in declarations)])
@@ -89,9 +91,22 @@ def forget_stage(out_dir: Path) -> None:
         manifests.write_manifest(out_dir, manifest.model_copy(update={"fingerprint": _FORGOTTEN}))
 
 
+@contextmanager
+def _named_errors(folder: Path) -> Iterator[None]:
+    """Turn errors of the file system into a ManifestError that names the place."""
+    try:
+        yield
+    except OSError as error:
+        raise ManifestError(
+            f"{error.filename or folder}: cannot be written ({error.strerror}), expected a place for the results of a stage. Check"
+            " its permissions, the mount and the free space."
+        ) from error
+
+
 def _run_work(partial: Path, fingerprint: str, work: Work) -> dict[str, Any]:
     """Do the work in ``partial``, which is left without its scratch; returns the metrics."""
-    _open_partial(partial, fingerprint)
+    with _named_errors(partial):
+        _open_partial(partial, fingerprint)
     scratch = partial / _SCRATCH
     started = time.monotonic()
     metrics = work(partial, scratch)
@@ -101,8 +116,9 @@ def _run_work(partial: Path, fingerprint: str, work: Work) -> dict[str, Any]:
 
 def _finished(out_dir: Path, fingerprint: str) -> Manifest | None:
     """The manifest of ``out_dir`` if the folder is undamaged and holds the result for ``fingerprint``."""
-    if not (out_dir / manifests.FILE_NAME).exists():
-        return None
+    with _named_errors(out_dir):
+        if not (out_dir / manifests.FILE_NAME).exists():
+            return None
     try:
         manifest = manifests.verify_manifest(out_dir)
     except ManifestError as error:
@@ -140,7 +156,7 @@ def _open_partial(partial: Path, fingerprint: str) -> None:
     """Keep the scratch of an interrupted run with the same fingerprint, drop everything else."""
     scratch = partial / _SCRATCH
     note = scratch / "fingerprint"
-    if note.exists() and note.read_text() == fingerprint:
+    if note.exists() and note.read_bytes() == fingerprint.encode():
         for path in partial.iterdir():
             if path != scratch:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -1,6 +1,7 @@
 """Stage ``data``: make sequences, splits and a vocabulary from interactions and a catalogue."""
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from distilrec.data import attributes as user_attributes
 from distilrec.data import splits
 from distilrec.data.attributes import UNKNOWN, Attributes
 from distilrec.data.dataset import Dataset, load_dataset
+from distilrec.data.files import shown
 from distilrec.data.filtering import k_core
 from distilrec.data.sources import fetch
 from distilrec.data.tables import read_interactions, read_items, read_users
@@ -44,6 +46,7 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
             # Also after an error: the warnings may explain it.
             for warning in caught:
                 warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+        _check_unchanged(paths, settings)
         dataset.save(folder)
         vocabulary.save(folder / FILE_NAME)
         if attributes:
@@ -121,7 +124,7 @@ def _attributes(user_ids: pl.Series, config: DataConfig) -> Attributes:
     if len(unlisted):
         message = (
             f"{config.users}: column {config.user_columns.user_id!r}: {len(unlisted)} user(s) of the interactions are not listed;"
-            f" their attributes count as {UNKNOWN!r} (first: {unlisted[0]!r})"
+            f" their attributes count as {UNKNOWN!r} (first: {shown(unlisted[0])})"
         )
         warnings.warn(message, DataWarning, stacklevel=2)
     joined = user_ids.to_frame().join(users, on="user_id", how="left", maintain_order="left")
@@ -132,7 +135,18 @@ def _sha256(path: Path) -> str:
     try:
         return sha256_of_file(path)
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror}), expected a data file. Correct the path in section [data]."
+        ) from error
+
+
+def _check_unchanged(paths: Mapping[str, Path | None], settings: Mapping[str, Any]) -> None:
+    """Refuse files that were written while they were read: the result would be kept under the digest of the former content."""
+    for name, path in paths.items():
+        if path and _sha256(path) != settings[f"{name}_sha256"]:
+            raise DataError(
+                f"{path}: found that it was changed while it was read, expected a finished file. Run again when nothing writes it."
+            )
 
 
 def _vocabulary(item_ids: pl.Series, items_path: Path | None, config: DataConfig) -> Vocabulary:
@@ -145,7 +159,7 @@ def _vocabulary(item_ids: pl.Series, items_path: Path | None, config: DataConfig
     if unlisted:
         message = (
             f"{items_path}: column {config.item_columns.item_id!r}: {len(unlisted)} item(s) of the interactions are not listed;"
-            f" the id stands in for the title (first: {unlisted[0]!r})"
+            f" the id stands in for the title (first: {shown(unlisted[0])})"
         )
         warnings.warn(message, DataWarning, stacklevel=2)
     return Vocabulary(tuple(ids), tuple(titles.get(item_id) or item_id for item_id in ids))

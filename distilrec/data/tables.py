@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -10,34 +9,27 @@ import polars as pl
 from distilrec.config import DataConfig, InteractionColumns, ItemColumns, UserColumns
 from distilrec.core.errors import DataError, DataWarning
 from distilrec.data.attributes import UNKNOWN
+from distilrec.data.files import ROW, FileTable, read_table, shown
 
-_ROW = "row"
-_SEPARATORS = {".csv": ",", ".tsv": "\t", ".csv.gz": ",", ".tsv.gz": "\t"}
-
-
-@dataclass(frozen=True)
-class FileTable:
-    """Columns of a file under their standard names, and a column ``row``: the number of the row as an editor shows it."""
-
-    path: Path
-    columns: dict[str, str]
-    """Name in the file by standard name."""
-    frame: pl.DataFrame
+_ISO_8601 = r"^(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}:\d{2})(?::(\d{2}(?:[.,]\d+)?))?(Z|[+-]\d{2}:?\d{2})?)?$"
+"""Date, hours and minutes, seconds, zone."""
+_SECONDS = {"ms": 1e3, "us": 1e6, "ns": 1e9}
+"""Ticks of a second by time unit."""
 
 
 def read_interactions(path: Path, config: DataConfig) -> pl.DataFrame:
     """Interactions with the columns user_id (str), item_id (str), timestamp (float64), in order of time.
 
-    MovieLensRows without an id and repeated rows are dropped with a counted :class:`DataWarning`.
+    Rows without an id and repeated rows are dropped with a counted :class:`DataWarning`.
 
     Raises:
         DataError: The file cannot be read, lacks a column, has a timestamp that cannot be parsed, or has no row to keep.
     """
-    table = _read(path, _wanted(config.columns, config))
+    table = read_table(path, _wanted(config.columns, config))
     frame = _drop_rows_without_id(table, ("user_id", "item_id"))
     frame = frame.with_columns(_parse_timestamps(table, frame))
     if config.events is not None:
-        frame = frame.filter(pl.col("event").is_in(config.events))
+        frame = frame.filter(_texts(table, frame, "event").is_in(config.events))
     if config.min_rating is not None:
         frame = frame.filter(_parse_numbers(table, frame, "rating") >= config.min_rating)
     frame = _drop_duplicates(table, frame, ("user_id", "item_id", "timestamp"), "repeated interaction(s)")
@@ -55,10 +47,10 @@ def read_items(path: Path, columns: ItemColumns) -> pl.DataFrame:
     Raises:
         DataError: The file cannot be read, or lacks a column.
     """
-    table = _read(path, {"item_id": columns.item_id, "title": columns.title})
+    table = read_table(path, {"item_id": columns.item_id, "title": columns.title})
     frame = _drop_rows_without_id(table, ("item_id",))
     frame = _drop_duplicates(table, frame, ("item_id",), "repeated item(s)")
-    frame = frame.with_columns(pl.col("title").str.strip_chars().replace("", None))
+    frame = frame.with_columns(_texts(table, frame, "title"))
     _warn_counted(table, frame.filter(pl.col("title").is_null()), "title", "item(s) without text; the id stands in for the title")
     return frame.select("item_id", "title")
 
@@ -69,14 +61,11 @@ def read_users(path: Path, columns: UserColumns, attributes: Sequence[str]) -> p
     Raises:
         DataError: The file cannot be read, lacks a column, or has an attribute that is neither text nor a number.
     """
-    table = _read(path, {"user_id": columns.user_id} | {name: name for name in attributes})
+    table = read_table(path, {"user_id": columns.user_id} | {name: name for name in attributes})
     frame = _drop_rows_without_id(table, ("user_id",))
     frame = _drop_duplicates(table, frame, ("user_id",), "repeated user(s)")
     for name in attributes:
-        if frame[name].dtype.is_nested() or frame[name].dtype == pl.Binary:
-            found = f"row {frame.item(0, _ROW)}: found {frame[name].dtype}" if len(frame) else f"found {frame[name].dtype}"
-            raise DataError(f"{path}: column {name!r}, {found}, expected text or numbers")
-        frame = frame.with_columns(pl.col(name).cast(pl.String).str.strip_chars().replace("", None))
+        frame = frame.with_columns(_texts(table, frame, name))
         _warn_counted(table, frame.filter(pl.col(name).is_null()), name, f"user(s) without a value; it counts as {UNKNOWN!r}")
     return frame.select("user_id", *(pl.col(name).fill_null(UNKNOWN) for name in attributes))
 
@@ -90,41 +79,10 @@ def _wanted(columns: InteractionColumns, config: DataConfig) -> dict[str, str]:
     return wanted
 
 
-def _read(path: Path, columns: dict[str, str]) -> FileTable:
-    frame = _read_file(path)
-    missing = [name for name in columns.values() if name not in frame.columns]
-    if missing:
-        raise DataError(
-            f"{path}: found columns {', '.join(frame.columns)}; expected also {', '.join(missing)}. "
-            "Name your columns in [data.columns], [data.item_columns], [data.user_columns] and data.attributes."
-        )
-    first_row = 2 if _suffix(path) in _SEPARATORS else 1  # the header is row 1 of a text file
-    selected = frame.select(pl.col(found).alias(name) for name, found in columns.items())
-    return FileTable(path, columns, selected.with_row_index(_ROW, offset=first_row))
-
-
-def _read_file(path: Path) -> pl.DataFrame:
-    suffix = _suffix(path)
-    if suffix not in {*_SEPARATORS, ".parquet"}:
-        raise DataError(f"{path}: found a file of type {suffix or 'unknown'!r}, expected .csv, .tsv (also .gz) or .parquet")
-    try:
-        if suffix == ".parquet":
-            return pl.read_parquet(path)
-        return pl.read_csv(path, separator=_SEPARATORS[suffix], infer_schema=False)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
-
-
-def _suffix(path: Path) -> str:
-    """Suffix of a file's name; for a compressed file both suffixes, for example ".csv.gz"."""
-    return "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
-
-
 def _drop_rows_without_id(table: FileTable, ids: tuple[str, ...]) -> pl.DataFrame:
-    frame = table.frame.with_columns(pl.col(name).cast(pl.String).str.strip_chars().replace("", None) for name in ids)
+    frame = table.frame
     for name in ids:
+        frame = frame.with_columns(_id_texts(table, frame, name))
         _warn_counted(table, frame.filter(pl.col(name).is_null()), name, "row(s) without an id; dropped")
         frame = frame.filter(pl.col(name).is_not_null())
     return frame
@@ -132,46 +90,125 @@ def _drop_rows_without_id(table: FileTable, ids: tuple[str, ...]) -> pl.DataFram
 
 def _drop_duplicates(table: FileTable, frame: pl.DataFrame, by: tuple[str, ...], what: str) -> pl.DataFrame:
     kept = frame.unique(by, keep="first", maintain_order=True)
-    _warn_counted(table, frame.join(kept, on=_ROW, how="anti"), by, f"{what}; the first of each is kept")
+    _warn_counted(table, frame.join(kept, on=ROW, how="anti"), by, f"{what}; the first of each is kept")
     return kept
+
+
+def _id_texts(table: FileTable, frame: pl.DataFrame, name: str) -> pl.Series:
+    """Ids as stripped text, null where there is none."""
+    dtype = frame[name].dtype
+    if dtype == pl.Boolean or dtype.is_temporal() or (dtype.is_numeric() and not dtype.is_integer()):
+        _fail_at(
+            table,
+            frame,
+            pl.Series([True]),
+            name,
+            found=str(dtype),
+            expected="text or whole numbers. Write the ids as they are elsewhere",
+        )
+    texts = _texts(table, frame, name)
+    if table.is_text:
+        broken = texts.str.contains(r"[\r\n]")
+        _fail_at(table, frame, broken, name, expected="an id on one line. Look for a single quote in this row or the one before")
+    return texts
+
+
+def _texts(table: FileTable, frame: pl.DataFrame, name: str) -> pl.Series:
+    """A column of text or numbers as stripped text, null where there is none."""
+    values = frame[name]
+    dtype = values.dtype
+    if dtype.is_nested() or dtype in (pl.Duration, pl.Object):
+        _fail_at(table, frame, pl.Series([True]), name, found=str(dtype), expected="text or numbers")
+    texts = pl.Series(name, map(_decoded, values), pl.String) if dtype == pl.Binary else values.cast(pl.String)
+    _fail_at(table, frame, texts.is_null() & values.is_not_null(), name, expected="text in UTF-8")
+    _fail_at(table, frame, texts.str.contains("\0", literal=True), name, expected="text without NUL. Write the file again")
+    return texts.str.strip_chars().replace("", None)
+
+
+def _decoded(value: bytes | None) -> str | None:
+    """Text in UTF-8, null where it is none."""
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def _parse_timestamps(table: FileTable, frame: pl.DataFrame) -> pl.Series:
     """Numbers unchanged, dates and times as seconds since 1970 (UTC where no zone is given)."""
     values = frame["timestamp"]
-    if values.dtype.is_temporal():
-        return values.cast(pl.Datetime("us")).dt.epoch("us").cast(pl.Float64).alias("timestamp") / 1e6
-    if values.dtype.is_numeric():
+    expected = "a number or an ISO 8601 date and time, as 2024-05-01T10:00:00Z"
+    dtype = values.dtype
+    if isinstance(dtype, pl.Datetime):
+        parsed = values.to_physical().cast(pl.Float64) / _SECONDS[dtype.time_unit]
+    elif dtype == pl.Date:
+        parsed = values.to_physical().cast(pl.Float64) * 86_400
+    elif dtype.is_numeric():
         parsed = values.cast(pl.Float64)
+    elif dtype.is_nested() or dtype.is_temporal() or dtype in (pl.Boolean, pl.Binary):
+        _fail_at(table, frame, pl.Series([True]), "timestamp", found=str(dtype), expected=expected)
     else:
         text = values.cast(pl.String).str.strip_chars()
         parsed = text.cast(pl.Float64, strict=False)
         if parsed.null_count():
-            times = text.str.to_datetime(time_unit="us", time_zone="UTC", strict=False)
-            parsed = parsed.fill_null(times.dt.epoch("us").cast(pl.Float64) / 1e6)
-    _fail_at_null(table, frame, parsed, "timestamp", "a number or an ISO 8601 date and time")
+            numbers, times = parsed.is_not_null(), _seconds(text)
+            if numbers.any() and times.is_not_null().any():
+                other = times.is_not_null() if numbers[0] else numbers
+                _fail_at(table, frame, other, "timestamp", expected="numbers in all rows or ISO 8601 in all rows, not both")
+            parsed = parsed.fill_null(times)
+    _fail_at(table, frame, parsed.is_null() | ~parsed.is_finite(), "timestamp", expected=expected)
     return parsed.alias("timestamp")
 
 
+def _seconds(text: pl.Series) -> pl.Series:
+    """Seconds since 1970 (float64) of dates and times in ISO 8601, null for other text."""
+    date, minutes, seconds, zone = (text.str.extract(_ISO_8601, group) for group in range(1, 5))
+    moment = (date + " " + minutes.fill_null("00:00")).str.to_datetime("%Y-%m-%d %H:%M", time_unit="us", strict=False)
+    within = seconds.str.replace(",", ".", literal=True).cast(pl.Float64).fill_null(0.0)
+    hours_of_zone = zone.str.slice(1, 2).cast(pl.Float64, strict=False).fill_null(0.0)
+    minutes_of_zone = zone.str.slice(-2).cast(pl.Float64, strict=False).fill_null(0.0)
+    east = (hours_of_zone * 3600 + minutes_of_zone * 60) * zone.str.starts_with("-").fill_null(value=False).replace_strict(
+        {True: -1.0, False: 1.0}, return_dtype=pl.Float64
+    )
+    valid = (within < 60) & (hours_of_zone < 24) & (minutes_of_zone < 60)
+    parsed = moment.dt.epoch("s").cast(pl.Float64) + within - east
+    return parsed.set(~valid, None)
+
+
 def _parse_numbers(table: FileTable, frame: pl.DataFrame, name: str) -> pl.Series:
-    parsed = frame[name].cast(pl.Float64, strict=False)
-    _fail_at_null(table, frame, parsed, name, "a number")
+    values = frame[name]
+    if not (values.dtype.is_numeric() or values.dtype in (pl.String, pl.Null)):
+        _fail_at(table, frame, pl.Series([True]), name, found=str(values.dtype), expected="a number")
+    parsed = values.cast(pl.Float64, strict=False)
+    _fail_at(table, frame, parsed.is_null() | ~parsed.is_finite(), name, expected="a number")
     return parsed
 
 
-def _fail_at_null(table: FileTable, frame: pl.DataFrame, parsed: pl.Series, name: str, expected: str) -> None:
-    faulty = frame.filter(parsed.is_null() | parsed.is_nan() | parsed.is_infinite())
-    if not faulty.is_empty():
-        row = faulty.row(0, named=True)
-        raise DataError(
-            f"{table.path}: column {table.columns[name]!r}, row {row[_ROW]}: found {row[name]!r}, expected {expected}"
-            f" ({len(faulty)} row(s) like this)"
-        )
+def _fail_at(
+    table: FileTable, frame: pl.DataFrame, faulty: pl.Series, name: str, *, found: str | None = None, expected: str
+) -> None:
+    """Raise a DataError if rows are faulty.
+
+    Args:
+        table: File of the rows.
+        frame: Rows.
+        faulty: Whether each row is faulty, bool [rows]; one value if the type of the column is.
+        name: Standard name of the column.
+        found: Type that was found; None to show the value of the first faulty row.
+        expected: Words for what was expected.
+    """
+    if not faulty.any():
+        return
+    rows = frame.filter(faulty) if found is None else frame
+    row = f", row {rows.item(0, ROW)}" if len(rows) else ""
+    raise DataError(
+        f"{table.path}: column {table.columns[name]!r}{row}: found {found or shown(rows.item(0, name))}, expected {expected}"
+        f" ({len(rows)} row(s) like this)"
+    )
 
 
 def _warn_counted(table: FileTable, rows: pl.DataFrame, names: str | tuple[str, ...], what: str) -> None:
     if rows.is_empty():
         return
     columns = ", ".join(repr(table.columns[name]) for name in ([names] if isinstance(names, str) else names))
-    message = f"{table.path}: column {columns}: {len(rows)} {what} (first: row {rows.item(0, _ROW)})"
+    message = f"{table.path}: column {columns}: {len(rows)} {what} (first: row {rows.item(0, ROW)})"
     warnings.warn(message, DataWarning, stacklevel=2)

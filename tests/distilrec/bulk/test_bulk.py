@@ -4,6 +4,7 @@ import dataclasses
 import fcntl
 import json
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -232,3 +233,40 @@ def test_two_runs_for_one_output_do_not_meet(tmp_path):
 def test_an_output_in_no_folder(tmp_path):
     with pytest.raises(DataError, match="cannot be written"), Parts(tmp_path / "none" / "out.parquet").locked():
         pass
+
+
+def test_damaged_parquet_is_named_wherever_the_damage_is(tmp_path):
+    """Some bytes are metadata, which is read first; others are pages, which are read later. Polars panics at a few of them."""
+    path = tmp_path / "in.parquet"
+    pl.DataFrame({"user_id": ["a"] * 50, "history": [["abc", "b"]] * 50}).write_parquet(path, compression="uncompressed")
+    good, random = path.read_bytes(), np.random.default_rng(0)
+    messages = []
+    for _ in range(60):
+        content = np.frombuffer(good, np.uint8).copy()
+        content[random.integers(4, len(good) - 8, 8)] = random.integers(0, 256, 8)
+        path.write_bytes(content.tobytes())
+        try:
+            list(open_input(path).rows_from(0, 100))
+        except DataError as error:
+            messages.append(str(error))
+    assert len(messages) > 30
+    assert all(message.startswith(str(path)) for message in messages)
+
+
+def test_nested_json_names_its_line(tmp_path):
+    path = tmp_path / "in.jsonl"
+    path.write_text('{"history": []}\n{"history": ' + "[" * 100_000 + "]" * 100_000 + "}\n")
+    with pytest.raises(DataError, match=r"in\.jsonl: line 2: not JSON"):
+        open_input(path)
+
+
+@WRITERS
+def test_input_that_changes_after_it_was_opened_is_refused(tmp_path, write, name):
+    found = open_input(write(tmp_path / name, ROWS))
+    found.check_unchanged()
+    write(tmp_path / name, ROWS[:2])
+    with pytest.raises(DataError, match=rf"{name}: found that it was changed while it was read"):
+        found.check_unchanged()
+    (tmp_path / name).write_bytes(b"[]\n" * 9)
+    with pytest.raises(DataError, match=rf"{name}: cannot be read"):
+        list(found.rows_from(0, 4))

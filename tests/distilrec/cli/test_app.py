@@ -53,6 +53,16 @@ def test_a_full_disk_is_one_message_and_the_same_command_ends_as_usual_once_ther
 
 
 @pytest.mark.pipeline
+def test_runs_that_cannot_be_written_are_one_message_and_status_1(tmp_path):
+    (tmp_path / "logs.csv").write_text("user_id,item_id,timestamp\n" + "".join(f"u,i{t},{t}\n" for t in range(6)))
+    (tmp_path / "shop.toml").write_text('name = "shop"\n[data]\ninteractions = "logs.csv"\nk_core = 1\n')
+    (tmp_path / "runs").write_text("a file")
+    result = distilrec("data", "--preset", "shop.toml", cwd=tmp_path)
+    assert result.returncode == 1
+    assert re.fullmatch(r"(data: .*\n)?distilrec: runs\S*: .*Not a directory.*, expected .*\n", result.stderr)
+
+
+@pytest.mark.pipeline
 def test_warnings_about_data_are_shown_in_one_line(tmp_path):
     (tmp_path / "logs.csv").write_text("user_id,item_id,timestamp\n" + "".join(f"u,i{t},{t}\n" for t in range(6)) + "u,i0,0\n")
     (tmp_path / "shop.toml").write_text('name = "shop"\n[data]\ninteractions = "logs.csv"\nk_core = 1\n')

@@ -144,3 +144,21 @@ def test_students_that_cannot_be(student, message):
 )
 def test_students_that_can_be(student):
     parse_config(f'name = "x"\n[data]\nsource = "ml-100k"\n[student]\n{student}\n', where="x", folder=Path())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'name = "shop"\nseed = "\xe9"', r"row 2: found bytes that are not UTF-8 \(b'\\xe9"),
+        ('name = "shop"'.encode("utf-16"), r"row 1: found bytes that are not UTF-8"),
+        (b"seed = " + b"9" * 5000, "not valid TOML: Exceeds the limit"),
+        (b"name = " + b"[" * 5000, "nested too deeply"),
+        (b'name = "a\0"', "not valid TOML: Illegal character"),
+        (b'\xef\xbb\xbfname = "shop"', r"1 fault\(s\):\n  data: Field required"),  # a byte order mark is no fault
+    ],
+)
+def test_file_that_is_no_text_or_no_toml_is_named(tmp_path, content, message):
+    path = tmp_path / "shop.toml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"shop\.toml: .*{message}"):
+        load_config(str(path))

@@ -1,3 +1,5 @@
+import json
+import os
 from pathlib import Path
 
 import pytest
@@ -163,3 +165,59 @@ def test_digest_ignores_measurements(tmp_path):
     manifest = run(tmp_path / "a", [])
     assert manifest.model_copy(update={"metrics": {"seconds": 9}, "versions": {}}).digest == manifest.digest
     assert manifest.model_copy(update={"files": {}}).digest != manifest.digest
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"metrics": {"item_count": "90"}}, r"item_count: Input should be a valid integer \(found '90'\)"),
+        ({"metrics": {"precision": "fp64"}}, r"precision: .*\(found 'fp64'\)"),
+        ({"metrics": []}, "metrics"),
+        ({"settings": {"history_length": [1]}}, r"history_length: .*\(found \[1\]\)"),
+        ({"files": {"result.txt": 3}}, "files"),
+        ({"seed": "x"}, "seed"),
+    ],
+)
+def test_manifest_with_values_of_wrong_types_is_refused_and_the_stage_runs_again(tmp_path, change, message):
+    calls: list[str] = []
+    first = run(tmp_path / "a", calls)
+    path = tmp_path / "a" / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ManifestError, match=rf"(?s)manifest\.json: expected a manifest .*{message}.*Run the stage again"):
+        read_manifest(tmp_path / "a")
+    assert run(tmp_path / "a", calls).digest == first.digest
+    assert calls == ["a", "a"]
+
+
+def test_missing_metric_is_an_error_of_the_manifest(tmp_path):
+    manifest = run(tmp_path / "a", [])
+    with pytest.raises(ManifestError, match=r"manifest\.json: found no 'item_count' in settings or metrics"):
+        manifest.metrics["item_count"]
+
+
+def test_manifest_that_is_a_folder_is_named(tmp_path):
+    (tmp_path / "a" / "manifest.json").mkdir(parents=True)
+    with pytest.raises(ManifestError, match=r"manifest\.json: cannot be read \(Is a directory\)"):
+        read_manifest(tmp_path / "a")
+
+
+def test_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "runs").write_text("a file where the folder of the runs should be")
+    with pytest.raises(ManifestError, match=r"runs.*: cannot be written \(Not a directory\), expected a place for the results"):
+        run(tmp_path / "runs" / "shop" / "data", [])
+
+
+def test_read_only_folder_of_runs_is_named(tmp_path, monkeypatch):
+    (tmp_path / "runs").mkdir(mode=0o555)
+    tmp_path.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    run(Path("other"), [])  # reads the code, for its digest
+    user = os.geteuid()
+    os.seteuid(user or 65534)  # root writes anywhere
+    try:
+        with pytest.raises(
+            ManifestError, match=r"runs.*: cannot be written \(Permission denied\), expected a place for the results"
+        ):
+            run(Path("runs") / "data", [])
+    finally:
+        os.seteuid(user)

@@ -1,5 +1,7 @@
 """Each kind of bad input, with what its message must name: file, column and row."""
 
+import datetime as dt
+import re
 from pathlib import Path
 
 import polars as pl
@@ -7,6 +9,7 @@ import pytest
 
 from distilrec.config import Config, DataConfig, InteractionColumns, ItemColumns, UserColumns
 from distilrec.core.errors import DataError, DataWarning
+from distilrec.core.manifest import verify_manifest
 from distilrec.data import attributes, stage
 from distilrec.data.tables import read_interactions, read_items, read_users
 
@@ -202,3 +205,112 @@ def test_users_are_joined_in_their_order_and_unlisted_ones_are_unknown(tmp_path)
     assert attributes.load(tmp_path / "data") == {"plan": ("free", "unknown", "paid")}
     (tmp_path / "users.csv").write_text("user_id,plan\na,free\nb,free\nc,free\n")
     assert stage.run(config, {}, tmp_path / "data").fingerprint != first.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ((HEADER + "a,x,1\n").encode("utf-16"), r"found UTF-16 or UTF-32, expected UTF-8 text\. Convert it"),
+        ((HEADER + "a,x,1\n").encode("utf-16-le"), r"found NUL bytes in row 1"),
+        ((HEADER + "a,x,1\r").replace("\n", "\r").encode(), r"found lines that end with CR alone, expected LF"),
+        ((HEADER + "a,x,1\n").encode() + b"\0" * 99, r"found NUL bytes in row 3"),
+        ((HEADER + "a,x,1\na,\xe9,2\n").encode("latin-1"), r"row 3: found bytes that are not UTF-8 \(b'\\xe9,2\\n'\)"),
+        ((HEADER + "a,x,1\na,y,2,3,4\n").encode(), r"row 3: found 5 fields, expected 3 as in the header"),
+        ((HEADER + 'a,x,1\na,"y,2\nb,z,3\n').encode(), r"row 3: found a field that does not end"),
+        ((HEADER + 'a,"x,1\na,y"\nb,z,3\n').encode(), r"row 2: found 'x,1\\na,y', expected an id on one line"),
+        (b"user_id,item_id,timestamp,item_id\na,x,1,y\n", r"row 1: found column 'item_id' more than once"),
+        (b"", "found no text, expected a row of column names"),
+        (b"," * 9000 + b"\n", r"and 8981 more; expected also user_id"),
+    ],
+)
+def test_damaged_text_names_file_fault_and_row(tmp_path, content, message):
+    path = tmp_path / "logs.csv"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=rf"logs\.csv: .*{message}") as error:
+        read_interactions(path, DataConfig(interactions=path))
+    assert "\0" not in str(error.value)
+    assert len(str(error.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("timestamp", pl.Series([dt.datetime(2024, 1, 1), None, dt.datetime(2024, 1, 1)]), r"row 2: found None, expected a number"),
+        ("timestamp", pl.Series([dt.date(2024, 1, 1), None, None]), r"row 2: found None, .*\(2 row\(s\)"),
+        ("timestamp", pl.Series([dt.timedelta(1)] * 3), r"row 1: found Duration\(.*\), expected a number"),
+        ("timestamp", pl.Series([dt.time(1)] * 3), r"row 1: found Time, expected a number"),
+        ("timestamp", pl.Series([[1]] * 3), r"row 1: found List\(Int64\), expected a number"),
+        ("timestamp", pl.Series([True] * 3), r"row 1: found Boolean, expected a number"),
+        ("item_id", pl.Series([["x"]] * 3), r"row 1: found List\(String\), expected text or numbers"),
+        ("item_id", pl.Series([dt.timedelta(1)] * 3), r"row 1: found Duration\(.*\), expected text or whole numbers"),
+        ("item_id", pl.Series([1.0, 2.0, 3.0]), r"row 1: found Float64, expected text or whole numbers"),
+        ("item_id", pl.Series([b"x", b"\xff", b"y"]), r"row 2: found b'\\xff', expected text in UTF-8"),
+        ("item_id", pl.Series(["x", "y", "z\0"]), r"row 3: found 'z\\x00', expected text without NUL"),
+        ("event", pl.Series([[1]] * 3), r"row 1: found List\(Int64\), expected text or numbers"),
+        ("rating", pl.Series([[1]] * 3), r"row 1: found List\(Int64\), expected a number"),
+    ],
+)
+def test_parquet_column_of_another_type_names_file_column_and_row(tmp_path, column, values, message):
+    path = tmp_path / "logs.parquet"
+    good = {"user_id": ["a"] * 3, "item_id": ["x", "y", "z"], "timestamp": [1, 2, 3], "event": ["e"] * 3, "rating": [5.0] * 3}
+    pl.DataFrame(good | {column: values}).write_parquet(path)
+    columns = InteractionColumns(event="event", rating="rating")
+    config = DataConfig(interactions=path, columns=columns, events=("e",), min_rating=1)
+    with pytest.raises(DataError, match=rf"logs\.parquet: column '{column}', {message}"):
+        read_interactions(path, config)
+
+
+def test_titles_of_a_parquet_catalogue_may_be_numbers_but_no_lists(tmp_path):
+    path = tmp_path / "items.parquet"
+    pl.DataFrame({"item_id": [1], "title": [2001]}).write_parquet(path)
+    assert read_items(path, ItemColumns()).rows() == [("1", "2001")]
+    pl.DataFrame({"item_id": [1], "title": [["a"]]}).write_parquet(path)
+    with pytest.raises(DataError, match=r"column 'title', row 1: found List\(String\), expected text or numbers"):
+        read_items(path, ItemColumns())
+
+
+@pytest.mark.parametrize(
+    "text", ["02/01/2024", "2024/01/02", "02-01-2024", "2024-02-30", "2024-01-01T10:00:61", "2024-01-01T10:00+99"]
+)
+def test_timestamps_other_than_iso_8601_are_refused(tmp_path, text):
+    with pytest.raises(DataError, match=rf"column 'timestamp', row 3: found '{re.escape(text)}', expected .* ISO 8601"):
+        interactions(tmp_path, HEADER + f"a,x,2024-01-01\na,y,{text}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("1970-01-02", 86_400),
+        ("1970-01-02T00:01", 86_460),
+        ("1970-01-02 00:00:01.25", 86_401.25),
+        ("1970-01-02T00:00:00Z", 86_400),
+        ("1970-01-02T02:30:00+02:30", 86_400),
+        ("1970-01-01T22:00:00-0200", 86_400),
+    ],
+)
+def test_iso_8601_with_and_without_zones_in_one_column(tmp_path, text, seconds):
+    frame = interactions(tmp_path, HEADER + f"a,x,1970-01-01T00:00:00\na,y,{text}\n")
+    assert frame["timestamp"].to_list() == [0, seconds]
+
+
+def test_numbers_and_dates_in_one_column_are_refused(tmp_path):
+    with pytest.raises(DataError, match=r"row 3: found '2024-01-01', expected numbers in all rows or ISO 8601 in all rows"):
+        interactions(tmp_path, HEADER + "a,x,1\na,y,2024-01-01\n")
+
+
+def test_file_that_changes_while_it_is_read_is_not_kept_under_its_former_digest(tmp_path, monkeypatch):
+    config = shop(tmp_path, [f"{user},{item},{t}" for user in "abc" for t, item in enumerate("vwxyz")], k_core=1)
+    first = stage.run(config, {}, tmp_path / "data")
+    (tmp_path / "logs.csv").write_text(
+        HEADER + "".join(f"{user},{item},{t}\n" for user in "abcd" for t, item in enumerate("vwxyz"))
+    )
+
+    def read_while_written(path: Path, settings: DataConfig) -> pl.DataFrame:
+        with path.open("a") as file:
+            file.write("e,v,9\n")
+        return read_interactions(path, settings)
+
+    monkeypatch.setattr(stage, "read_interactions", read_while_written)
+    with pytest.raises(DataError, match=r"logs\.csv: found that it was changed while it was read"):
+        stage.run(config, {}, tmp_path / "data")
+    assert verify_manifest(tmp_path / "data") == first
