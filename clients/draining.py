@@ -192,22 +192,24 @@ class DrainingTasks:
         """
         _check(timeout_s, len(self._draining))
         call = method(request, timeout=timeout_s + DRAIN_S, metadata=metadata)
-        over = asyncio.Event()  # to await the call itself would cancel it with the caller's task
-        call.add_done_callback(lambda _: over.set())
+        loop = asyncio.get_running_loop()
+        answered: asyncio.Future[bool] = loop.create_future()  # to await the call itself would cancel it with the caller's task
+        timer = loop.call_later(timeout_s, _settle, answered, False)
+        call.add_done_callback(lambda _: _settle(answered, True))
         try:
-            async with asyncio.timeout(timeout_s):
-                await over.wait()
-        except TimeoutError:
-            self._leave(call)
-            raise CallFailed(*_GIVEN_UP) from None
-        except asyncio.CancelledError:
-            self._leave(call)
-            raise
+            if not await answered:
+                raise CallFailed(*_GIVEN_UP)
+        finally:
+            timer.cancel()
+            if not call.done():
+                self._draining.add(call)  # gRPC cancels calls that are garbage
+                call.add_done_callback(self._draining.discard)
         if call.cancelled():
             raise CallFailed("CANCELLED", "the client was closed")
         return await call
 
-    def _leave(self, call: Any) -> None:
-        if not call.done():
-            self._draining.add(call)  # gRPC cancels calls that are garbage
-            call.add_done_callback(self._draining.discard)
+
+def _settle(future: "asyncio.Future[bool]", result: bool) -> None:
+    """Set the result of a future that may have one, or that was cancelled with the task that waits for it."""
+    if not future.done():
+        future.set_result(result)
