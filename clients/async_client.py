@@ -25,6 +25,7 @@ class AsyncRecommenderClient:
     ...     answer = await client.recommend(["50", "181"], k=3)
 
     Many calls may wait at the same time; they share one connection. It belongs to the event loop of the first call.
+    A task that is cancelled stops waiting; its call goes on in the background.
     """
 
     def __init__(
@@ -104,7 +105,7 @@ class AsyncRecommenderClient:
         await drive_async(self._session.wait_until_ready(timeout_s), self._transport.carry_out)
 
     async def close(self) -> None:
-        """Close the connection; calls in flight are cancelled."""
+        """Close the connection. Calls without an answer are waited for, at most a second, and then cancelled."""
         await self._transport.close()
 
     async def __aenter__(self) -> Self:

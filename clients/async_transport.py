@@ -8,6 +8,7 @@ import grpc
 from tritonclient.grpc import service_pb2_grpc
 
 from clients.connection import Connection, open_aio_channel
+from clients.draining import CLOSE_S, DrainingTasks
 from clients.steps import Call, CallFailed, Exclusive, Pause, Step, drive_async
 
 
@@ -22,6 +23,7 @@ class AsyncTransport:
         self._stub: Any = None
         self._watcher: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
+        self._calls = DrainingTasks()
         self._closed = False
 
     async def carry_out(self, step: Step) -> Any:
@@ -36,8 +38,8 @@ class AsyncTransport:
             if self._channel is None:
                 self._open()
             try:
-                call = getattr(self._stub, step.method)(step.request, timeout=step.timeout_s, metadata=self._connection.pairs)
-                return await call
+                method = getattr(self._stub, step.method)
+                return await self._calls.ask(method, step.request, step.timeout_s, self._connection.pairs)
             except grpc.aio.AioRpcError as error:
                 raise CallFailed(error.code().name, error.details() or "") from error
             except grpc.aio.UsageError as error:  # gRPC raises it for a closed channel
@@ -57,14 +59,17 @@ class AsyncTransport:
         return await asyncio.to_thread(step.function)
 
     async def close(self) -> None:
-        """Close the connection; calls in flight are cancelled."""
+        """Close the connection.
+
+        Calls without an answer are waited for, at most ``draining.CLOSE_S`` seconds. Those that are left then are cancelled.
+        """
         self._closed = True
         if self._watcher is not None:
             self._watcher.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watcher
         if self._channel is not None:
-            await self._channel.close()
+            await self._channel.close(CLOSE_S)
         self._channel = self._watcher = None
 
     def _open(self) -> None:

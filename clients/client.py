@@ -34,7 +34,9 @@ class RecommenderClient:
         model: name of the model.
         vocabulary: meaning of the model's item indices: a vocabulary, or the path of its vocabulary.json, of an export or of the
             model repository. None: the server hands it over.
-        timeout_s: seconds each call may take, retries included.
+        timeout_s: seconds each call may take, retries included. The server does not learn of it: a call that is given up goes on in
+            the background, because some servers die of deadlines and cancellations (``clients/draining.py``). While too many do,
+            further calls fail with Overloaded.
         retries: further attempts after a failure that may pass: no server, overload, a restart. Requests change nothing on the
             server, so repeating them is safe.
         tls: True, or the files of a ``Tls``.
@@ -148,7 +150,7 @@ class RecommenderClient:
         drive(self._session.wait_until_ready(timeout_s), self._transport.carry_out)
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection. Calls without an answer are waited for, at most a second, and then cancelled."""
         self._transport.close()
 
     def __enter__(self) -> Self:

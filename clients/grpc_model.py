@@ -29,7 +29,7 @@ class GrpcModel:
     Args:
         url: host and port of Triton's gRPC endpoint.
         model: name of the model.
-        timeout_s: seconds each call may take.
+        timeout_s: seconds each call may take, as for ``RecommenderClient``.
         tls: as for ``RecommenderClient``.
         metadata: sent with each call.
     """
@@ -97,7 +97,7 @@ class GrpcModel:
         return response
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection. Calls without an answer are waited for, at most a second, and then cancelled."""
         self._transport.close()
 
     def __enter__(self) -> Self:

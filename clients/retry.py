@@ -7,6 +7,7 @@ Source: gRPC proposal A6, "gRPC Retry Design", https://github.com/grpc/proposal/
 """
 
 import random
+import re
 from dataclasses import dataclass
 
 from clients.errors import (
@@ -24,6 +25,10 @@ from clients.steps import Call, CallFailed, Deadline, Pause, Steps
 _PROCESS_DIED = "not healthy"
 _UNKNOWN_MODEL = "unknown model"
 _QUEUE_FULL = ("queue size", "timeout expired")
+# gRPC names one address of a host only, which may be another one at each attempt.
+_LAST_ADDRESS = re.compile(r"last error: (?P<said>.*?(?P<address>ipv[46]:\S+): .*)", re.DOTALL)
+_LOOPBACK_V6 = "ipv6:%5B::1%5D:"
+_OTHER_ADDRESS = "; another address of this host: "
 _CREDENTIALS = "the server wants other credentials: {details}. Give them with tls= or metadata="
 _MEANINGS: dict[str, tuple[type[ClientError], str]] = {
     "DEADLINE_EXCEEDED": (DeadlineExceeded, "no answer within {timeout_s:g} s"),
@@ -70,6 +75,8 @@ def client_error(failure: CallFailed, timeout_s: float) -> ClientError:
         code = "RESOURCE_EXHAUSTED"
     if _UNKNOWN_MODEL in details:
         code = "NOT_FOUND"
+    if _LOOPBACK_V6 in details and _OTHER_ADDRESS not in details:
+        details += "; this host may have other addresses, of which gRPC names only one: try 127.0.0.1"
     kind, reason = _MEANINGS.get(code, (ClientError, "{code}: {details}"))
     return kind(reason.format(code=code, details=details, timeout_s=timeout_s))
 
@@ -90,13 +97,13 @@ def call(
         ClientError: the failure of the last attempt, with the number of attempts.
     """
     passing = (ServerUnavailable, Overloaded, ModelNotFound) if served_before else (ServerUnavailable, Overloaded)
-    attempt = 0
+    attempt, said = 0, dict[str, str]()
     while True:
         attempt += 1
         try:
             response: ResponseT = yield Call(method.name, request, deadline.left_s)
         except CallFailed as failure:
-            error = client_error(failure, deadline.timeout_s)
+            error = client_error(_with_other_addresses(failure, said), deadline.timeout_s)
             pause_s = policy.pause_s(attempt)
             if not isinstance(error, passing) or attempt > policy.retries or pause_s >= deadline.left_s:
                 if attempt > 1:
@@ -105,3 +112,21 @@ def call(
         else:
             return response
         yield Pause(pause_s)
+
+
+def _with_other_addresses(failure: CallFailed, said: dict[str, str]) -> CallFailed:
+    """Return a failure to connect, with what other addresses of the same host have said: the one that matters may be among them.
+
+    ``localhost`` is often ::1 and 127.0.0.1. Where a server listens only on the second, "connection refused" of the first would
+    hide that TLS failed on the second.
+
+    Args:
+        failure: Failure of the last attempt.
+        said: What each address said last; the failure is added.
+    """
+    found = _LAST_ADDRESS.search(failure.details)
+    if found is None:
+        return failure
+    said[found["address"]] = found["said"]
+    others = [text for address, text in said.items() if address != found["address"]]
+    return CallFailed(failure.code, _OTHER_ADDRESS.join([failure.details, *others]))

@@ -8,6 +8,7 @@ import grpc
 from tritonclient.grpc import service_pb2_grpc
 
 from clients.connection import Connection
+from clients.draining import DrainingThreads
 from clients.steps import Call, CallFailed, Exclusive, Pause, Step, drive
 
 _WATCHER_START_S = 1.0
@@ -32,6 +33,7 @@ class Transport:
         self._ready = False
         self._watched = threading.Event()
         self._lock = threading.Lock()
+        self._calls = DrainingThreads()
         self._metadata = connection.pairs
         credentials = connection.credentials()
         if credentials is None:
@@ -48,8 +50,9 @@ class Transport:
             CallFailed: a call without an answer.
         """
         if isinstance(step, Call):
+            method = getattr(self._stub, step.method)
             try:
-                return getattr(self._stub, step.method)(step.request, timeout=step.timeout_s, metadata=self._metadata)
+                return self._calls.ask(lambda wire_s: method(step.request, timeout=wire_s, metadata=self._metadata), step.timeout_s)
             except grpc.RpcError as error:
                 raise CallFailed(error.code().name, error.details() or "") from error
             except ValueError as error:  # gRPC raises it for a closed channel
@@ -66,7 +69,13 @@ class Transport:
         return step.function()
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection.
+
+        Calls without an answer are waited for, at most ``draining.CLOSE_S`` seconds. Those that are left then are cancelled.
+        """
+        self._calls.close(self._close_channel)
+
+    def _close_channel(self) -> None:
         # gRPC watches the connection in a thread, which prints a traceback when it calls a closed channel. Measured with grpcio
         # 1.85 on 150 closings: 38 tracebacks after unsubscribe() alone; 1 after waiting for the first notice, too, which shows that
         # the thread has started; 0 with a short pause as well, after which the thread waits for a change or has ended. While it

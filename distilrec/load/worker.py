@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from clients.connection import Connection, open_aio_channel
+from clients.draining import CLOSE_S, DrainingTasks
+from clients.steps import CallFailed
 from clients.wire import infer_request
 from distilrec.core.specs import PADDING, RecommenderSpec
 from distilrec.load.histories import draw_histories
@@ -66,7 +68,8 @@ class WorkerResult:
     latency_s: NDArray[np.float64]
     """float64 [answered]: seconds from the intended sending (closed loop: the sending) to the answer."""
     errors: dict[str, int]
-    """Requests without an answer, by gRPC status or ``NOT_SENT``."""
+    """Requests without an answer, by gRPC status or ``NOT_SENT``. RESOURCE_EXHAUSTED are also those that were held back because
+    the server owes too many answers to requests whose time is over (``clients/draining.py``)."""
     last_s: float
     """Seconds from the start to the last answer or error."""
     busy_share: float
@@ -103,11 +106,14 @@ def run_worker(settings: WorkerSettings, pipe: Pipe) -> None:
 
 async def _serve(settings: WorkerSettings, pipe: Pipe) -> None:
     requests = _make_requests(settings)
-    async with open_aio_channel(settings.connection, settings.connection.credentials()) as channel:
-        send = functools.partial(GRPCInferenceServiceStub(channel).ModelInfer, metadata=settings.connection.pairs)
+    async with contextlib.AsyncExitStack() as stack:
+        channel = open_aio_channel(settings.connection, settings.connection.credentials())
+        stack.push_async_callback(channel.close, CLOSE_S)
+        method, pairs = GRPCInferenceServiceStub(channel).ModelInfer, settings.connection.pairs
+        send = functools.partial(DrainingTasks().ask, method, timeout_s=settings.timeout_s, metadata=pairs)
         for request in requests[:_WARM_UP_REQUESTS]:
-            with contextlib.suppress(grpc.RpcError):  # the load will show it
-                await send(request, timeout=settings.timeout_s)
+            with contextlib.suppress(grpc.RpcError, CallFailed):  # the load will show it
+                await send(request)
         pipe.send(None)
         while True:
             await _readable(pipe)
@@ -202,9 +208,9 @@ class _ShareRun:
         else:
             self.late.append(now - intended)
         try:
-            await self.send(self.requests[place % len(self.requests)], timeout=self.timeout_s)
-        except grpc.aio.AioRpcError as error:
-            self.errors[error.code().name] += 1
+            await self.send(self.requests[place % len(self.requests)])
+        except (grpc.aio.AioRpcError, CallFailed) as error:
+            self.errors[error.code if isinstance(error, CallFailed) else error.code().name] += 1
             self.last = time.monotonic()
             # A closed loop against a dead server would do nothing but fail, thousands of times a second.
             if self.share.concurrency:

@@ -97,3 +97,28 @@ def test_a_model_that_was_served_a_moment_ago_may_come_back():
     assert attempt([gone, "answer"], served_before=True)[0] == "answer"
     with pytest.raises(ModelNotFound):
         attempt([gone] * 4, served_before=True)
+
+
+# gRPC's own words for a host with two addresses.
+REFUSED = CallFailed(
+    "UNAVAILABLE", "failed to connect to all addresses; last error: UNKNOWN: ipv6:%5B::1%5D:8001: Connection refused"
+)
+NO_TLS = CallFailed(
+    "UNAVAILABLE", "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:8001: Tls handshake failed"
+)
+
+
+@pytest.mark.parametrize("outcomes", [[REFUSED, NO_TLS], [NO_TLS, REFUSED], [NO_TLS, REFUSED, REFUSED], [REFUSED, NO_TLS, REFUSED]])
+def test_each_address_of_a_host_is_heard(outcomes):
+    with pytest.raises(ServerUnavailable) as caught:
+        attempt(outcomes, retries=len(outcomes) - 1)
+    for words in ("::1%5D:8001: Connection refused", "127.0.0.1:8001: Tls handshake failed", "another address of this host"):
+        assert str(caught.value).count(words) == 1
+
+
+def test_one_attempt_names_the_other_loopback_address():
+    with pytest.raises(ServerUnavailable, match=r"Connection refused; this host may have other addresses.*try 127\.0\.0\.1"):
+        attempt([REFUSED], retries=0)
+    with pytest.raises(ServerUnavailable) as caught:
+        attempt([NO_TLS, NO_TLS], retries=1)
+    assert "address of this host" not in str(caught.value)

@@ -28,12 +28,15 @@ class StallingServer(GRPCInferenceServiceServicer):
 
     def __init__(self):
         self.stall_s, self.asked, self.metadata = 0.0, 0, []
+        self.deadlines_s, self.cancelled = [], 0
 
     def ModelInfer(self, request, context):  # noqa: N802 - gRPC's name
         self.asked += 1
         self.metadata.append(dict(context.invocation_metadata()))
+        self.deadlines_s.append(context.time_remaining())
         if self.asked == 30 and self.stall_s:
             time.sleep(self.stall_s)
+        self.cancelled += not context.is_active()
         return service_pb2.ModelInferResponse(model_name=request.model_name)
 
 
@@ -97,6 +100,20 @@ def test_closed_loop_hides_the_stall(generator, url):
     assert (measured.latency_s > 0.1).sum() <= 2
     assert measured.to_json()["latency"]["p90_ms"] < 100
     assert measured.to_json()["latency_from"] == "sending"
+
+
+@pytest.mark.usefixtures("stall")
+def test_requests_whose_time_is_over_are_neither_cancelled_nor_given_a_short_deadline(service, url):
+    """tritonserver 2.51 dies of both."""
+    service.deadlines_s.clear()
+    service.cancelled = 0
+    impatient = settings_of(url, timeout_s=0.1)
+    with LoadGenerator(impatient, SPEC) as generator:
+        measured = put_load(generator, impatient)
+    assert measured.errors.keys() == {"DEADLINE_EXCEEDED"}
+    assert len(service.deadlines_s) > RATE
+    assert min(service.deadlines_s) > 10
+    assert service.cancelled == 0
 
 
 def test_client_that_is_late_counts_it_and_says_so(generator, url):
