@@ -177,6 +177,8 @@ class Watchdog:
                 pause_s = next_s
                 logger.error("watchdog: %s; trying again in %g s", error, pause_s)  # noqa: TRY400 - the message says it
                 continue
+            if self._server.stopping:  # it was not started
+                return
             self._backoff.ready()
             self._processes = ModelProcesses()
             self._failures.clear()

@@ -172,6 +172,31 @@ def test_server_that_someone_else_stopped_is_back(serve, golden):
     assert served.stop() == 0
 
 
+def test_restart_that_fails_is_tried_again_until_the_repository_is_whole(serve, serving_config, golden):
+    served = serve()
+    model = serving_config.repository / "recommend" / "1" / "model.py"
+    whole = model.read_text()
+    model.write_text("raise ValueError('broken by the test')\n")
+    os.kill(served.server_pid, signal.SIGSEGV)
+    served.wait_for(r"trying again in 1 s")
+    served.wait_for(r"trying again in 2 s")
+    model.write_text(whole)
+    served.wait_for("tritonserver is ready again")
+    with GrpcModel(served.url) as served_model:
+        served_model.recommend(golden.history[:1], golden.exclude[:1])
+    assert served.stop() == 0
+
+
+def test_serve_ends_with_status_1_after_five_restarts_that_failed(serve, serving_config):
+    served = serve()
+    (serving_config.repository / "recommend" / "1" / "model.py").write_text("raise ValueError('broken by the test')\n")
+    os.kill(served.server_pid, signal.SIGSEGV)
+    assert served.process.wait(120) == 1
+    assert served.text().count("trying again in") == 4
+    assert "is not started again" in served.text()
+    assert not served.pid_file.exists()
+
+
 def test_without_a_watchdog_the_end_of_the_server_is_said_and_fails(serve):
     served = serve("--no-watchdog")
     os.kill(served.server_pid, signal.SIGSEGV)
