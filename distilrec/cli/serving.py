@@ -32,7 +32,9 @@ def serve(  # noqa: PLR0917 - typer's parameters are options, not positions
     tls_ca: Annotated[Path | None, typer.Option(help="Serve only clients with a certificate of this authority.")] = None,
     control: Annotated[bool, typer.Option("--control/--no-control", help="Let promote and the watchdog load models.")] = True,
     secret_file: Annotated[Path | None, typer.Option(help="File of the control secret, mode 0600.")] = None,
-    watchdog: Annotated[bool, typer.Option("--watchdog/--no-watchdog", help="Probe the model and bring it back.")] = True,
+    watchdog: Annotated[
+        bool, typer.Option("--watchdog/--no-watchdog", help="Probe the model, and bring model and server back.")
+    ] = True,
     watchdog_port: Annotated[int | None, typer.Option(help="Port of the watchdog's metrics, on loopback.")] = None,
 ) -> None:
     """Start tritonserver on loopback, until Ctrl-C.

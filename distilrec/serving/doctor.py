@@ -11,7 +11,9 @@ from tritonclient.utils import InferenceServerException
 
 from distilrec.core.errors import DistilRecError
 from distilrec.serving.process import wheel
+from distilrec.serving.process.releases import risk
 
+_TIMEOUT_S = 2
 _PACKAGES = {
     "train": ("torch", "transformers", "lightning", "polars"),
     "export": ("onnx", "onnxruntime", "onnxscript"),
@@ -61,16 +63,23 @@ def _tritonserver() -> InstalledPart:
     try:
         command = wheel.find_tritonserver()
         if command[0] != shutil.which("tritonserver"):
-            return InstalledPart("tritonserver", True, f"from the wheel nvidia-pytriton {metadata.version('nvidia-pytriton')}")
+            found = f"from the wheel nvidia-pytriton {metadata.version('nvidia-pytriton')}"
+            return InstalledPart("tritonserver", True, _with_risk(found, wheel.SERVER_VERSION))
         return InstalledPart("tritonserver", True, command[0])
     except DistilRecError as error:
         return InstalledPart("tritonserver", False, str(error))
 
 
+def _with_risk(detail: str, version: str) -> str:
+    return "; ".join(filter(None, [detail, risk(version)]))
+
+
 def _server(url: str) -> str:
     client = grpc.InferenceServerClient(url)
     try:
-        return f"{url} is ready" if client.is_server_ready(client_timeout=2) else f"{url} answers, but is not ready"
+        ready = client.is_server_ready(client_timeout=_TIMEOUT_S)
+        version = client.get_server_metadata(client_timeout=_TIMEOUT_S).version
+        return _with_risk(f"{url} is ready" if ready else f"{url} answers, but is not ready", version)
     except InferenceServerException:
         return f"none at {url}"
     finally:

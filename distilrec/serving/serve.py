@@ -1,8 +1,9 @@
 """``distilrec serve``: a server with its secret and its watchdog, until a signal ends it."""
 
+import logging
 import signal
 from collections.abc import Callable
-from contextlib import ExitStack, nullcontext, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +11,13 @@ from distilrec.core.errors import UnwritableRepositoryError
 from distilrec.core.specs import SERVED_MODELS
 from distilrec.serving.health.watchdog import Watchdog
 from distilrec.serving.process.environment import LOOPBACK, Ports
-from distilrec.serving.process.security import TlsConfig, published, secret_path, server_secret
+from distilrec.serving.process.pid_file import pid_file
+from distilrec.serving.process.releases import risk, version_of
+from distilrec.serving.process.security import ControlSecret, TlsConfig, published, secret_path, server_secret
 from distilrec.serving.process.server import TritonServer
 from distilrec.serving.rollout.journal import locked, recover
+
+logger = logging.getLogger(__name__)
 
 INTERRUPTED = 130
 """Exit status of a program that Ctrl-C ended, as shells have it: 128 + SIGINT."""
@@ -34,7 +39,7 @@ class ServeSettings:
     secret_file: Path | None = None
     """File of the control secret; None takes the default place."""
     watchdog: bool = True
-    """Whether a watchdog probes the model and restores it."""
+    """Whether a watchdog probes the model, restores it, and starts a server again that has ended."""
     watchdog_port: int | None = None
     """Port of the watchdog's metrics on loopback; None is off."""
 
@@ -58,25 +63,54 @@ def run_server(settings: ServeSettings, say: Callable[[str], None]) -> int:
     try:
         with ExitStack() as stack:
             _finish_promotion(settings.repository)
-            server = TritonServer(
-                settings.repository, settings.ports, secret=secret, tls=settings.tls, grpc_address=settings.grpc_address
-            )
-            stack.enter_context(server)
+            server = stack.enter_context(_start(settings, secret))
             secret_file = None
             if secret is not None and new:
                 secret_file = stack.enter_context(published(secret, settings.secret_file or secret_path(settings.ports.grpc)))
-            # Within: a watchdog that still ran while the server drains would bring it back.
-            with Watchdog(server, metrics_port=settings.watchdog_port) if settings.watchdog else nullcontext():
-                say(f"ready: gRPC on {server.url}, HTTP on {LOOPBACK}:{settings.ports.http}; Ctrl-C ends it")
-                if secret_file is not None:
-                    say(f"its control secret lies in {secret_file}")
-                with suppress(KeyboardInterrupt):
-                    return 1 if server.wait() else 0
-            status = server.stop()
-            say("stopped")
-            return 1 if status else 0
+            watchdog = None
+            if settings.watchdog:
+                watchdog = stack.enter_context(Watchdog(server, metrics_port=settings.watchdog_port))
+            say(f"ready: gRPC on {server.url}, HTTP on {LOOPBACK}:{settings.ports.http}; Ctrl-C ends it")
+            if secret_file is not None:
+                say(f"its control secret lies in {secret_file}")
+            return _wait_and_stop(server, watchdog, say)
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _start(settings: ServeSettings, secret: ControlSecret | None) -> TritonServer:
+    """Start the server, and name the risk of its release."""
+    server = TritonServer(
+        settings.repository,
+        settings.ports,
+        secret=secret,
+        tls=settings.tls,
+        grpc_address=settings.grpc_address,
+        pid_file=pid_file(secret_path(settings.ports.grpc).parent, settings.ports.grpc),
+    )
+    if warning := risk(version_of(server.http_url) or "unknown"):
+        logger.warning("%s", warning)
+    return server
+
+
+def _wait_and_stop(server: TritonServer, watchdog: Watchdog | None, say: Callable[[str], None]) -> int:
+    """Wait for a signal, then stop in order; or for the server's end for good. Returns the status of the program."""
+    try:
+        if watchdog is not None:
+            watchdog.wait()
+        status = server.wait()
+    except KeyboardInterrupt:
+        # In this order: a watchdog that still ran while the server drains would bring it back.
+        server.forbid_restart()
+        if watchdog is not None:
+            watchdog.stop()
+        status = server.stop()
+        say("stopped")
+        if status:
+            logger.warning("tritonserver ended with status %d: not all requests in flight were answered in time", status)
+    else:
+        logger.error("tritonserver has ended with status %d and is not started again", status)
+    return 1 if status else 0
 
 
 def _interrupt_once(*_: object) -> None:

@@ -255,6 +255,12 @@ def test_prometheus_scrapes_the_loopback_that_it_shares_with_the_server() -> Non
     assert services["server"]["network_mode"] == services["prometheus"]["network_mode"] == "service:network"
 
 
+def test_ngc_image_defaults_to_a_release_that_clients_cannot_end() -> None:
+    found = re.search(r"^ARG TRITON_RELEASE=(\d+)\.(\d+)$", (DEPLOY / "Dockerfile.ngc").read_text(encoding="utf-8"), re.M)
+    assert found
+    assert (int(found[1]), int(found[2])) >= (24, 12)
+
+
 def test_every_alarm_is_explained() -> None:
     headings = re.findall(r"^#+ (.*)$", (ROOT / "OPERATIONS.md").read_text(encoding="utf-8"), re.M)
     anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}

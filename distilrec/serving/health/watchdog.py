@@ -1,11 +1,16 @@
-"""Notices a model that does not answer as it should, and brings it back.
+"""Notices a model or a server that does not answer as it should, and brings it back.
 
 Triton never replaces a dead model process. Every half second the watchdog looks for dead processes and sends one golden request.
-When a model is dead, it unloads and loads the model; if that fails twice, it restarts the server. Requests in between fail, so
-clients should retry. Wrong answers are only reported, because loading the same files again would not change them.
+When a model is dead, it unloads and loads the model; if that fails twice, it restarts the server. A server that has ended is
+started again, with pauses if that repeats (``distilrec.serving.health.backoff``). Requests in between fail, so clients should
+retry. Wrong answers are only reported, because loading the same files again would not change them.
+
+Nothing else restarts a server.
 """
 
+import contextlib
 import logging
+import signal
 import threading
 import time
 from collections import Counter
@@ -15,6 +20,7 @@ from typing import Self
 
 from distilrec.core.errors import ServerError
 from distilrec.core.specs import MODEL_NAME
+from distilrec.serving.health.backoff import BackOff
 from distilrec.serving.health.probe import FailureCount, Fault, GoldenProbe, ProbeResult, over_grpc, over_http
 from distilrec.serving.process.control import ModelControl
 from distilrec.serving.process.environment import LOOPBACK
@@ -29,13 +35,15 @@ _LOAD_TIMEOUT_S = 30.0
 _CONFIRM_S = 5.0
 """Seconds in which a probe must succeed after a reload or restart."""
 _CONFIRM_PAUSE_S = 0.1
+_NOTICE_S = 0.1
+"""Seconds within which the end of the server's process is noticed."""
 
 
 class Watchdog:
     """A thread that watches a server; a context manager that ends it.
 
-    A student that was unloaded by hand is loaded again. Without a control secret the watchdog can only restart the server. The end
-    of the server's own process is left to ``TritonServer.wait``.
+    A student that was unloaded by hand is loaded again. Without a control secret the watchdog can only restart the server. Stopping
+    the server's process from outside is no way to end it: only ``TritonServer.stop`` is.
 
     Args:
         server: The running server.
@@ -45,7 +53,8 @@ class Watchdog:
 
     Attributes:
         heals: How often a model was brought back by unload and load.
-        restarts: How often the server was restarted.
+        restarts: How often the server was restarted because a model could not be brought back.
+        deaths: How often the server's process ended by itself.
         faults: Number of failed probes by reason.
         last_success_s: Time of the last good probe, in seconds since 1970; 0 before it.
 
@@ -59,6 +68,7 @@ class Watchdog:
     ) -> None:
         self.heals = 0
         self.restarts = 0
+        self.deaths = 0
         self.faults: Counter[Fault] = Counter()
         self.last_success_s = 0.0
         self._server, self._interval_s = server, interval_s
@@ -66,6 +76,7 @@ class Watchdog:
         self._probe = GoldenProbe(server.repository, send)
         self._processes = ModelProcesses()
         self._failures = FailureCount()
+        self._backoff = BackOff()
         self._gave_up = False
         self._last_logged: Fault | None = None
         self._stopping = threading.Event()
@@ -77,6 +88,10 @@ class Watchdog:
     def metrics_port(self) -> int | None:
         """Port of the metrics for Prometheus, None when off."""
         return self._metrics.server_port if self._metrics else None
+
+    def wait(self) -> None:
+        """Wait until the server has ended for good: it was stopped, or several starts in a row did not get ready."""
+        self._thread.join()
 
     def stop(self) -> None:
         """End the thread; a heal under way may go on in the background until the server is stopped."""
@@ -96,6 +111,9 @@ class Watchdog:
             "# HELP distilrec_watchdog_restarts_total Restarts of the server, where unload and load did not help.",
             "# TYPE distilrec_watchdog_restarts_total counter",
             f"distilrec_watchdog_restarts_total {self.restarts}",
+            "# HELP distilrec_watchdog_server_deaths_total Ends of the server's process that nobody asked for.",
+            "# TYPE distilrec_watchdog_server_deaths_total counter",
+            f"distilrec_watchdog_server_deaths_total {self.deaths}",
             "# HELP distilrec_watchdog_faults_total Failed probes.",
             "# TYPE distilrec_watchdog_faults_total counter",
             *reasons,
@@ -112,18 +130,63 @@ class Watchdog:
         self.stop()
 
     def _run(self) -> None:
-        while not self._stopping.wait(self._interval_s):
-            if not self._server.alive:
+        while not self._pause():
+            if self._server.stopping:
                 return
             try:
-                self._check()
-            except ServerError as error:  # a restart that failed: the server has ended
+                if self._server.alive:
+                    self._check()
+                else:
+                    self._revive()
+            except ServerError as error:  # starts that failed: the server has ended
                 logger.error("watchdog: %s", error)  # noqa: TRY400 - the message says what happened
                 return
             except Exception:  # a watchdog that dies of a surprise watches nothing
                 logger.exception("watchdog: a probe failed in an unforeseen way")
 
+    def _pause(self) -> bool:
+        """Wait until the next probe is due or the server has ended; returns whether the watchdog is to stop."""
+        due = time.monotonic() + self._interval_s
+        while time.monotonic() < due and self._server.alive:
+            if self._stopping.wait(min(_NOTICE_S, self._interval_s)):
+                return True
+        return self._stopping.is_set()
+
+    def _revive(self) -> None:
+        """Start a server again that has ended."""
+        self.deaths += 1
+        pause_s = self._backoff.after_end(time.monotonic())
+        when = f"in {pause_s:g} s" if pause_s else "now"
+        logger.error("watchdog: tritonserver ended (%s); starting it again %s", _describe(self._server.status), when)
+        self._start_again(pause_s)
+
+    def _start_again(self, pause_s: float) -> None:
+        """Restart the server after a pause; a start that does not get ready is tried again later.
+
+        Raises:
+            ServerError: several starts in a row did not get ready.
+        """
+        began = time.monotonic()
+        while not self._stopping.wait(pause_s):
+            try:
+                self._server.restart()
+            except ServerError as error:
+                next_s = self._backoff.after_failed_start()
+                if next_s is None or self._server.stopping:
+                    raise
+                pause_s = next_s
+                logger.error("watchdog: %s; trying again in %g s", error, pause_s)  # noqa: TRY400 - the message says it
+                continue
+            if self._server.stopping:  # it was not started
+                return
+            self._backoff.ready()
+            self._processes = ModelProcesses()
+            self._failures.clear()
+            logger.warning("watchdog: tritonserver is ready again after %.1f s", time.monotonic() - began)
+            return
+
     def _check(self) -> None:
+        self._server.protect_memory()
         if dead := self._processes.dead(self._server.pid):
             for model in sorted(dead):
                 self._note(ProbeResult(Fault.PROCESS_DEAD, f"a process of model {model!r} has ended"))
@@ -163,9 +226,8 @@ class Watchdog:
                 return
         self._gave_up = True
         logger.warning("watchdog: restarting the server")
-        self._server.restart()
+        self._start_again(0)
         self.restarts += 1
-        self._processes = ModelProcesses()
         self._confirm(model)
 
     def _reload(self, model: str) -> bool:
@@ -193,6 +255,14 @@ class Watchdog:
             self._stopping.wait(_CONFIRM_PAUSE_S)
         self._note(ProbeResult(Fault.HEAL_FAILED, f"{result.fault}: {result.detail}"))
         return False
+
+
+def _describe(status: int | None) -> str:
+    """An exit status for people: the signal's name, or the number."""
+    if status is not None and status < 0:
+        with contextlib.suppress(ValueError):
+            return signal.Signals(-status).name
+    return f"status {status}"
 
 
 def _serve_metrics(watchdog: Watchdog, port: int) -> ThreadingHTTPServer:

@@ -61,6 +61,30 @@ def region_prefix() -> str:
     return f"distilrec_{os.stat('/proc/self/ns/pid').st_ino}_"  # noqa: PTH116 - a link that Path would resolve
 
 
+def protect_regions(prefix: str) -> None:
+    """Let only this account read the shared memory of a server: the requests of its users lie there.
+
+    Triton makes it with mode 0644 whatever the umask is, because Boost sets the mode after it has made the file.
+
+    Args:
+        prefix: Prefix of the server's regions.
+    """
+    with contextlib.suppress(OSError):  # gone meanwhile; the next call takes the others
+        for path in _SHARED_MEMORY.glob(f"{prefix}*"):
+            path.chmod(0o600)
+
+
+def remove_regions(prefix: str) -> None:
+    """Remove the shared memory of one server that has ended.
+
+    Args:
+        prefix: Prefix that no other server has.
+    """
+    with contextlib.suppress(OSError):  # a process that is ending removes some by itself; a later start removes what is left
+        for path in _SHARED_MEMORY.glob(f"{prefix}*"):
+            path.unlink(missing_ok=True)
+
+
 def remove_leftovers() -> list[str]:
     """Remove shared memory of dead tritonservers of ours, about 1 MB for each killed process, and log it in one line.
 

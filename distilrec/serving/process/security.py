@@ -5,8 +5,9 @@ memory, tracing and logging to clients that know the secret, over gRPC and HTTP 
 the protocol "model-config" is only that reading, it holds nothing secret, and the client takes its sizes from it.
 
 Triton takes the secret only on its command line; it has no file and no environment variable for options. From its start until
-it is ready (a second or two), every account of the machine can therefore read the secret in the process list. After that
-:func:`hide_from_process_list` has overwritten it there. If other people have accounts on the machine, mount /proc with hidepid=2.
+its first model process runs (we saw 0.03 s, longer on a busy machine), every account of the machine can therefore read the secret
+in the process list. After that :func:`hide_from_process_list` has overwritten it there. If other people have accounts on the
+machine, mount /proc with hidepid=2.
 """
 
 import contextlib

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import secrets
 import signal
 import subprocess
 import threading
@@ -20,10 +21,13 @@ from distilrec.serving.process.environment import (
     Ports,
     check_ports,
     free_ports,
+    protect_regions,
     region_prefix,
     remove_leftovers,
+    remove_regions,
 )
 from distilrec.serving.process.loopback import call
+from distilrec.serving.process.pid_file import end_orphan, write_pid_file
 from distilrec.serving.process.processes import living
 from distilrec.serving.process.security import ControlSecret, TlsConfig, hide_from_process_list
 from export.repository.versions import version_folder
@@ -32,12 +36,15 @@ logger = logging.getLogger(__name__)
 
 __all__ = ["LOOPBACK", "Ports", "TritonServer", "check_ports", "check_repository", "free_ports"]
 
-_STOP_TIMEOUT_S = 30
-"""Seconds in which the server answers what is in flight when it stops."""
+_STOP_TIMEOUT_S = 10
+"""Seconds in which the server answers what is in flight when it stops.
+
+Twice as long as our clients wait for an answer. Requests that tritonserver 2.51 lost (expired deadlines, cancelled calls) stay
+in flight forever, so this is what bounds a stop."""
 _KILL_MARGIN_S = 5
 """Seconds after that in which the server may end by itself."""
 _RESTART_DRAIN_S = 5
-_POLL_S = 0.1
+_POLL_S = 0.05
 _STDERR = 2
 _LOG_LINES = 15
 """Lines of the server's log in the message of a failed start."""
@@ -58,6 +65,8 @@ class TritonServer:
         tls: Certificates of the gRPC endpoint; None speaks plain text.
         grpc_address: Address on which gRPC listens; 0.0.0.0 is everywhere.
         start_timeout_s: Seconds until the server must be ready, with all models loaded.
+        pid_file: File that names the server's process while it runs. A server that it names already is ended first if the
+            process that started it is gone.
 
     Raises:
         ServerError: a port is taken, the repository has no model, a TLS file cannot be used, or the server does not get ready.
@@ -73,10 +82,13 @@ class TritonServer:
         tls: TlsConfig | None = None,
         grpc_address: str = LOOPBACK,
         start_timeout_s: float = 60.0,
+        pid_file: Path | None = None,
     ) -> None:
         if tls is not None:
             tls.check()
         check_repository(repository)
+        if pid_file is not None:
+            end_orphan(pid_file, _RESTART_DRAIN_S)
         check_ports(ports, grpc_address)
         remove_leftovers()
         self.repository, self.ports, self.log, self.secret, self.tls = repository, ports, log, secret, tls
@@ -85,8 +97,9 @@ class TritonServer:
         # Under mutual TLS gRPC takes a client certificate, which we do not have; the secret opens HTTP as well.
         self.control_url = self.http_url if tls else self.url
         self._restricted = secret or ControlSecret()
-        self._start_timeout_s = start_timeout_s
-        self._command = wheel.find_tritonserver() + self._options(grpc_address)
+        self._start_timeout_s, self._pid_file = start_timeout_s, pid_file
+        self._region_prefix = f"{region_prefix()}{secrets.token_hex(4)}_"
+        self._command, self._environment = wheel.server_command(self._options(grpc_address))
         self._lock = threading.RLock()
         self._stopping = False
         self._abandoned: set[int] = set()
@@ -110,6 +123,20 @@ class TritonServer:
         """Whether the server's process runs."""
         return self._process.poll() is None
 
+    @property
+    def status(self) -> int | None:
+        """Exit status of the server's process, None while it runs; negative for the signal that ended it."""
+        return self._process.poll()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the server was told to stop, so that it is not started again."""
+        return self._stopping
+
+    def forbid_restart(self) -> None:
+        """Let a restart under way give up, and begin no other: the server is about to be stopped."""
+        self._stopping = True
+
     def wait(self) -> int:
         """Wait until the server ends by itself; returns its exit status. A restart is not an end."""
         while True:
@@ -123,7 +150,7 @@ class TritonServer:
         """End the server's process and start another with the same options; calls meanwhile fail.
 
         Raises:
-            ServerError: it does not get ready; then there is no server any more, and ``wait`` returns.
+            ServerError: it does not get ready; then there is no server any more until the next restart, and ``wait`` returns.
         """
         with self._lock:
             if self._stopping:
@@ -135,6 +162,7 @@ class TritonServer:
                 self._wait_until_ready()
             except ServerError:
                 self._end(0)
+                self._cut_short = self._stopping
                 raise
 
     def stop(self) -> int:
@@ -144,7 +172,13 @@ class TritonServer:
             self._end(_STOP_TIMEOUT_S + _KILL_MARGIN_S)
             if self._output:
                 self._output.close()
+            if self._pid_file is not None:
+                self._pid_file.unlink(missing_ok=True)
             return 0 if self._cut_short else self._process.returncode
+
+    def protect_memory(self) -> None:
+        """Let only this account read the shared memory; again whenever a model may have been loaded."""
+        protect_regions(self._region_prefix)
 
     def abandon(self, pids: set[int]) -> None:
         """Do not wait for these processes at the end: Triton waits for a request that died with one, all of its exit timeout."""
@@ -169,7 +203,7 @@ class TritonServer:
             "--metrics-config": "summary_latencies=true",  # p99 for dashboard and alarms
             "--log-info": "false",
             "--log-format": "ISO8601",
-            "--backend-config": f"python,shm-region-prefix-name={region_prefix()}",
+            "--backend-config": f"python,shm-region-prefix-name={self._region_prefix}",
             **self._restricted.options(),
         }
         if self.secret:
@@ -181,7 +215,17 @@ class TritonServer:
     def _spawn(self) -> subprocess.Popen[bytes]:
         # A session of its own: Ctrl-C in the terminal then reaches only this process, which ends the server in order.
         output = self._output or _STDERR
-        return subprocess.Popen(self._command, stdout=output, stderr=output, start_new_session=True)
+        process = subprocess.Popen(
+            self._command,
+            env=self._environment,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            umask=wheel.PRIVATE_UMASK,
+        )
+        if self._pid_file is not None:
+            write_pid_file(self._pid_file, process.pid)
+        return process
 
     def _end(self, timeout_s: float) -> None:
         """Let the server answer the requests it has, for at most ``timeout_s`` seconds, then kill it and its model processes."""
@@ -193,6 +237,7 @@ class TritonServer:
         # Model processes that were starting when the server ended would stay forever; they are in its session.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
+        remove_regions(self._region_prefix)
 
     def _drain(self, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
@@ -210,17 +255,24 @@ class TritonServer:
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + self._start_timeout_s
+        hidden = False
         while time.monotonic() < deadline and not self._stopping:
             if self._process.poll() is not None:
                 status = self._process.returncode
                 raise ServerError(f"tritonserver ended with status {status} before it was ready.{self._end_of_log()}")
+            if not hidden and living(self.pid):  # a server with model processes has read its options
+                hidden = hide_from_process_list(self.pid, self._restricted)
+            self.protect_memory()
             # HTTP starts after gRPC, so this holds for both; and ready means that every model is.
             with contextlib.suppress(OSError):
                 if call(self.http_url, "GET", "/v2/health/ready", timeout_s=1).status == HTTPStatus.OK:
-                    if not hide_from_process_list(self.pid, self._restricted):
+                    if not hidden and not hide_from_process_list(self.pid, self._restricted):
                         logger.warning("the control secret stays visible in the process list; mount /proc with hidepid=2")
+                    self.protect_memory()
                     return
             time.sleep(_POLL_S)
+        if self._stopping:
+            raise ServerError("the start was given up, because the server is to be stopped")
         raise ServerError(f"tritonserver was not ready within {self._start_timeout_s:g} s.{self._end_of_log()}")
 
     def _end_of_log(self) -> str:

@@ -16,6 +16,14 @@ from typing import NoReturn
 from distilrec.core.errors import DistilRecError, MissingExtraError, ServerError
 from distilrec.core.files import write_text
 
+PRIVATE_UMASK = 0o077
+"""What the server writes (core dumps, caches of Python) is for its own account only; requests pass through its memory.
+
+Triton's shared memory does not follow the umask: see ``distilrec.serving.process.environment.protect_regions``."""
+
+SERVER_VERSION = "2.51.0"
+"""Version of the server in the wheel that ``pyproject.toml`` pins."""
+
 _BINARY = "bin/tritonserver"
 _LOOPBACK = "127.0.0.1"
 _ADDRESS_OPTIONS = ("--grpc-address", "--http-address", "--metrics-address")
@@ -35,6 +43,18 @@ def find_tritonserver() -> list[str]:
     server_folder()
     check_environment()
     return [sys.executable, "-m", "distilrec.serving.process.wheel"]
+
+
+def server_command(arguments: list[str]) -> tuple[list[str], dict[str, str]]:
+    """Command line and environment of tritonserver with these arguments, without a Python in between.
+
+    Raises:
+        MissingExtraError, ServerError: as ``find_tritonserver``.
+    """
+    found = find_tritonserver()
+    if found[0] != sys.executable:
+        return [*found, *arguments], dict(os.environ)
+    return command_and_environment(arguments)
 
 
 def server_folder() -> Path:
@@ -115,6 +135,7 @@ def main() -> NoReturn:
     try:
         check_environment()
         command, environment = command_and_environment(sys.argv[1:])
+        os.umask(PRIVATE_UMASK)
     except DistilRecError as error:
         sys.exit(f"tritonserver: {error}")
     os.execve(command[0], command, environment)  # noqa: S606 - this process becomes the server

@@ -49,7 +49,6 @@ def test_leftovers_of_a_killed_server_are_removed_at_the_next_start(repository, 
     for pid in (*living(server.pid), server.pid):
         os.kill(pid, signal.SIGKILL)
     assert server.wait() == -signal.SIGKILL
-    server.stop()
     left = regions() & ours
     assert left
     make_old(left)
@@ -58,6 +57,7 @@ def test_leftovers_of_a_killed_server_are_removed_at_the_next_start(repository, 
     lines = [record.message for record in caplog.records if "shared memory" in record.message]
     assert len(lines) == 1
     assert lines[0].startswith("removed ")
+    server.stop()
 
 
 def test_young_used_and_other_peoples_regions_stay():

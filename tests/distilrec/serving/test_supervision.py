@@ -1,0 +1,279 @@
+"""``distilrec serve`` on a real tritonserver that dies, hangs at the stop or was left behind."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from golden_load import Load
+
+from clients.errors import ClientError
+from clients.grpc_model import GrpcModel
+from distilrec.core.golden import load_golden
+from distilrec.serving.doctor import examine
+from distilrec.serving.process import wheel
+from distilrec.serving.process.control import ModelControl
+from distilrec.serving.process.environment import free_ports
+from distilrec.serving.process.releases import version_of
+from distilrec.serving.process.security import ControlSecret
+from distilrec.serving.process.server import TritonServer
+
+pytestmark = pytest.mark.server
+
+BACK_S = 30
+"""Generous: it takes about 2 s on an idle machine."""
+
+
+class Serve:
+    """A ``distilrec serve`` of its own, whose output is read as it comes."""
+
+    def __init__(self, repository, ports, home, *options):
+        self.ports, self.home = ports, home
+        self.log = home / "serve.log"
+        self.watchdog_port = free_ports().grpc
+        command = [sys.executable, "-m", "distilrec", "serve", "--repository", str(repository)]
+        command += [f"--{name}-port={port}" for name, port in vars(ports).items()]
+        command += [f"--watchdog-port={self.watchdog_port}", *options]
+        environment = os.environ | {"XDG_RUNTIME_DIR": str(home), "DISTILREC_CONTROL_SECRET": ControlSecret().value}
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+
+    @property
+    def url(self):
+        return f"127.0.0.1:{self.ports.grpc}"
+
+    @property
+    def pid_file(self):
+        return self.home / "distilrec" / f"server-{self.ports.grpc}.json"
+
+    @property
+    def server_pid(self):
+        return json.loads(self.pid_file.read_text())["server"]["pid"]
+
+    def text(self):
+        return self.log.read_text(errors="replace")
+
+    def wait_for(self, words, count=1, timeout_s=BACK_S):
+        deadline = time.monotonic() + timeout_s
+        while len(re.findall(words, self.text())) < count:
+            assert self.process.poll() is None, self.text()
+            assert time.monotonic() < deadline, f"{words!r} not within {timeout_s} s:\n{self.text()}"
+            time.sleep(0.02)
+
+    def metrics(self):
+        return urllib.request.urlopen(f"http://127.0.0.1:{self.watchdog_port}/metrics", timeout=5).read().decode()
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(60)
+
+
+@pytest.fixture
+def serve(serving_config, tmp_path):
+    started = []
+
+    def start(*options, ports=None):
+        started.append(Serve(serving_config.repository, ports or free_ports(), tmp_path, *options))
+        started[-1].wait_for("ready: gRPC on", count=len(started))
+        return started[-1]
+
+    yield start
+    for entry in started:
+        with contextlib.suppress(OSError, ValueError):
+            os.killpg(entry.server_pid, signal.SIGKILL)
+        entry.process.kill()
+        entry.process.wait()
+
+
+@pytest.fixture
+def golden(serving_config):
+    return load_golden(serving_config.repository / "student" / "1" / "golden.npz")
+
+
+def regions(served):
+    """Shared memory that the server has mapped."""
+    maps = Path(f"/proc/{served.server_pid}/maps").read_text().splitlines()
+    return sorted({Path(line.split(maxsplit=5)[5]) for line in maps if "/dev/shm/distilrec_" in line})
+
+
+def is_gone(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def test_server_that_dies_under_load_is_back_and_answers(serve, golden):
+    served = serve()
+    first = served.server_pid
+    with Load(served.url, {1: golden}) as load:
+        time.sleep(0.5)
+        os.kill(first, signal.SIGSEGV)
+        served.wait_for("tritonserver is ready again")
+        answered = load.answered
+        time.sleep(2)
+        assert load.answered > answered + 20
+    assert not load.wrong
+    assert served.server_pid != first
+    assert "watchdog: tritonserver ended (SIGSEGV); starting it again now" in served.text()
+    assert "distilrec_watchdog_server_deaths_total 1\n" in served.metrics()
+    assert "distilrec_watchdog_restarts_total 0\n" in served.metrics()
+    assert served.stop() == 0
+    assert not served.pid_file.exists()
+
+
+def test_repeated_deaths_back_off_and_leave_no_shared_memory(serve, golden):
+    served = serve()
+    at_start = regions(served)
+    for deaths in range(1, 4):
+        os.kill(served.server_pid, signal.SIGSEGV)
+        served.wait_for("tritonserver is ready again", count=deaths)
+    found = re.findall(r"starting it again (now|in [\d.]+ s)", served.text())
+    assert found == ["now", "in 0.25 s", "in 0.5 s"]
+    prefix = at_start[0].name.rpartition("_")[0]
+    left = set(at_start[0].parent.glob(f"{prefix}_*"))
+    assert left == set(regions(served))
+    assert not left & set(at_start)
+    with GrpcModel(served.url) as model:
+        model.recommend(golden.history[:1], golden.exclude[:1])
+    assert served.stop() == 0
+
+
+def test_sigterm_during_a_restart_stops_cleanly(serve):
+    served = serve()
+    os.kill(served.server_pid, signal.SIGSEGV)
+    served.wait_for("starting it again")
+    assert served.stop() == 0
+    assert served.text().splitlines()[-1] == "stopped"
+    assert "Traceback" not in served.text()
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", served.ports.grpc)) != 0
+
+
+def test_server_that_someone_else_stopped_is_back(serve, golden):
+    """Its probes fail while it drains, so it may be a death or a heal; in any case it answers again."""
+    served = serve()
+    first = served.server_pid
+    os.kill(first, signal.SIGTERM)
+    served.wait_for("tritonserver is ready again")
+    assert served.server_pid != first
+    with GrpcModel(served.url) as model:
+        model.recommend(golden.history[:1], golden.exclude[:1])
+    assert served.stop() == 0
+
+
+def test_restart_that_fails_is_tried_again_until_the_repository_is_whole(serve, serving_config, golden):
+    served = serve()
+    model = serving_config.repository / "recommend" / "1" / "model.py"
+    whole = model.read_text()
+    model.write_text("raise ValueError('broken by the test')\n")
+    os.kill(served.server_pid, signal.SIGSEGV)
+    served.wait_for(r"trying again in 1 s")
+    served.wait_for(r"trying again in 2 s")
+    model.write_text(whole)
+    served.wait_for("tritonserver is ready again")
+    with GrpcModel(served.url) as served_model:
+        served_model.recommend(golden.history[:1], golden.exclude[:1])
+    assert served.stop() == 0
+
+
+def test_serve_ends_with_status_1_after_five_restarts_that_failed(serve, serving_config):
+    served = serve()
+    (serving_config.repository / "recommend" / "1" / "model.py").write_text("raise ValueError('broken by the test')\n")
+    os.kill(served.server_pid, signal.SIGSEGV)
+    assert served.process.wait(120) == 1
+    assert served.text().count("trying again in") == 4
+    assert "is not started again" in served.text()
+    assert not served.pid_file.exists()
+
+
+def test_without_a_watchdog_the_end_of_the_server_is_said_and_fails(serve):
+    served = serve("--no-watchdog")
+    os.kill(served.server_pid, signal.SIGSEGV)
+    assert served.process.wait(60) == 1
+    assert "tritonserver has ended with status -11 and is not started again" in served.text()
+
+
+def test_stop_is_bounded_after_expired_deadlines(serve, golden):
+    served = serve()
+    end = time.monotonic() + 3
+
+    def storm():
+        with GrpcModel(served.url, timeout_s=0.02) as model:
+            while time.monotonic() < end:
+                with contextlib.suppress(ClientError):
+                    model.recommend(golden.history[:1], golden.exclude[:1])
+
+    threads = [threading.Thread(target=storm) for _ in range(32)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    began = time.monotonic()
+    served.stop()
+    assert time.monotonic() - began < 25  # 10 s for requests that are lost, and what it takes to end
+
+
+def test_server_left_by_a_killed_serve_is_ended_by_the_next(serve, golden):
+    first = serve()
+    orphan = first.server_pid
+    first.process.kill()
+    first.process.wait()
+    assert not is_gone(orphan)
+    second = serve(ports=first.ports)
+    assert is_gone(orphan)
+    assert f"ending tritonserver {orphan}: the distilrec serve that watched it ({first.process.pid}) was killed" in second.text()
+    with GrpcModel(second.url) as model:
+        model.recommend(golden.history[:1], golden.exclude[:1])
+    assert second.stop() == 0
+
+
+def test_shared_memory_of_requests_is_private(serve):
+    served = serve()
+    assert {stat.S_IMODE(path.stat().st_mode) for path in regions(served)} == {0o600}
+    assert served.stop() == 0
+
+
+def test_risk_of_the_servers_release_is_said_at_the_start(serve):
+    served = serve()
+    assert "triton-inference-server/server#7368" in served.text()
+    assert version_of(f"http://127.0.0.1:{served.ports.http}") == wheel.SERVER_VERSION
+    server = next(part for part in examine(served.url) if part.name == "server")
+    assert f"{served.url} is ready; tritonserver {wheel.SERVER_VERSION} can be ended by any client" in server.detail
+    assert served.stop() == 0
+
+
+def test_secret_leaves_the_process_list_before_the_models_are_loaded(serving_config, tmp_path):
+    """What every account can read in the process list from the server's start until it is ready."""
+    secret, seen = ControlSecret(), []
+    stop = threading.Event()
+
+    def watch():
+        while not stop.is_set():
+            for path in Path("/proc").glob("[0-9]*/cmdline"):
+                with contextlib.suppress(OSError):
+                    if secret.value.encode() in path.read_bytes():
+                        seen.append(time.monotonic())
+            time.sleep(0.005)
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        with TritonServer(serving_config.repository, free_ports(), tmp_path / "log", secret=secret) as server:
+            ready = time.monotonic()
+            stop.set()
+            watching.join()
+            assert {(model.name, model.state) for model in ModelControl(server.url, secret).index()} >= {("student", "READY")}
+    finally:
+        stop.set()
+    assert not seen or ready - max(seen) > 0.1
