@@ -55,8 +55,7 @@ def run_stage(
         declarations: What the settings choose and the module of ``work`` does not import; its modules count, too.
 
     Raises:
-        ManifestError: An input is not what its manifest says, ``out_dir`` is a folder that no stage has written, or the results
-            cannot be written.
+        ManifestError: An input is damaged, ``out_dir`` is a folder that no stage has written, or nothing can be written.
     """
     digests = {name: manifests.verify_manifest(path).digest for name, path in inputs.items()}
     code = code_digest([work.__module__, *(declaration.__module__ for declaration in declarations)])
