@@ -91,7 +91,9 @@ class Watchdog:
 
     def wait(self) -> None:
         """Wait until the server has ended for good: it was stopped, or several starts in a row did not get ready."""
-        self._thread.join()
+        # In steps: a signal may reach another thread, and Python then raises in this one only when it runs.
+        while self._thread.is_alive():
+            self._thread.join(_NOTICE_S)
 
     def stop(self) -> None:
         """End the thread; a heal under way may go on in the background until the server is stopped."""
