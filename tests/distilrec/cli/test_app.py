@@ -42,7 +42,7 @@ def test_a_full_disk_is_one_message_and_the_same_command_ends_as_usual_once_ther
     filler = fill(small_disk)
     result = distilrec(*command, cwd=small_disk)
     assert result.returncode == 1
-    assert "found no space left on a disk" in result.stderr
+    assert "No space left on device" in result.stderr
     assert "Traceback" not in result.stderr
     filler.unlink()
     for folder in (small_disk, tmp_path):
