@@ -139,6 +139,7 @@ def test_closing_waits_for_calls_that_drain(transport, late):
     assert late.heard_to_the_end == [True]
 
 
+@pytest.mark.server
 def test_closing_waits_briefly_for_a_server_that_does_not_answer(transport):
     assert fails(transport, live()) == "DEADLINE_EXCEEDED"
     begin = time.monotonic()

@@ -43,6 +43,7 @@ def test_nothing_listens(ask):
     assert (caught.value.url, caught.value.model) == (url, "student")
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("ask", [ask, ask_on_asyncio])
 @pytest.mark.parametrize("vocabulary", [VOCABULARY, None])
 def test_something_accepts_and_never_answers(ask, vocabulary):

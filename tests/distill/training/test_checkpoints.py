@@ -21,6 +21,8 @@ from distilrec.core.specs import RecommenderSpec
 from distilrec.data import stage as data_stage
 from distilrec.pipeline.stages import run_stage
 
+pytestmark = pytest.mark.pipeline
+
 EPOCHS = 4
 
 

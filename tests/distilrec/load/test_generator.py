@@ -19,6 +19,8 @@ from distilrec.load.run import LoadMeasurement, split_load
 from distilrec.load.settings import LoadSettings
 from distilrec.load.worker import NOT_SENT, LoadShare
 
+pytestmark = pytest.mark.server
+
 SPEC = RecommenderSpec(item_count=50, history_length=5, exclude_length=2, top_k=3)
 RATE, DURATION_S, STALL_S = 100.0, 1.5, 0.6
 
