@@ -69,8 +69,8 @@ def protect_regions(prefix: str) -> None:
     Args:
         prefix: Prefix of the server's regions.
     """
-    with contextlib.suppress(OSError):  # gone meanwhile; the next call takes the others
-        for path in _SHARED_MEMORY.glob(f"{prefix}*"):
+    for path in _SHARED_MEMORY.glob(f"{prefix}*"):
+        with contextlib.suppress(FileNotFoundError):  # a process that is ending removes its own
             path.chmod(0o600)
 
 
@@ -80,9 +80,8 @@ def remove_regions(prefix: str) -> None:
     Args:
         prefix: Prefix that no other server has.
     """
-    with contextlib.suppress(OSError):  # a process that is ending removes some by itself; a later start removes what is left
-        for path in _SHARED_MEMORY.glob(f"{prefix}*"):
-            path.unlink(missing_ok=True)
+    for path in _SHARED_MEMORY.glob(f"{prefix}*"):
+        path.unlink(missing_ok=True)
 
 
 def remove_leftovers() -> list[str]:
@@ -94,10 +93,10 @@ def remove_leftovers() -> list[str]:
         The names of the removed regions.
     """
     prefix = region_prefix()
-    try:
-        regions = {path.name: path.stat() for path in _SHARED_MEMORY.glob(f"{prefix}*")}
-    except OSError:  # a server is stopping right now; a later start will remove its regions
-        return []
+    regions = {}
+    for path in _SHARED_MEMORY.glob(f"{prefix}*"):
+        with contextlib.suppress(FileNotFoundError):  # a server that is stopping right now removes its own
+            regions[path.name] = path.stat()
     oldest = time.time() - _YOUNG_S
     dead = {name for name, status in regions.items() if status.st_uid == os.getuid() and status.st_mtime < oldest}
     if dead:

@@ -2,6 +2,7 @@
 
 import mmap
 import os
+import re
 import shutil
 import signal
 import socket
@@ -29,8 +30,14 @@ def repository(shop_run, shop_config, tmp_path):
     return config.repository
 
 
-def regions() -> set[str]:
-    return {path.name for path in SHARED_MEMORY.glob(f"{region_prefix()}*")}
+def prefix_of(server: TritonServer) -> str:
+    """Prefix of this server's regions; beside it, other tests' servers have their own."""
+    command = Path(f"/proc/{server.pid}/cmdline").read_text()
+    return re.search(r"shm-region-prefix-name=(\w+)", command)[1]
+
+
+def regions(prefix: str) -> set[str]:
+    return {path.name for path in SHARED_MEMORY.glob(f"{prefix}*")}
 
 
 def make_old(names: set[str]) -> None:
@@ -39,21 +46,22 @@ def make_old(names: set[str]) -> None:
 
 
 def test_leftovers_of_a_killed_server_are_removed_at_the_next_start(repository, tmp_path, caplog):
-    before = regions()
     server = TritonServer(repository, free_ports(), tmp_path / "log")
-    ours = regions() - before
+    prefix = prefix_of(server)
+    ours = regions(prefix)
     assert ours
+    assert prefix.startswith(region_prefix())
     make_old(ours)
     assert not ours & set(remove_leftovers())  # in use
     # Model processes that live clean up after their server; so all of them are killed, as the kernel does when memory is short.
     for pid in (*living(server.pid), server.pid):
         os.kill(pid, signal.SIGKILL)
     assert server.wait() == -signal.SIGKILL
-    left = regions() & ours
+    left = regions(prefix)
     assert left
     make_old(left)
     with caplog.at_level("INFO"), TritonServer(repository, free_ports(), tmp_path / "log"):
-        assert not regions() & left
+        assert not regions(prefix)
     lines = [record.message for record in caplog.records if "shared memory" in record.message]
     assert len(lines) == 1
     assert lines[0].startswith("removed ")
