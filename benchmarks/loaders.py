@@ -8,7 +8,7 @@ from pathlib import Path
 from distilrec.config import Config
 from distilrec.core.runner import Runner
 from distilrec.core.specs import RecommenderSpec
-from distilrec.pipeline.stages import teacher_folders
+from distilrec.pipeline.stages import mixture_weights, teacher_folders
 
 
 def load_teacher(config: Config, names: tuple[str, ...], spec: RecommenderSpec) -> Runner:
@@ -20,8 +20,9 @@ def load_teacher(config: Config, names: tuple[str, ...], spec: RecommenderSpec) 
 
     torch.set_num_threads(1)
     folders = teacher_folders(config)
-    if names == tuple(config.student_teachers):
-        return TorchRunner(teachers.load_ensemble(config, folders, spec.item_count), spec)
+    weights = mixture_weights(config)
+    if names == tuple(weights):
+        return TorchRunner(teachers.load_ensemble(config, weights, folders, spec.item_count), spec)
     return TorchRunner(teachers.load_teacher(config, names[0], folders[names[0]], spec.item_count), spec)
 
 

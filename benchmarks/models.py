@@ -12,7 +12,7 @@ from benchmarks.loaders import load_engine, load_onnx, load_student, load_teache
 from benchmarks.subject import CannotMeasureError, EvaluatedAs, Subject
 from distilrec.core.runner import Runner
 from distilrec.core.specs import Precision
-from distilrec.pipeline.stages import run_dir, teacher_folders
+from distilrec.pipeline.stages import mixture_weights, run_dir, teacher_folders
 
 NAMES = (
     "teacher-torch",
@@ -67,8 +67,8 @@ def _teacher(subject: Subject) -> TimedModel:
 
     config = subject.run()
     folders = teacher_folders(config)
-    size = sum((folders[teacher] / WEIGHTS).stat().st_size for teacher in config.student_teachers)
-    return TimedModel(partial(load_teacher, config, tuple(config.student_teachers), subject.spec), size, "teacher")
+    size = sum((folders[teacher] / WEIGHTS).stat().st_size for teacher in mixture_weights(config))
+    return TimedModel(partial(load_teacher, config, tuple(mixture_weights(config)), subject.spec), size, "teacher")
 
 
 def _text_teacher(subject: Subject) -> TimedModel:
@@ -83,7 +83,7 @@ def _text_teacher(subject: Subject) -> TimedModel:
     if not trained:
         raise CannotMeasureError(f"preset {config.name} has trained no teacher of kind text")
     size = (teacher_folders(config)[trained[0]] / WEIGHTS).stat().st_size
-    only_teacher = list(config.student_teachers) == trained[:1]
+    only_teacher = list(mixture_weights(config)) == trained[:1]
     return TimedModel(partial(load_teacher, config, (trained[0],), subject.spec), size, "teacher" if only_teacher else None)
 
 

@@ -23,7 +23,7 @@ from distilrec.core.errors import MissingExtraError, ServerError
 from distilrec.core.specs import FRONT_DOOR_NAME, MODEL_NAME
 from distilrec.data.vocabulary import FILE_NAME as VOCABULARY
 from distilrec.data.vocabulary import load_vocabulary
-from distilrec.pipeline.stages import teacher_folders
+from distilrec.pipeline.stages import mixture_weights, teacher_folders
 from distilrec.serving.process.server import TritonServer, free_ports
 from distilrec.serving.process.wheel import find_tritonserver
 from export.repository.benchmark_models import fill_benchmark_models
@@ -65,7 +65,7 @@ def served(subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 def _fill_benchmark_models(subject: Subject, config: ExportConfig) -> None:
     run = subject.config
-    teacher = load_ensemble(run, teacher_folders(run), subject.spec.item_count) if run else None
+    teacher = load_ensemble(run, mixture_weights(run), teacher_folders(run), subject.spec.item_count) if run else None
     fill_benchmark_models(teacher, subject.artefact, config)
 
 

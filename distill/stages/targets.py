@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from distill.data.mixture_weights import read_weights
 from distill.data.soft_targets import load_soft_targets
 from distill.models.teachers.load import load_teacher
 from distill.training.teacher_inference import mix_soft_targets, write_soft_targets
@@ -47,13 +48,15 @@ def run(config: Config, inputs: Inputs, out_dir: Path, *, name: str) -> Manifest
     )
 
 
-def run_mix(config: Config, inputs: Inputs, out_dir: Path, *, weights: dict[str, float]) -> Manifest:
-    """Mix the soft targets of several teachers. Inputs: data, and each teacher's targets by its name."""
+def run_mix(config: Config, inputs: Inputs, out_dir: Path, *, weights: dict[str, float] | None = None) -> Manifest:
+    """Mix the soft targets of several teachers. Inputs: data, each teacher's targets by its name, and verdict without weights."""
 
     def work(folder: Path, _scratch: Path) -> dict[str, Any]:
         dataset, _ = data_stage.load(inputs["data"])
-        caches = [load_soft_targets(inputs[name]) for name in weights]
-        return _size(folder, mix_soft_targets(caches, list(weights.values()), dataset.item_count, folder, config.targets))
+        found = read_weights(inputs["verdict"]) if weights is None else weights
+        caches, shares = [load_soft_targets(inputs[name]) for name in found], list(found.values())
+        sharpness = sum(shares) if weights is None else 1.0
+        return _size(folder, mix_soft_targets(caches, shares, dataset.item_count, folder, config.targets, sharpness=sharpness))
 
     settings = _recorded(config) | {"weights": weights}
     return run_stage("targets", settings=settings, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)

@@ -81,12 +81,26 @@ def write_soft_targets(
 
 @torch.inference_mode()
 def mix_soft_targets(
-    caches: Sequence[SoftTargets], weights: Sequence[float], item_count: int, folder: Path, settings: TargetsConfig
+    caches: Sequence[SoftTargets],
+    weights: Sequence[float],
+    item_count: int,
+    folder: Path,
+    settings: TargetsConfig,
+    *,
+    sharpness: float = 1.0,
 ) -> int:
     """Write the weighted mean of several teachers' log-probabilities; what is outside a teacher's top n shares its rest evenly.
 
-    All caches hold the same windows. Only the teachers that scored a prefix count for it. Weights need not sum to 1. Returns the
-    number of prefixes with soft targets.
+    All caches hold the same windows. Only the teachers that scored a prefix count for it. Returns the number of prefixes with soft
+    targets.
+
+    Args:
+        caches: Soft targets of each teacher.
+        weights: Weight of each teacher; they need not sum to 1.
+        item_count: N.
+        folder: Existing folder.
+        settings: What is kept.
+        sharpness: Factor of the mean: 1 / T of the mixture.
     """
     first = caches[0]
     rows = np.concatenate([np.arange(begin, end) for begin, end, _ in first.windows])
@@ -95,7 +109,8 @@ def mix_soft_targets(
     with SoftTargetWriter(folder, first.sequences, first.windows, settings, item_count) as writer:
         for start in progress(range(0, len(rows), step), desc="mixing soft targets", unit="batch"):
             chunk = rows[start : start + step]
-            writer.write(chunk, mixed_log_probabilities(caches, weights, torch.from_numpy(chunk), item_count))
+            mixed = mixed_log_probabilities(caches, weights, torch.from_numpy(chunk), item_count)
+            writer.write(chunk, mixed if sharpness == 1.0 else mixed * sharpness)
     return len(rows)
 
 

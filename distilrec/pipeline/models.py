@@ -10,7 +10,7 @@ from distilrec.config import Config
 from distilrec.core.errors import MissingExtraError
 from distilrec.core.runner import Runner
 from distilrec.core.specs import Precision, RecommenderSpec
-from distilrec.pipeline.stages import run_dir, served_artefact, teacher_folders
+from distilrec.pipeline.stages import mixture_weights, run_dir, served_artefact, teacher_folders
 
 Role = Literal["teacher", "undistilled", "distilled", "exported"]
 
@@ -42,7 +42,7 @@ def model_folders(config: Config) -> list[Path]:
     """
     teachers = teacher_folders(config)
     students = [run_dir(config) / stage for _, _, stage in _STUDENTS]
-    return [*(teachers[name] for name in config.student_teachers), *students, served_artefact(config)]
+    return [*(teachers[name] for name in mixture_weights(config)), *students, served_artefact(config)]
 
 
 def load_models(config: Config, spec: RecommenderSpec) -> Iterator[EvaluatedModel]:
@@ -65,8 +65,8 @@ def load_models(config: Config, spec: RecommenderSpec) -> Iterator[EvaluatedMode
         from export.graph.onnx_runner import OnnxRunner
 
     teachers = teacher_folders(config)
-    ensemble = load_ensemble(config, teachers, spec.item_count)
-    size = sum((teachers[name] / WEIGHTS).stat().st_size for name in config.student_teachers)
+    ensemble = load_ensemble(config, mixture_weights(config), teachers, spec.item_count)
+    size = sum((teachers[name] / WEIGHTS).stat().st_size for name in mixture_weights(config))
     yield EvaluatedModel("teacher (PyTorch)", "teacher", TorchRunner(ensemble, spec), ensemble.parameter_count(), size)
     parameters = 0
     for name, role, stage in _STUDENTS:

@@ -30,6 +30,9 @@ class _Stage(NamedTuple):
     function: str = "run"
 
 
+TEACHER_VERDICT = "teacher-verdict"
+"""Folder of the stage that judges the teachers."""
+
 _QAD_STAGES = ("student-qad", "export-qad")
 
 
@@ -43,8 +46,17 @@ def stages(config: Config) -> dict[str, _Stage]:
         graph[f"teacher-{name}"] = _Stage("distill.stages.teacher", "train", trained | learned, {"name": name})
         asked = data | {"teacher": f"teacher-{name}"}
         graph[f"targets-{name}"] = _Stage("distill.stages.targets", "train", asked, {"name": name})
-    learned = _add_mixture(graph, config.student_teachers)
     graph["student-undistilled"] = _Stage("distill.stages.student", "train", trained)
+    judged = {name: f"teacher-{name}" for name in config.student_teachers}
+    options = {"weights": config.student_teachers, "fixed": config.targets.weights is not None}
+    judges = data | {"undistilled": "student-undistilled"}
+    graph[TEACHER_VERDICT] = _Stage("distill.stages.teacher_verdict", "train", judges | judged, options)
+    if _weights_are_found(config):
+        inputs = data | {"verdict": TEACHER_VERDICT} | {name: f"targets-{name}" for name in config.student_teachers}
+        graph["targets-mixture"] = _Stage("distill.stages.targets", "train", inputs, {}, "run_mix")
+        learned = {"targets": "targets-mixture"}
+    else:
+        learned = _add_mixture(graph, config.student_teachers)
     graph["student"] = _Stage("distill.stages.student", "train", trained | learned)
     graph["export"] = _Stage("export.stage", "export", data | {"student": "student"})
     # These two run only if INT8 needs them (see QadConfig).
@@ -72,6 +84,24 @@ def _add_mixture(graph: dict[str, _Stage], weights: Mapping[str, float]) -> dict
         inputs = {"data": "data"} | {name: f"targets-{name}" for name in weights}
         graph[folder] = _Stage("distill.stages.targets", "train", inputs, {"weights": dict(weights)}, "run_mix")
     return {"targets": folder}
+
+
+def _weights_are_found(config: Config) -> bool:
+    """Whether the weights of the teachers are found on validation users; a single teacher needs none."""
+    return config.targets.weights is None and len(config.student_teachers) > 1
+
+
+def mixture_weights(config: Config) -> dict[str, float]:
+    """Names and weights of the teachers that the student of a finished run learned from.
+
+    Raises:
+        ManifestError: The weights have not been found yet.
+    """
+    if not _weights_are_found(config):
+        return config.student_teachers
+    from distill.data.mixture_weights import read_weights  # here, because it is a part of the extra that trains
+
+    return read_weights(run_dir(config) / TEACHER_VERDICT)
 
 
 def run_dir(config: Config) -> Path:
@@ -171,6 +201,6 @@ def fill_repository(config: Config, *, with_benchmarks: bool = False) -> Path:
         from export.repository.benchmark_models import fill_benchmark_models
 
         item_count = read_manifest(artefact).metrics["item_count"]
-        teacher = load_ensemble(config, teacher_folders(config), item_count)
+        teacher = load_ensemble(config, mixture_weights(config), teacher_folders(config), item_count)
         fill_benchmark_models(teacher, artefact, config.export)
     return artefact

@@ -14,13 +14,14 @@ def load_teacher(config: Config, name: str, folder: Path, item_count: int) -> Sc
     return teacher
 
 
-def load_ensemble(config: Config, folders: Mapping[str, Path], item_count: int) -> Scorer:
+def load_ensemble(config: Config, weights: Mapping[str, float], folders: Mapping[str, Path], item_count: int) -> Scorer:
     """What teaches the student: its only teacher, or the mixture of all of them.
 
     Args:
         config: Settings of the run.
+        weights: Names and weights of the teachers that are mixed.
         folders: Stage folder of each teacher by its name.
         item_count: N.
     """
-    members = [load_teacher(config, name, folders[name], item_count) for name in config.student_teachers]
-    return members[0] if len(members) == 1 else Ensemble(members, list(config.student_teachers.values())).eval()
+    members = [load_teacher(config, name, folders[name], item_count) for name in weights]
+    return members[0] if len(members) == 1 else Ensemble(members, list(weights.values())).eval()

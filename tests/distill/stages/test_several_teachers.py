@@ -14,7 +14,7 @@ from distilrec.core.specs import RecommenderSpec
 from distilrec.data.dataset import held_out
 from distilrec.data.stage import load
 from distilrec.evaluation.ranking import ranking_metrics, recommend_all
-from distilrec.pipeline.stages import run_dir, run_stage, stages, teacher_folders
+from distilrec.pipeline.stages import mixture_weights, run_dir, run_stage, stages, teacher_folders
 
 SEVERAL = """
 name = "several"
@@ -93,36 +93,48 @@ def test_teaching_that_cannot_be(settings, message):
 
 @pytest.fixture(scope="module")
 def several(shop_config, tmp_path_factory) -> Config:
-    """A linear teacher and an assistant that learned from it, mixed; every stage up to the student is run."""
+    """A linear teacher, and an assistant that learned from another one, mixed; every stage up to the student is run."""
     small = shop_config.student.model_dump() | {"epochs": 2}
     settings = shop_config.model_dump() | {
         "name": "several",
         "teachers": {
             "linear": {"kind": "ease", "l2": 20.0, "decay": 0.8},
+            "other": {"kind": "ease", "l2": 200.0, "decay": 0.5},
             "assistant": {"kind": "assistant", "student": small | {"embedding_size": 16}, "taught_by": ["linear"]},
         },
-        "targets": {"top_n": 20, "perturbed_copies": 1, "weights": {"linear": 1.0, "assistant": 2.0}},
+        "targets": {"top_n": 20, "perturbed_copies": 1},
         "student": small | {"distillation": {"hard": 0.2, "soft": 0.8, "ranking": 0.1}},
     }
     config = Config.model_validate(settings)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("several"))
         for stage in list(stages(config))[: list(stages(config)).index("student") + 1]:
-            if stage != "student-undistilled":
-                run_stage(config, stage)
+            run_stage(config, stage)
         yield config
 
 
 @pytest.mark.pipeline
 def test_every_learner_names_what_it_learned_from(several):
     folder = run_dir(several)
-    caches = ("targets-linear", "targets-assistant", "targets-linear+2xassistant")
+    caches = ("targets-linear", "targets-other", "targets-assistant", "targets-mixture")
     digest = {stage: read_manifest(folder / stage).digest for stage in caches}
     assert read_manifest(folder / "teacher-assistant").inputs["targets"] == digest["targets-linear"]
-    mixed = read_manifest(folder / "targets-linear+2xassistant")
-    assert (mixed.inputs["linear"], mixed.inputs["assistant"]) == (digest["targets-linear"], digest["targets-assistant"])
-    assert read_manifest(folder / "student").inputs["targets"] == digest["targets-linear+2xassistant"]
+    mixed = read_manifest(folder / "targets-mixture")
+    assert (mixed.inputs["other"], mixed.inputs["assistant"]) == (digest["targets-other"], digest["targets-assistant"])
+    assert mixed.inputs["verdict"] == read_manifest(folder / "teacher-verdict").digest
+    assert read_manifest(folder / "student").inputs["targets"] == digest["targets-mixture"]
     assert mixed.metrics["gb_a_million_prefixes"] > 0
+
+
+@pytest.mark.pipeline
+def test_teachers_are_judged_against_the_student_alone_before_it_learns(several):
+    found = read_manifest(run_dir(several) / "teacher-verdict").metrics
+    assert set(found["ndcg@10"]) == {"other", "assistant"}
+    assert found["weights"] == mixture_weights(several)
+    assert set(found["weights"]) | set(found["left_out"]) == {"other", "assistant"}
+    assert found["mixture_ndcg@10"] >= max(found["ndcg@10"].values()) - 0.02
+    assert found["difference"][0] == pytest.approx(found["mixture_ndcg@10"] - found["undistilled_ndcg@10"])
+    assert f"the student alone {found['undistilled_ndcg@10']:.4f}" in found["sentence"]
 
 
 @pytest.mark.pipeline
@@ -130,9 +142,9 @@ def test_the_ensemble_is_evaluated_as_any_other_model(several):
     dataset, vocabulary = load(run_dir(several) / "data")
     spec = RecommenderSpec(len(vocabulary), several.history_length, 16, 10)
     users = held_out(dataset, "validation", spec)
-    teacher = load_ensemble(several, teacher_folders(several), len(vocabulary))
+    teacher = load_ensemble(several, mixture_weights(several), teacher_folders(several), len(vocabulary))
     items, _ = recommend_all(TorchRunner(teacher, spec), users, 64, "ensemble")
     assert ranking_metrics(items, users)["ndcg@10"] > 0.08  # a random list has about 0.05
     assert not np.isin(items, 0).any()
-    parts = [read_manifest(folder).metrics["parameters"] for folder in teacher_folders(several).values()]
+    parts = [read_manifest(teacher_folders(several)[name]).metrics["parameters"] for name in mixture_weights(several)]
     assert teacher.parameter_count() == sum(parts)

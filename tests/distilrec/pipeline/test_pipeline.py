@@ -55,7 +55,7 @@ def test_distilled_student_ranks_more_like_its_teacher(shop_run, shop_config):
     dataset, vocabulary = load(shop_run / "data")
     spec = spec_of_run(shop_config, len(vocabulary))
     users = held_out(dataset, "test", spec)
-    ensemble = load_ensemble(shop_config, {"sequence": shop_run / "teacher-sequence"}, spec.item_count)
+    ensemble = load_ensemble(shop_config, {"sequence": 1.0}, {"sequence": shop_run / "teacher-sequence"}, spec.item_count)
     students = [load_student(shop_config, shop_run / stage, spec.item_count) for stage in ("student", "student-undistilled")]
     answers = [TorchRunner(model, spec).recommend(users.history, users.exclude)[0] for model in (ensemble, *students)]
     distilled, undistilled = (overlap(answers[0], answer, 10).mean() for answer in answers[1:])

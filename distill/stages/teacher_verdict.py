@@ -1,0 +1,137 @@
+"""Stage ``teacher-verdict``: judge the teachers and their mixture on validation users, before a student learns from them."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from distill.data.mixture_weights import write_weights
+from distill.models.runner import TorchRunner
+from distill.models.students.build import load_student
+from distill.models.teachers.load import load_teacher
+from distill.training.mixture import CandidateScores, choose_teachers, fit_mixture, mixture_of, score_candidates
+from distilrec.config import Config, spec_of_run
+from distilrec.config.section import declarations_of
+from distilrec.core.manifest import Manifest
+from distilrec.core.stage import Inputs, run_stage
+from distilrec.data import stage as data_stage
+from distilrec.data.dataset import HeldOut, held_out
+from distilrec.evaluation.bootstrap import Difference, difference_of, resampled_means
+from distilrec.evaluation.metrics import Floats, ndcg
+from distilrec.evaluation.ranking import PRIMARY_K, recommend_all
+
+logger = logging.getLogger(__name__)
+
+_MOST_USERS = 5000
+"""Validation users that teachers are judged by; more would change the weights by less than the prior does."""
+
+_BATCH_SIZE = 64
+
+
+def run(config: Config, inputs: Inputs, out_dir: Path, *, weights: dict[str, float], fixed: bool) -> Manifest:
+    """Judge teachers and their mixture. Inputs: data, undistilled (the student without a teacher), and each teacher by its name.
+
+    Args:
+        config: Settings of the run.
+        inputs: Finished folders.
+        out_dir: Folder of the finished stage.
+        weights: Teachers by name, and the weight of each in the mixture.
+        fixed: Whether the weights are the user's. If not, better ones are found here.
+    """
+    names = list(weights)
+
+    def work(folder: Path, _scratch: Path) -> dict[str, Any]:
+        dataset, _ = data_stage.load(inputs["data"])
+        spec = spec_of_run(config, dataset.item_count, PRIMARY_K)
+        users = _some_users(held_out(dataset, "validation", spec), config.seed)
+        teachers = [load_teacher(config, name, inputs[name], dataset.item_count) for name in names]
+        student = load_student(config, inputs["undistilled"], dataset.item_count)
+        alone, _ = recommend_all(TorchRunner(student, spec), users, _BATCH_SIZE, "student, no teacher")
+        scores = score_candidates(teachers, users, config.seed)
+        given = torch.tensor(list(weights.values())) if fixed else None
+        findings = _judge(names, scores, users.truth, ndcg(alone, users.truth, PRIMARY_K), given)
+        write_weights(folder, findings["weights"])
+        logger.info("%s", findings["sentence"])
+        return findings
+
+    return run_stage(
+        "teacher-verdict",
+        settings={
+            "weights": weights,
+            "fixed": fixed,
+            "history_length": config.history_length,
+            "exclude_length": config.export.exclude_length,
+        },
+        seed=config.seed,
+        inputs=inputs,
+        out_dir=out_dir,
+        work=work,
+        declarations=[declared for name in names for declared in declarations_of(config.teachers[name])],
+    )
+
+
+def _some_users(users: HeldOut, seed: int) -> HeldOut:
+    """At most ``_MOST_USERS`` of the users, drawn at random, in their order."""
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(users.users))[:_MOST_USERS])
+    return replace(users, **{name: getattr(users, name)[chosen] for name in ("users", "history", "exclude", "truth")})
+
+
+def _judge(
+    names: Sequence[str], scores: CandidateScores, truth: NDArray[np.int32], alone: Floats, weights: Tensor | None
+) -> dict[str, Any]:
+    """Figures, weights and the sentence.
+
+    Args:
+        names: Names of the T teachers.
+        scores: Their scores for U validation users.
+        truth: Right answers of these users, int32 [U, R], padded with 0.
+        alone: NDCG@10 of each user by the student without a teacher, float64 [U].
+        weights: The user's weights, float32 [T]; None to find weights.
+    """
+    each = {name: fit_mixture(scores, truth, [place]) for place, name in enumerate(names)}
+    mixture, left_out = choose_teachers(scores, truth) if weights is None else (mixture_of(scores, truth, weights), [])
+    difference = _difference(mixture.ndcg, alone)
+    findings: dict[str, Any] = {
+        "users": len(truth),
+        "ndcg@10": {name: float(one.ndcg.mean()) for name, one in each.items()},
+        "mixture_ndcg@10": float(mixture.ndcg.mean()),
+        "undistilled_ndcg@10": float(alone.mean()),
+        "difference": [difference.mean, difference.low, difference.high],
+        "temperatures": {name: 1 / float(one.exponents) for name, one in each.items()},
+        "weights": {names[place]: float(weight) for place, weight in zip(mixture.teachers, mixture.exponents, strict=True)},
+        "left_out": {names[place]: [with_it, without] for place, with_it, without in left_out},
+    }
+    return findings | {"sentence": _sentence(findings)}
+
+
+def _difference(values: Floats, others: Floats) -> Difference:
+    """Difference of two means over the same users, float64 [U] each."""
+    gap = values - others
+    drawn = resampled_means(np.stack([gap, others], axis=1))
+    return difference_of(float(gap.mean()), float(others.mean()), drawn[:, 0], drawn[:, 1])
+
+
+def _sentence(findings: Mapping[str, Any]) -> str:
+    """The verdict in words."""
+    weights, (mean, low, high) = findings["weights"], findings["difference"]
+    figures = ", ".join(f"{name} {ndcg:.4f}" for name, ndcg in findings["ndcg@10"].items())
+    parts = [f"teachers: NDCG@10 on {findings['users']:,} validation users: {figures}"]
+    if len(weights) > 1:
+        shares = ", ".join(f"{weight:.2f} x {name}" for name, weight in weights.items())
+        parts.append(f"their mixture ({shares}) {findings['mixture_ndcg@10']:.4f}")
+    parts += [
+        f"{name} is left out, because the others rank no worse without it ({without:.4f}) than with it ({with_it:.4f})"
+        for name, (with_it, without) in findings["left_out"].items()
+    ]
+    parts.append(
+        f"the student alone {findings['undistilled_ndcg@10']:.4f}, difference {mean:+.4f} (95 % interval {low:+.4f} to {high:+.4f})"
+    )
+    if mean <= 0:
+        parts.append("no mixture of the teachers ranks better than the student alone, so it can learn little from them")
+    return "; ".join(parts)
