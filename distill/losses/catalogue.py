@@ -32,20 +32,22 @@ class _InChunks(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, user_vectors: Tensor, table: Tensor, loss: ChunkLoss) -> Tensor:
         device = user_vectors.device.type
-        # Mixed precision ends here: a softmax over a catalogue wants float32.
+        # A softmax over a catalogue wants float32. On a CPU the products take most of the time, and may be of lower precision.
+        factors = torch.get_autocast_dtype(device) if device == "cpu" and torch.is_autocast_enabled(device) else torch.float32
         with torch.autocast(device, enabled=False):
-            users, items = user_vectors.detach().float(), table.detach().float()
-            user_gradient, table_gradient = torch.empty_like(users), torch.zeros_like(items)
-            total = users.new_zeros(())
+            users, items = user_vectors.detach().to(factors), table.detach().to(factors)
+            user_gradient, table_gradient = (torch.zeros_like(values, dtype=torch.float32) for values in (users, items))
+            total = user_gradient.new_zeros(())
             step = max(1, _LOGITS_AT_ONCE.get(device, 1 << 20) // len(items))
             for start in range(0, len(users), step):
                 rows = slice(start, min(start + step, len(users)))
-                logits = (users[rows] @ items.T).requires_grad_()
+                logits = (users[rows] @ items.T).float().requires_grad_()
                 with torch.enable_grad():
                     chunk = loss(logits, rows)
                     (gradient,) = torch.autograd.grad(chunk, logits)
-                user_gradient[rows] = gradient @ items
-                table_gradient.addmm_(gradient.T, users[rows])
+                gradient = gradient.to(factors)
+                user_gradient[rows] = (gradient @ items).float()
+                table_gradient += gradient.T @ users[rows]
                 total += chunk.detach()
         ctx.save_for_backward(user_gradient.to(user_vectors.dtype), table_gradient.to(table.dtype))
         return total

@@ -51,6 +51,13 @@ class _Split(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, targets: Tensor, items: Tensor, temperature: float) -> tuple[Tensor, ...]:
         gaps = logits.scatter(1, items, NOWHERE)
         peak = gaps.amax(dim=1)
+        target, top = logits.gather(1, targets)[:, 0], logits.gather(1, items)
+        if temperature == 1:
+            shares = gaps.softmax(dim=1)  # one pass for what the other temperatures need several for
+            ctx.save_for_backward(targets, items, shares, None, None, None)
+            ctx.temperature = temperature
+            rest = peak - shares.amax(dim=1).log()
+            return target, top, rest, rest.clone()
         gaps.sub_(peak[:, None])
         if temperature > 1:
             gaps.div_(temperature)
@@ -64,13 +71,16 @@ class _Split(torch.autograd.Function):
         soft_sum, hard_sum = sums if temperature >= 1 else sums[::-1]
         ctx.save_for_backward(targets, items, flat, ratio, hard_sum, soft_sum)
         ctx.temperature = temperature
-        target, top = logits.gather(1, targets)[:, 0], logits.gather(1, items)
         return target, top, peak + hard_sum.log(), peak / temperature + soft_sum.log()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         targets, items, flat, ratio, hard_sum, soft_sum = ctx.saved_tensors
         target, top, rest, soft_rest = gradients
+        if ctx.temperature == 1:
+            result = flat.mul_((rest + soft_rest)[:, None])
+            result.scatter_(1, items, top).scatter_add_(1, targets, target[:, None])
+            return result, None, None, None
         factors = (soft_rest / soft_sum / ctx.temperature)[:, None], (rest / hard_sum)[:, None]
         of_flat, of_sharp = factors if ctx.temperature >= 1 else factors[::-1]
         result = flat.mul_(of_flat + of_sharp if ratio is None else ratio.mul_(of_sharp).add_(of_flat))

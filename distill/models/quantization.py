@@ -68,7 +68,8 @@ class FakeQuantizedEncoder(Encoder):
 
     def encode_all(self, history: Tensor) -> Tensor:
         """int64 [B, T], right-padded -> float32 [B, T, d]."""
-        return self.user_vectors(self.encoder.encode_all(history))  # type: ignore[no-any-return]
+        with torch.autocast(history.device.type, enabled=False):  # bfloat16 is coarser than the grid
+            return self.user_vectors(self.encoder.encode_all(history))  # type: ignore[no-any-return]
 
     def encode_last(self, history: Tensor) -> Tensor:
         """int64 [B, L], left-padded -> float32 [B, d]."""

@@ -1,5 +1,6 @@
 """Callbacks of a training: averaged weights, seeds, times, early stopping, one progress bar."""
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -14,6 +15,8 @@ from torch import Tensor
 
 from distill.training.module import VALIDATION_METRIC, NextItemModule, epoch_seed
 from distilrec.core.progress import is_interactive
+
+logger = logging.getLogger(__name__)
 
 GiveUp = Callable[[Sequence[float]], bool]
 """Validation NDCG@10 of the epochs so far -> whether to stop."""
@@ -73,6 +76,44 @@ class EpochClock(Callback):
         if trainer.is_last_batch:
             self._epochs += 1
             self.mean_s += (time.monotonic() - self._started - self.mean_s) / self._epochs
+
+
+class ExpectedTime(Callback):
+    """Says how long the training will take at most, once its first steps show it."""
+
+    _FIRST_S = 10.0
+
+    def __init__(self) -> None:
+        self._started = 0.0
+        self._first_step = 0
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002
+        """Starts the clock."""
+        self._started, self._first_step = time.monotonic(), trainer.global_step
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Speaks after the first ten seconds, and never about a training that is shorter."""
+        elapsed = time.monotonic() - self._started
+        if not self._started or elapsed < self._FIRST_S:
+            return
+        self._started = 0.0
+        step_s = elapsed / max(trainer.global_step - self._first_step, 1)
+        epoch_s = step_s * trainer.num_training_batches
+        epochs = (trainer.max_epochs or 1) - trainer.current_epoch
+        if trainer.is_global_zero:
+            logger.info("%s", expected_time(epoch_s, epochs))
+
+
+def expected_time(epoch_s: float, epochs: int) -> str:
+    """Sentence about the time that a training will take, without validation.
+
+    Args:
+        epoch_s: Seconds of an epoch.
+        epochs: Most epochs that are left.
+    """
+    total_s = epoch_s * epochs
+    total = f"{total_s / 3600:.1f} hours" if total_s >= 5400 else f"{max(round(total_s / 60), 1)} min"
+    return f"an epoch takes about {epoch_s:.0f} s; {epochs} epochs would take {total}, fewer where validation stops improving"
 
 
 class Curve(Callback):

@@ -138,7 +138,8 @@ class NextItemModule(lightning.LightningModule):
         """Rank the catalogue for some validation users; columns of padding alone are left out."""
         history, exclude = batch
         longest = int((history != PADDING).sum(dim=1).max())
-        items, _ = self.recommender(history[:, -longest:], exclude)
+        with torch.autocast(self.device.type, enabled=False):  # in float32, as served: rounded scores tie
+            items, _ = self.recommender(history[:, -longest:], exclude)
         self._ranked.append(items.cpu())
 
     def on_validation_epoch_end(self) -> None:

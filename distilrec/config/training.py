@@ -25,8 +25,8 @@ class TrainingConfig(Section):
     """Most passes over the data."""
     patience: Positive = 5
     """Epochs without a better validation NDCG@10 after which the training stops."""
-    batch_size: Positive = 64
-    """Sequences in a step."""
+    batch_size: Positive | Literal["auto"] = 64
+    """Sequences in a step. ``auto``: so many that an epoch has some 128 steps, but a step at most some 3,000 predictions."""
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     """``sgd`` has a momentum of 0.9."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
@@ -38,6 +38,8 @@ class TrainingConfig(Section):
     """Decoupled from the gradient for ``adamw`` (Loshchilov and Hutter 2019), L2 for the others; not for biases and norms."""
     ema_decay: Fraction = 0.995
     """Validate and keep an exponential moving average of the weights with this decay a step; 0 keeps the weights themselves."""
+    precision: Literal["auto", "float32"] = "auto"
+    """``auto``: matrix products in bfloat16 where the GPU or the CPU multiplies it faster; weights and losses are float32."""
     negatives: Positive | None = None
     """Random items of a sampled softmax for each batch; None for a softmax over the whole catalogue (up to some 50,000 items).
     It applies to a training without soft targets; with them, the whole catalogue is always read."""

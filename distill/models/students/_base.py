@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from distill.models.averages import decay_weights, decayed_averages
+from distill.models.dropout import Dropout
 from distill.models.encoders import Encoder
 from distill.models.item_table import ItemTable, is_item
 
@@ -46,7 +47,7 @@ class AverageStudent(Student):
     def __init__(self, items: ItemTable, history_length: int, decays: Sequence[float], dropout: float) -> None:
         super().__init__(items)
         self.norm = nn.LayerNorm(items.embedding_size)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         weights = decay_weights(history_length, [*decays, 0.0])
         self.register_buffer("weights", weights, persistent=False)
         # A copy, so that the exported graph holds these alone.

@@ -4,6 +4,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from distill.models.dropout import Dropout
 from distill.models.item_table import ItemTable, is_item, right_aligned
 from distill.models.students._base import Student
 from distilrec.config import StudentConfig
@@ -44,7 +45,7 @@ class GruStudent(Student):
         self.layers = nn.ModuleList(nn.GRU(width, hidden_size, bias=False, batch_first=True) for width in sizes[:-1])
         self.write = nn.Linear(hidden_size, size)
         self.norm = nn.LayerNorm(size)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def encode_all(self, history: Tensor) -> Tensor:
         """int64 [B, T], right-padded -> float32 [B, T, d]."""

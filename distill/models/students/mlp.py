@@ -5,6 +5,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from distill.models.dropout import Dropout
 from distill.models.item_table import ItemTable
 from distill.models.students._base import DEFAULT_DECAYS, AverageStudent, Decays
 from distilrec.config import StudentConfig
@@ -40,10 +41,10 @@ class MlpStudent(AverageStudent):
         super().__init__(items, history_length, decays, dropout)
         size = items.embedding_size
         self.mlp = nn.Sequential(
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear((len(decays) + 1) * size, hidden_size),
             nn.GELU(),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(hidden_size, size),
         )
 

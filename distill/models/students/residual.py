@@ -5,6 +5,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from distill.models.dropout import Dropout
 from distill.models.encoders import starting_at_zero
 from distill.models.item_table import ItemTable
 from distill.models.students._base import DEFAULT_DECAYS, AverageStudent, Decays
@@ -46,7 +47,7 @@ class ResidualStudent(AverageStudent):
     ) -> None:
         super().__init__(items, history_length, decays, dropout)
         size = items.embedding_size
-        self.read = nn.Sequential(nn.Dropout(dropout), nn.Linear((len(decays) + 1) * size, hidden_size))
+        self.read = nn.Sequential(Dropout(dropout), nn.Linear((len(decays) + 1) * size, hidden_size))
         self.blocks = nn.ModuleList(_block(hidden_size, dropout) for _ in range(depth))
         self.write = nn.Sequential(nn.LayerNorm(hidden_size), nn.GELU(), starting_at_zero(nn.Linear(hidden_size, size)))
 
@@ -61,5 +62,5 @@ class ResidualStudent(AverageStudent):
 def _block(size: int, dropout: float) -> nn.Sequential:
     """Residual block, normalised at its input (pre-norm), so that the skip connection changes nothing."""
     return nn.Sequential(
-        nn.LayerNorm(size), nn.Linear(size, size), nn.GELU(), nn.Dropout(dropout), nn.Linear(size, size), nn.Dropout(dropout)
+        nn.LayerNorm(size), nn.Linear(size, size), nn.GELU(), Dropout(dropout), nn.Linear(size, size), Dropout(dropout)
     )

@@ -6,6 +6,7 @@ import torch
 from pydantic import model_validator
 from torch import Tensor, nn
 
+from distill.models.dropout import Dropout
 from distill.models.encoders import starting_at_zero
 from distill.models.item_table import ItemTable, is_item, right_aligned
 from distill.models.students._base import Student
@@ -59,7 +60,7 @@ class TransformerStudent(Student):
         size = items.embedding_size
         self.layers = nn.ModuleList(_Layer(size, history_length, hidden_size, heads, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(size)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def encode_all(self, history: Tensor) -> Tensor:
         """int64 [B, T], right-padded -> float32 [B, T, d]."""
@@ -99,10 +100,10 @@ class _Layer(nn.Module):
             nn.LayerNorm(size),
             nn.Linear(size, hidden_size),
             nn.GELU(),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             starting_at_zero(nn.Linear(hidden_size, size)),
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         age = torch.arange(history_length)[:, None] - torch.arange(history_length)[None, :]  # (query, key)
         self.register_buffer("ages", age.clamp(min=0), persistent=False)
         self.register_buffer("causal", (age < 0) * _MASKED, persistent=False)

@@ -2,6 +2,8 @@
 
 from transformers import BertConfig, BertModel
 
+from distill.models.dropout import with_fast_dropout
+
 
 def item_bert(size: int, history_length: int, *, layers: int, heads: int, dropout: float, causal: bool) -> BertModel:
     """An untrained body that reads item vectors.
@@ -28,5 +30,6 @@ def item_bert(size: int, history_length: int, *, layers: int, heads: int, dropou
         use_cache=False,
     )
     body = BertModel(config, add_pooling_layer=False)
+    with_fast_dropout(body)
     body.embeddings.word_embeddings.requires_grad_(requires_grad=False)  # never read; DDP would wait for its gradient
     return body

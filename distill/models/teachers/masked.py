@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from distill.data.sequences import Batch
 from distill.models.averages import decayed_averages
+from distill.models.dropout import Dropout
 from distill.models.encoders import starting_at_zero
 from distill.models.item_table import ItemTable, is_item
 from distill.models.teachers.item_bert import item_bert
@@ -37,9 +38,9 @@ class MaskedTeacher(PrefixEncoder):
         self.mask = nn.Parameter(torch.randn(size) * 0.02)
         # Begins with the mean, whose vectors are small.
         correction = starting_at_zero(nn.Linear(size, size))
-        self.head = nn.Sequential(nn.Linear(size, size), nn.GELU(), nn.Dropout(dropout), correction)
+        self.head = nn.Sequential(nn.Linear(size, size), nn.GELU(), Dropout(dropout), correction)
         self.norm = nn.LayerNorm(size)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.history_length = history_length
         self.mask_fraction = mask_fraction
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from distill.models.averages import decay_weights, decayed_averages
 from distill.models.catalogue import Catalogue
+from distill.models.dropout import Dropout
 from distill.models.encoders import Encoder, starting_at_zero
 from distill.models.item_table import ItemTable, is_item
 from distill.models.teachers._base import NeuralTeacherConfig
@@ -63,15 +64,15 @@ class SequenceTeacher(Encoder):
         size = items.embedding_size
         self.body = item_bert(size, history_length, layers=layers, heads=heads, dropout=dropout, causal=True)
         self.head = nn.Sequential(
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(len(_DECAYS) * size, 4 * size),
             nn.GELU(),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(4 * size, size),
         )
         self.correction = starting_at_zero(nn.Linear(size, size))
         self.norm = nn.LayerNorm(size)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.register_buffer("weights", decay_weights(history_length, _DECAYS), persistent=False)
 
     def encode_all(self, history: Tensor) -> Tensor:

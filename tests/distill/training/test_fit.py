@@ -2,16 +2,19 @@
 
 import csv
 
+import numpy as np
 import pytest
 import torch
 
+from distill.data.sequences import Window, Windows
 from distill.models.item_table import popularity_prior
 from distill.models.students.build import build_student, load_student
 from distill.models.weights import save_weights
-from distill.training.fit import fit
+from distill.training.callbacks import expected_time
+from distill.training.fit import batch_size, fit
 from distill.training.loggers import Logging, make_logger
 from distill.training.module import NextItemModule
-from distilrec.config import Config, StudentConfig
+from distilrec.config import Config, StudentConfig, TrainingConfig
 from distilrec.core.errors import DataError, MissingExtraError
 from distilrec.core.specs import RecommenderSpec
 from distilrec.data import stage as data_stage
@@ -119,7 +122,7 @@ def test_two_processes_end_with_the_weights_of_one(shop_config, shop, tmp_path):
             shop_config, shop.item_count, popularity_prior(shop), settings=shop_config.student.model_copy(update={"dropout": 0.0})
         )
         spec = RecommenderSpec(shop.item_count, shop_config.history_length, 16, 10)
-        settings = shop_config.student.model_copy(update={"epochs": 2, "learning_rate": 1e-3})
+        settings = shop_config.student.model_copy(update={"epochs": 2, "learning_rate": 1e-3, "precision": "float32"})
         scratch = tmp_path / str(processes)
         results[processes] = student, fit(student, shop, spec, settings, seed=1, scratch=scratch, processes=processes)
     (alone, one), (shared, two) = results[1], results[2]
@@ -160,3 +163,22 @@ def test_no_validation_user_is_an_error(shop_config, shop, tmp_path):
     all_training = type(shop)(shop.items, shop.offsets, ends, ends, shop.item_count)
     with pytest.raises(DataError, match="found no user with both training and validation"):
         train(shop_config, all_training, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("windows", "length", "batch"),
+    [(12_800, 4, 100), (12_800, 50, 60), (200, 50, 8)],
+    ids=["some 128 steps an epoch", "at most 3,000 predictions a step", "never tiny"],
+)
+def test_batch_size_follows_the_data(windows, length, batch):
+    ends = np.arange(1, windows + 1) * length
+    data = Windows(np.empty(0, np.int32), np.empty(0, np.int32), [Window(int(end - length), int(end)) for end in ends])
+    assert batch_size(TrainingConfig(batch_size="auto"), data) == batch
+    assert batch_size(TrainingConfig(batch_size=32), data) == 32
+
+
+def test_the_expected_time_is_said_in_words():
+    assert expected_time(18.0, 40) == (
+        "an epoch takes about 18 s; 40 epochs would take 12 min, fewer where validation stops improving"
+    )
+    assert "1.7 hours" in expected_time(150, 40)
