@@ -38,23 +38,8 @@ def pinned_config(name: str, version: int) -> model_config_pb2.ModelConfig:
     return model
 
 
-def batched_config(name: str, config: ExportConfig, version: int) -> model_config_pb2.ModelConfig:
-    """A configuration with dynamic batching.
-
-    Args:
-        name: Name of the model, and of its folder in the repository.
-        config: Settings with the largest batch.
-        version: The one version that is served.
-    """
-    model = pinned_config(name, version)
-    model.max_batch_size = config.max_batch_size
-    # No queue policy and no delay: either costs latency and neither gains throughput on a CPU.
-    model.dynamic_batching.SetInParent()
-    return model
-
-
 def recommender_config(name: str, facts: ServedModelFacts, config: ExportConfig, version: int) -> model_config_pb2.ModelConfig:
-    """The configuration of a model behind the serving contract, still without backend and instances.
+    """The configuration of a model behind the serving contract, with dynamic batching, still without backend and instances.
 
     Args:
         name: Name of the model, and of its folder in the repository.
@@ -62,7 +47,10 @@ def recommender_config(name: str, facts: ServedModelFacts, config: ExportConfig,
         config: Settings with the largest batch.
         version: The one version that is served.
     """
-    model = batched_config(name, config, version)
+    model = pinned_config(name, version)
+    model.max_batch_size = config.max_batch_size
+    # No queue policy and no delay: either costs latency and neither gains throughput on a CPU.
+    model.dynamic_batching.SetInParent()
     model.input.extend(model_config_pb2.ModelInput(**_tensor(tensor)) for tensor in facts.spec.inputs)
     model.output.extend(model_config_pb2.ModelOutput(**_tensor(tensor)) for tensor in facts.spec.outputs)
     set_parameters(

@@ -12,7 +12,7 @@ from distilrec.core.files import write_text
 from distilrec.core.manifest import Manifest
 from distilrec.core.specs import FIRST_VERSION, FRONT_DOOR_NAME, MODEL_NAME, VOCABULARY_NAME
 from distilrec.data import vocabulary as vocabularies
-from export.repository.config import ServedModelFacts, batched_config, config_text, pinned_config, run_on_cpu, set_parameters
+from export.repository.config import ServedModelFacts, config_text, pinned_config, run_on_cpu, set_parameters
 from export.repository.target import serving_target
 from export.repository.version_files import copy_graph, make_version, model_source
 
@@ -57,12 +57,14 @@ def write_front_door(artefact: Path, manifest: Manifest, config: ExportConfig, f
 
 def render_front_door(facts: ServedModelFacts, config: ExportConfig, version: int = FIRST_VERSION) -> str:
     """The front door's configuration: histories and exclusions of any length as strings, ids as strings out."""
-    model = batched_config(FRONT_DOOR_NAME, config, version)
+    model = pinned_config(FRONT_DOOR_NAME, version)
     model.backend = "python"
+    # Rows of one request. There is no dynamic batching: where one string tensor is cut short, Triton's Python backend fails the
+    # whole batch before model.py sees any of it.
+    model.max_batch_size = config.max_batch_size
     string, int32, fp32 = model_config_pb2.TYPE_STRING, model_config_pb2.TYPE_INT32, model_config_pb2.TYPE_FP32
-    # Ragged: requests of different lengths may share a batch; the model gets each by itself.
-    model.input.add(name="history", data_type=string, dims=[-1], allow_ragged_batch=True)
-    model.input.add(name="exclude", data_type=string, dims=[-1], allow_ragged_batch=True, optional=True)
+    model.input.add(name="history", data_type=string, dims=[-1])
+    model.input.add(name="exclude", data_type=string, dims=[-1], optional=True)
     model.input.add(name="k", data_type=int32, dims=[1], optional=True)
     model.output.add(name="item_ids", data_type=string, dims=[-1])
     model.output.add(name="scores", data_type=fp32, dims=[-1])

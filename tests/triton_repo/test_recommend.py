@@ -10,12 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from grpc import RpcError, StatusCode, insecure_channel
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tritonclient import grpc
+from tritonclient.grpc import service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
 from clients import RecommenderClient
+from clients.wire import front_door_request, infer_request, read_front_door
 from distilrec.config import spec_of_run
 from distilrec.core.errors import ServerError
 from distilrec.core.manifest import read_manifest
@@ -136,20 +139,54 @@ def test_several_rows_are_one_request(triton, client):
     assert unknown == [[""], [""], ["gone"]]
 
 
-def test_bad_requests_leave_the_others_in_their_batches_alone(triton, client):
-    expected = {item: list(client.recommend([f"item-{item}"], k=5).ids) for item in range(30)}
+MALFORMED = [
+    bytes.fromhex("ffffff7f6162"),  # a length of 2 GB before two bytes
+    bytes.fromhex("ffffffff6162"),  # a negative length
+    b"\x05\0\0\0",  # a length without its string
+    b"\x02\0\0\0a",  # a string that is cut short
+    b"\x02\0",  # a length that is cut short
+    b"\x01\0\0\0ax",  # a byte too many
+    b"\0\0\0\0\0\0\0\0",  # two strings
+    b"",  # none
+]
+"""Contents of a string tensor with one element. Triton checks some before it makes batches, and some not before the batch runs."""
 
-    def good(place):
-        return recommend(triton, strings("history", [[f"item-{place % 30}"]]), number(5))[0][0] == expected[place % 30]
 
-    def bad(_):
-        with pytest.raises(InferenceServerException, match="k: found 999"):
-            recommend(triton, strings("history", [["item-1"]]), number(999))
-        return True
+def malformed(place):
+    """A request that is the caller's fault, and a part of the answer."""
+    kinds = len(MALFORMED) + 2
+    if place % kinds < len(MALFORMED):
+        request = front_door_request([["item-1"]], [[]], k=5)
+        request.raw_input_contents[0] = MALFORMED[place % kinds]
+        return request, "string"
+    if place % kinds == len(MALFORMED):
+        return front_door_request([["item-1"]], [[]], k=999), "k: found 999"
+    request = infer_request("student", np.zeros((1, 12), np.int32), np.zeros((1, 16), np.int32))
+    request.raw_input_contents[0] = request.raw_input_contents[0][:-3]
+    return request, "byte size"
 
-    with ThreadPoolExecutor(32) as pool:
-        results = [pool.submit(bad if place % 31 == 0 else good, place) for place in range(310)]
-        assert all(result.result() for result in results)
+
+def test_malformed_requests_leave_all_others_alone(shop_server, client):
+    """Each request is judged by itself, to the front door and to the student."""
+    histories = [[f"item-{item}"] for item in range(30)]
+    expected = [client.recommend(history, k=5) for history in histories]
+
+    with insecure_channel(shop_server.url) as channel, ThreadPoolExecutor(32) as pool:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+
+        def call(place):
+            number = place % 30
+            if place % 8 == 0:
+                request, reason = malformed(place // 8)
+                with pytest.raises(RpcError) as error:
+                    stub.ModelInfer(request, timeout=20)
+                return error.value.code() is StatusCode.INVALID_ARGUMENT and reason in error.value.details()
+            if place % 8 == 1:
+                return client.recommend(histories[number], k=5) == expected[number]
+            answer = stub.ModelInfer(front_door_request([histories[number]], [[]], k=5), timeout=20)
+            return read_front_door(answer)[0] == [list(expected[number].ids)]
+
+        assert all(pool.map(call, range(640)))
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import IO, Self
 
 from distilrec.core.errors import ServerError
-from distilrec.core.specs import MODEL_FILE, MODEL_NAME, PLAN_FILE
 from distilrec.serving.process import wheel
 from distilrec.serving.process.environment import (
     ANYWHERE,
@@ -29,12 +28,12 @@ from distilrec.serving.process.environment import (
 from distilrec.serving.process.loopback import call
 from distilrec.serving.process.pid_file import end_orphan, write_pid_file
 from distilrec.serving.process.processes import living
+from distilrec.serving.process.repository import check_repository
 from distilrec.serving.process.security import ControlSecret, TlsConfig, hide_from_process_list
-from export.repository.versions import version_folder
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["LOOPBACK", "Ports", "TritonServer", "check_ports", "check_repository", "free_ports"]
+__all__ = ["LOOPBACK", "Ports", "TritonServer", "check_ports", "free_ports"]
 
 _STOP_TIMEOUT_S = 10
 """Seconds in which the server answers what is in flight when it stops.
@@ -279,26 +278,3 @@ class TritonServer:
         if self.log is None:
             return " Its messages stand above."
         return f" The end of {self.log}:\n" + "\n".join(self.log.read_text(errors="replace").splitlines()[-_LOG_LINES:])
-
-
-def check_repository(repository: Path) -> None:
-    """Refuse a repository whose models could not load: an incomplete version folder can hang the server.
-
-    Raises:
-        ServerError: config.pbtxt of the student, or a file that a pinned version needs, is missing.
-        RepositoryError: a config.pbtxt cannot be read or pins no version.
-    """
-    folder = repository / MODEL_NAME
-    if not (folder / "config.pbtxt").is_file():
-        raise ServerError(
-            f"{repository}: found no {folder / 'config.pbtxt'}. Fill the repository first: distilrec run --preset ml-100k"
-        )
-    version = version_folder(repository)
-    model_file = PLAN_FILE if (version / PLAN_FILE).is_file() else MODEL_FILE
-    required = [version / name for name in ("model.py", model_file)]
-    for config in sorted(repository.glob("*/config.pbtxt")):
-        # A model of the Python backend reports by itself which other files it lacks, but without model.py the server hangs.
-        if 'backend: "python"' in config.read_text(encoding="utf-8", errors="replace"):
-            required.append(version_folder(repository, config.parent.name) / "model.py")
-    if missing := [str(path) for path in dict.fromkeys(required) if not path.is_file()]:
-        raise ServerError(f"{repository}: found no {', '.join(missing)}. Fill the repository first: distilrec run --preset ml-100k")

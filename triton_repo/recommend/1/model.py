@@ -2,8 +2,7 @@
 
 It is one model rather than an ensemble: ids are looked up, the graph runs and ids are written in one process, so a request crosses
 no process twice. It needs only numpy and onnxruntime. Where the student is served by another backend (parameter ``upstream``), this
-model sends requests on to it and needs only numpy. Every request is checked by itself: a bad one gets its own error and does not
-touch the others in its batch.
+model sends requests on to it and needs only numpy. Requests are not batched, so a bad one gets its own error and touches no other.
 """
 
 import json
@@ -45,27 +44,18 @@ class TritonPythonModel:
         self.infer = self._upstream(parameters["upstream"]) if "upstream" in parameters else self._local(folder, parameters)
 
     def execute(self, requests):
-        """Answer all requests: the good ones as one batch, each bad one with its own error."""
-        answers = [None] * len(requests)
-        encoded = []
-        for place, request in enumerate(requests):
-            try:
-                encoded.append((place, *self._encode(request)))
-            except BadRequest as error:
-                answers[place] = _error(str(error), pb_utils.TritonError.INVALID_ARG)
-        if encoded:
-            try:
-                items, scores = self.infer(*(_joined([entry[part] for entry in encoded]) for part in (1, 2)))
-            except Exception as error:  # whatever the error is, these requests get an answer
-                for place, *_ in encoded:
-                    answers[place] = _error(str(error), pb_utils.TritonError.INTERNAL)
-                return answers
-            begin = 0
-            for place, history, _, k, unknown in encoded:
-                rows = slice(begin, begin + len(history))
-                begin = rows.stop
-                answers[place] = self._decode(items[rows, :k], scores[rows, :k], unknown)
-        return answers
+        """Answer each request by itself. Triton sends one at a time, as config.pbtxt has no dynamic batching."""
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request):
+        try:
+            history, exclude, k, unknown = self._encode(request)
+            items, scores = self.infer(history, exclude)
+        except BadRequest as error:
+            return _error(str(error), pb_utils.TritonError.INVALID_ARG)
+        except Exception as error:  # whatever the error is, this request gets an answer
+            return _error(str(error), pb_utils.TritonError.INTERNAL)
+        return self._decode(items[:, :k], scores[:, :k], unknown)
 
     def _encode(self, request):
         """int32 [rows, L], int32 [rows, E], k, and the unknown ids of each row."""
@@ -145,11 +135,6 @@ class TritonPythonModel:
             return [pb_utils.get_output_tensor_by_name(response, name).as_numpy() for name in ("items", "scores")]
 
         return infer
-
-
-def _joined(rows):
-    """One batch of several; np.concatenate would copy a single one, too."""
-    return np.concatenate(rows) if len(rows) > 1 else rows[0]
 
 
 def _ids(request, name, default=None):

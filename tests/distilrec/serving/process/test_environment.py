@@ -3,7 +3,6 @@
 import mmap
 import os
 import re
-import shutil
 import signal
 import socket
 from pathlib import Path
@@ -15,7 +14,7 @@ from distilrec.serving.process.control import ModelControl
 from distilrec.serving.process.environment import check_ports, region_prefix, remove_leftovers
 from distilrec.serving.process.processes import living
 from distilrec.serving.process.security import ControlSecret
-from distilrec.serving.process.server import Ports, TritonServer, check_repository, free_ports
+from distilrec.serving.process.server import Ports, TritonServer, free_ports
 from export.repository.fill import fill_repository
 
 pytestmark = pytest.mark.server
@@ -118,8 +117,3 @@ def test_grpc_may_listen_elsewhere_while_the_rest_stays_on_loopback(repository, 
             for port in vars(server.ports).values():
                 with socket.socket() as probe:
                     assert (probe.connect_ex((address, port)) == 0) == (port in reachable)
-
-
-def test_repository_with_the_student_alone_is_fine(repository):
-    shutil.rmtree(repository / "recommend")
-    check_repository(repository)

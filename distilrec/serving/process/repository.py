@@ -1,0 +1,48 @@
+"""Checks what a model repository must hold before a server starts on it."""
+
+from pathlib import Path
+
+from distilrec.core import histories
+from distilrec.core.errors import ServerError
+from distilrec.core.specs import FRONT_DOOR_NAME, MODEL_FILE, MODEL_NAME, PLAN_FILE
+from export.repository.versions import version_folder
+
+
+def check_repository(repository: Path) -> None:
+    """Refuse a repository whose models could not load: an incomplete version folder can hang the server.
+
+    Raises:
+        ServerError: config.pbtxt of the student, or a file that a pinned version needs, is missing.
+        RepositoryError: a config.pbtxt cannot be read or pins no version.
+    """
+    folder = repository / MODEL_NAME
+    if not (folder / "config.pbtxt").is_file():
+        raise ServerError(
+            f"{repository}: found no {folder / 'config.pbtxt'}. Fill the repository first: distilrec run --preset ml-100k"
+        )
+    version = version_folder(repository)
+    model_file = PLAN_FILE if (version / PLAN_FILE).is_file() else MODEL_FILE
+    required = [version / name for name in ("model.py", model_file)]
+    for config in sorted(repository.glob("*/config.pbtxt")):
+        # A model of the Python backend reports by itself which other files it lacks, but without model.py the server hangs.
+        if 'backend: "python"' in config.read_text(encoding="utf-8", errors="replace"):
+            required.append(version_folder(repository, config.parent.name) / "model.py")
+    if missing := [str(path) for path in dict.fromkeys(required) if not path.is_file()]:
+        raise ServerError(f"{repository}: found no {', '.join(missing)}. Fill the repository first: distilrec run --preset ml-100k")
+    if (repository / FRONT_DOOR_NAME / "config.pbtxt").is_file():
+        _check_rule_of_histories(version_folder(repository, FRONT_DOOR_NAME))
+
+
+def _check_rule_of_histories(front_door: Path) -> None:
+    """Refuse a front door whose model.py came with an update of the code, without the file that it imports since then.
+
+    Raises:
+        ServerError: that file is missing.
+    """
+    rule = front_door / Path(histories.__file__).name
+    imports_it = f"from {rule.stem} import" in (front_door / "model.py").read_text(encoding="utf-8", errors="replace")
+    if imports_it and not rule.is_file():
+        raise ServerError(
+            f"{front_door}: found a model.py that imports {rule.name}, and no {rule.name}: the repository was filled by an earlier"
+            " version of DistilRec. Fill it again: distilrec export"
+        )

@@ -1,0 +1,44 @@
+import shutil
+
+import pytest
+
+from distilrec.config import ExportConfig
+from distilrec.core.errors import ServerError
+from distilrec.core.specs import Precision, RecommenderSpec
+from distilrec.serving.process.repository import check_repository
+from export.repository.config import ServedModelFacts
+from export.repository.models import MODELS
+from export.repository.version_files import model_source
+
+FACTS = ServedModelFacts(RecommenderSpec(10, 4, 3, 5), "abc", Precision.FP32)
+
+
+@pytest.fixture
+def repository(tmp_path):
+    for model in MODELS:
+        folder = tmp_path / model.name / "1"
+        folder.mkdir(parents=True)
+        (tmp_path / model.name / "config.pbtxt").write_text(model.render(FACTS, ExportConfig(), 1))
+        (folder / "model.py").write_text(model_source(model.name))
+    (tmp_path / "student" / "1" / "model.onnx").touch()
+    (tmp_path / "recommend" / "1" / "histories.py").touch()
+    check_repository(tmp_path)
+    return tmp_path
+
+
+def test_repository_with_the_student_alone_is_fine(repository):
+    shutil.rmtree(repository / "recommend")
+    check_repository(repository)
+
+
+def test_repository_that_was_filled_before_an_update_is_refused(repository):
+    (repository / "recommend" / "1" / "histories.py").unlink()
+    with pytest.raises(ServerError, match=r"imports histories\.py, and no histories\.py: .* Fill it again: distilrec export"):
+        check_repository(repository)
+
+
+def test_front_door_of_an_earlier_version_is_fine(repository):
+    """It holds the rule itself, so that a rollback to it works."""
+    (repository / "recommend" / "1" / "histories.py").unlink()
+    (repository / "recommend" / "1" / "model.py").write_text("import numpy as np\n")
+    check_repository(repository)
