@@ -2,7 +2,7 @@ import pytest
 
 from distilrec.core.specs import Precision
 from distilrec.evaluation.contract import Agreement
-from distilrec.evaluation.verdict import PrecisionMeasurement, budget_faults, choose
+from distilrec.evaluation.verdict import PrecisionMeasurement, budget_faults, choose_precision
 
 INT8, FP16, FP32 = Precision.INT8, Precision.FP16, Precision.FP32
 
@@ -24,8 +24,8 @@ def measured(precision, p50_ms, loss=0.0, overlap=1.0):
     ],
 )
 def test_smallest_that_is_faster_and_keeps_the_ranking_ships(candidates, shipped, reasons):
-    verdict = choose(candidates)
-    assert verdict.precision is shipped
+    verdict = choose_precision(candidates)
+    assert verdict.choice is shipped
     assert all(reason in verdict.reason for reason in reasons)
     assert "\n" not in verdict.reason
 

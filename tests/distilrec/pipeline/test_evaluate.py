@@ -24,7 +24,7 @@ MODELS = [
     "teacher (PyTorch)",
     "student, no teacher",
     "student, distilled",
-    *(f"distilled, ONNX {p}" for p in ("FP32", "FP16", "INT8")),
+    *(f"student, ONNX {p}" for p in ("FP32", "FP16", "INT8")),
 ]
 
 

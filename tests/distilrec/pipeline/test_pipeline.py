@@ -34,10 +34,15 @@ def test_each_stage_names_the_digests_of_what_it_read(shop_run, shop_config):
     assert read_manifest(shop_run / "targets-sequence").inputs == {"data": digests["data"], "teacher": digests["teacher-sequence"]}
     assert read_manifest(shop_run / "student").inputs == read | {"targets": digests["targets-sequence"]}
     assert read_manifest(shop_run / "student-undistilled").inputs == read
-    assert read_manifest(shop_run / "export").inputs == {name: digests[name] for name in ("data", "student")}
+    assert read_manifest(shop_run / "export").inputs == {
+        "data": digests["data"],
+        "student": digests["student"],
+        "verdict": digests["student-verdict"],
+    }
     assert read_manifest(shop_run / "export-qad").inputs == {
         "data": digests["data"],
         "student": digests["student-qad"],
+        "verdict": digests["student-verdict"],
         "reference": digests["export"],
     }
 
