@@ -62,7 +62,10 @@ class StudentConfig(KindSection, TrainingConfig):
 
 
 class UndistilledConfig(TrainingConfig):
-    """What may differ for a student without a teacher: how it is trained, not what it is. It often wants more dropout."""
+    """What may differ for a student without a teacher: how it is trained, not what it is. It often wants more dropout.
+
+    What is left out here is as in section ``student``.
+    """
 
     dropout: Fraction = 0.4
 

@@ -102,7 +102,7 @@ def _figures(compared: StudentComparison) -> str:
     ranks = {"undistilled": "better", "distilled": "worse", None: "equally well"}[compared.worse()]
     return (
         f"on {compared.users:,} validation users the distilled student's NDCG@10 is {compared.distilled:.4f} and the undistilled"
-        f" student's {compared.undistilled:.4f}, a difference of {difference.mean:+.4f} ({_LEVEL} interval over the same users"
+        f" student's {compared.undistilled:.4f}, a difference of {difference.mean:+.4f} ({_LEVEL} interval, paired by user:"
         f" {difference.low:+.4f} to {difference.high:+.4f}); the distilled student ranks {'clearly ' if clear else ''}{ranks}"
         f"{certainty}"
     )

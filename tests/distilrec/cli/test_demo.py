@@ -44,5 +44,6 @@ def test_demo_shows_titles_and_the_table_and_stops_its_server(shop_config):
     assert text.count("genre ") >= 20  # ten titles of the history and ten recommended
     assert "| student, through Triton (gRPC, FP32) | 0." in text
     assert "240 held-out users of shop" in text
+    assert "Student: WARNING, the student that ranks worse ships: the distilled student ships" in text
     assert "Precision: fp32 ships: the settings ask for it." in text
     assert "ended cleanly" in text

@@ -87,6 +87,7 @@ def test_report_reads_well(report, tmp_path):
     ]
     tables = [block for block in text.split("\n\n") if block.startswith("|")]
     assert all(len({line.count("|") for line in block.splitlines()}) == 1 for block in tables)
+    assert "\n\nStudent: WARNING, the student that ranks worse ships: the distilled student ships" in text
     assert "nan" not in text
     assert str(tmp_path.parent) not in text
 
