@@ -48,6 +48,11 @@ class Config(Section):
         used = {name for teacher in self.teachers.values() for name in teacher.learns_from}
         return {name: 1.0 for name in self.teachers if name not in used}
 
+    @property
+    def undistilled_student(self) -> StudentConfig:
+        """Settings of the student that is trained without a teacher: the same model, trained as ``undistilled`` says."""
+        return self.student if self.undistilled is None else self.student.model_copy(update=self.undistilled.model_dump())
+
     @model_validator(mode="before")
     @classmethod
     def _complete_undistilled(cls, values: Any) -> Any:
