@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from distilrec.config import Config, StudentName
-from distilrec.core.errors import MissingExtraError
+from distilrec.core.errors import ManifestError, MissingExtraError
 from distilrec.core.manifest import Manifest, read_manifest
 from distilrec.core.specs import Precision
 from distilrec.core.stage import forget_stage
@@ -154,9 +154,20 @@ def student_verdict(config: Config) -> dict[str, Any]:
 
 
 def shipped_student(config: Config) -> Path:
-    """Folder of the student that the stage ``student-verdict`` has chosen; arguments and errors as in ``student_verdict``."""
-    name: StudentName = student_verdict(config)["ships"]
-    return run_dir(config) / STUDENT_FOLDERS[name]
+    """Folder of the student that the stage ``student-verdict`` has chosen.
+
+    Raises:
+        ManifestError: The stage has not been run, or a student has been trained again since.
+    """
+    manifest = read_manifest(run_dir(config) / VERDICT)
+    folders = {name: run_dir(config) / stage for name, stage in STUDENT_FOLDERS.items()}
+    for name, folder in folders.items():
+        if manifest.inputs[name] != read_manifest(folder).digest:
+            raise ManifestError(
+                f"{run_dir(config) / VERDICT}: found a verdict on another student than the one in {folder}, expected one on both"
+                f" present students. Compare them: distilrec export --preset {config.name}"
+            )
+    return folders[manifest.metrics["ships"]]
 
 
 def served_artefact(config: Config) -> Path:

@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 from distill.models.teachers.ease import EaseTeacherConfig
 from distilrec.cli.app import app
 from distilrec.config import Config, TeacherConfig, with_export_settings
-from distilrec.core.manifest import read_manifest
+from distilrec.core.errors import ManifestError
+from distilrec.core.manifest import read_manifest, write_manifest
 from distilrec.pipeline.models import model_folders
 from distilrec.pipeline.stages import run_all, run_dir, run_stage, shipped_student
 from distilrec.tuning.preset import write_preset
@@ -105,3 +106,12 @@ def test_a_harmed_student_ships_only_by_force_and_with_a_warning(harmed):
     assert (verdict["ships"], verdict["ranks_worse"]) == ("distilled", True)
     assert verdict["reason"].startswith("WARNING, the student that ranks worse ships: the distilled student ships")
     assert shipped_student(forced).name == "student"
+
+
+def test_a_student_trained_since_is_not_taken_unseen(harmed):
+    folder = run_dir(harmed.config) / "student"
+    manifest = read_manifest(folder)
+    write_manifest(folder, manifest.model_copy(update={"seed": 1}))
+    with pytest.raises(ManifestError, match=r"verdict on another student than the one in runs/harmed/student, expected"):
+        run_stage(harmed.config, "student-qad")
+    write_manifest(folder, manifest)
