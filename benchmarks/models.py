@@ -21,8 +21,8 @@ NAMES = (
     "undistilled-torch",
     "undistilled-onnx",
     "distilled-torch",
-    *(f"distilled-onnx-{precision.value}" for precision in Precision),
-    *(f"distilled-tensorrt-{precision.value}" for precision in Precision),
+    *(f"student-onnx-{precision.value}" for precision in Precision),
+    *(f"student-tensorrt-{precision.value}" for precision in Precision),
 )
 """Role, runtime and, for exported models, precision."""
 

@@ -33,8 +33,8 @@ DATA_SETS = {"amazon-beauty": "Amazon Beauty", "ml-100k": "MovieLens-100K"}
 TIMED_RUNS = DATA_SETS | {"ml-100k-text": "MovieLens-100K"}
 """Title of each run whose models were timed; the last is the demo's run with a text teacher (benchmarks/ml-100k-text.toml)."""
 
-_STUDENT, _TEXT_TEACHER = "distilled-onnx-fp32", "text-teacher-torch"
-_SHOWN_MODELS = ["teacher-torch", "teacher-onnx", "distilled-torch", _STUDENT, "distilled-onnx-fp16", "distilled-onnx-int8"]
+_STUDENT, _TEXT_TEACHER = "student-onnx-fp32", "text-teacher-torch"
+_SHOWN_MODELS = ["teacher-torch", "teacher-onnx", "distilled-torch", _STUDENT, "student-onnx-fp16", "student-onnx-int8"]
 _IN_FLIGHT = 32
 """Requests in flight in the throughput columns: the most that ``benchmarks/test_serving.py`` measures."""
 _SHOWN_HISTORY = 50
@@ -187,7 +187,7 @@ def _timed(title: str, path: Path) -> Iterator[list[str]]:
 
 def _timed_label(model: str) -> str:
     label = model_style(model).label
-    return f"student, {label}" if model.startswith("distilled") else label
+    return f"student, {label}" if model.startswith(("distilled", "student")) else label
 
 
 def _served(title: str, path: Path) -> Iterator[list[str]]:

@@ -72,7 +72,7 @@ def record_benchmarks(config: Config, results: Path = RESULTS) -> Path:
 
 def main_numbers(evaluation: dict[str, Any]) -> dict[str, Any]:
     """Keep the numbers of evaluation.json that tables are made of: NDCG@10 and HR@10 of all users, without slices."""
-    kept = ("format_version", "run", "split", "seeds", "roles", "parameters", "size_bytes", "bootstrap")
+    kept = ("format_version", "run", "split", "seeds", "roles", "verdicts", "parameters", "size_bytes", "bootstrap")
     metric, all_users = evaluation["evaluation"]["primary"], evaluation["evaluation"]["everybody"]
     metrics = [metric, metric.replace("ndcg", "hr")]
 

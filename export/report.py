@@ -10,7 +10,7 @@ from typing import Any
 from distilrec.core.files import write_text
 from distilrec.core.machine import processor
 from distilrec.core.specs import Precision
-from distilrec.evaluation.verdict import PrecisionMeasurement, Verdict, budget_faults, choose
+from distilrec.evaluation.verdict import PrecisionMeasurement, Verdict, budget_faults, choose_precision
 from export.artefact import REPORT_FILE, model_size_bytes
 from export.engines.plan import PlanManifest
 from export.engines.precisions import EngineResults
@@ -20,8 +20,9 @@ def write_report(
     artefact: Path,
     measured: Sequence[PrecisionMeasurement],
     refused: Mapping[Precision, str],
-    verdict: Verdict,
+    verdict: Verdict[Precision],
     *,
+    student: Mapping[str, Any],
     int8: Mapping[str, Any],
     engines: EngineResults | None,
 ) -> None:
@@ -32,6 +33,7 @@ def write_report(
         measured: Measurements of all precisions in ONNX Runtime on this machine.
         refused: Reasons why precisions could not be made.
         verdict: The precision that is served, and why.
+        student: Which student ships ("ships"), why ("reason"), and whether the other one ranks better ("ranks_worse"), JSON-ready.
         int8: Further findings about INT8, ready for JSON.
         engines: Results of the TensorRT engines; None where none were to be built.
     """
@@ -41,7 +43,8 @@ def write_report(
         "machine": {"processor": processor(), "system": platform.platform()},
         "precisions": precisions | {precision.value: {"refused": reason} for precision, reason in refused.items()},
         "int8": dict(int8),
-        "verdict": asdict(verdict),
+        "student": dict(student),
+        "verdict": _verdict(verdict),
         "engines": None if engines is None else _engines(engines),
     }
     write_text(artefact / REPORT_FILE, json.dumps(report, indent=2) + "\n")
@@ -52,13 +55,17 @@ def _measurement(measured: PrecisionMeasurement) -> dict[str, Any]:
     return {"p50_ms": measured.p50_ms, **asdict(agreement), "budget_faults": budget_faults(agreement)}
 
 
+def _verdict(verdict: Verdict[Precision]) -> dict[str, str]:
+    return {"precision": verdict.choice.value, "reason": verdict.reason}
+
+
 def _engines(engines: EngineResults) -> dict[str, Any]:
     measured = engines.measured
     return {
         "built": {precision.value: _plan(manifest) for precision, manifest in engines.built.items()},
         "refused": {precision.value: reason for precision, reason in engines.refused.items()},
         "measured": {m.precision.value: _measurement(m) for m in measured},
-        "verdict": asdict(choose(measured)) if measured else "not measured: no GPU here that the engines are for",
+        "verdict": _verdict(choose_precision(measured)) if measured else "not measured: no GPU here that the engines are for",
     }
 
 

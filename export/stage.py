@@ -13,7 +13,7 @@ from distilrec.config.section import declarations_of
 from distilrec.core import golden
 from distilrec.core.errors import CalibrationError, PrecisionError
 from distilrec.core.machine import processor
-from distilrec.core.manifest import Manifest, sha256_of_file
+from distilrec.core.manifest import Manifest, read_manifest, sha256_of_file
 from distilrec.core.specs import Precision, RecommenderSpec
 from distilrec.core.stage import Inputs, run_stage
 from distilrec.data import stage as data_stage
@@ -21,7 +21,7 @@ from distilrec.data import vocabulary as vocabularies
 from distilrec.data.dataset import Dataset, HeldOut, held_out
 from distilrec.data.vocabulary import Vocabulary
 from distilrec.evaluation.parity import SCORE_TOLERANCE, Parity, check_parity
-from distilrec.evaluation.verdict import PrecisionMeasurement, Verdict, budget_faults, choose
+from distilrec.evaluation.verdict import PrecisionMeasurement, Verdict, budget_faults, choose_precision
 from export.artefact import CALIBRATION_FILE, model_path
 from export.engines.backends import Backend
 from export.engines.precisions import EngineResults, find_engine_backend, make_engines
@@ -56,8 +56,8 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
 
     Args:
         config: Settings of the run.
-        inputs: Folders of the stages ``data`` and ``student``; also ``reference``, an earlier export whose FP32 all precisions are
-            compared with, where the student was trained further for INT8.
+        inputs: Folders of the stage ``data``, of the student that ships, and of the ``verdict`` on it; also ``reference``, an
+            earlier export whose FP32 all precisions are compared with, where the student was trained further for INT8.
         out_dir: Folder of the artefact. A former one stays when the export fails.
 
     Raises:
@@ -71,10 +71,9 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
     def work(folder: Path, scratch: Path) -> dict[str, Any]:
         return _export(config, inputs, backend, folder, scratch)
 
-    settings = _settings(config, backend)
     return run_stage(
         "export",
-        settings=settings,
+        settings=_settings(config, backend) | {name: _student_verdict(inputs)[name] for name in ("ships", "ranks_worse")},
         seed=config.seed,
         inputs=inputs,
         out_dir=out_dir,
@@ -102,6 +101,12 @@ def _settings(config: Config, backend: Backend | None) -> dict[str, Any]:
     }
 
 
+def _student_verdict(inputs: Inputs) -> dict[str, Any]:
+    """What ships and why. Its figures are not settings: they may change while the same student ships."""
+    metrics = read_manifest(inputs["verdict"]).metrics
+    return {name: metrics[name] for name in ("ships", "ranks_worse", "reason")}
+
+
 def _export(config: Config, inputs: Inputs, backend: Backend | None, folder: Path, scratch: Path) -> dict[str, Any]:
     """Write the artefact into ``folder``; returns the metrics for its manifest."""
     dataset, vocabulary = data_stage.load(inputs["data"])
@@ -124,15 +129,16 @@ def _export(config: Config, inputs: Inputs, backend: Backend | None, folder: Pat
     engines: EngineResults | None = None
     if backend is not None:
         engines = make_engines(folder, reference, made, vocabulary_sha256=vocabulary.sha256, config=config.export, backend=backend)
-    _write_golden(folder, verdict.precision, reference)
-    write_report(folder, measured, refused, verdict, int8=int8, engines=engines)
+    _write_golden(folder, verdict.choice, reference)
+    student_verdict = _student_verdict(inputs)
+    write_report(folder, measured, refused, verdict, student=student_verdict, int8=int8, engines=engines)
     return {
         "item_count": spec.item_count,
         "vocabulary_sha256": vocabulary.sha256,
         "parity_rows": parity.rows,
         "parity_max_score_error": parity.max_score_error,
         "parity_tied_items": parity.tied,
-        "precision": verdict.precision.value,
+        "precision": verdict.choice.value,
         "int8_within_budget": int8.get("within_budget"),
     }
 
@@ -180,9 +186,9 @@ def _examine_int8(
     return findings
 
 
-def _verdict(config: Config, measured: list[PrecisionMeasurement]) -> Verdict:
+def _verdict(config: Config, measured: list[PrecisionMeasurement]) -> Verdict[Precision]:
     if config.export.precision == "auto":
-        return choose(measured)
+        return choose_precision(measured)
     wanted = Precision(config.export.precision)
     if wanted not in (m.precision for m in measured):
         raise PrecisionError(f"export.precision = {wanted.value!r} was asked for, but cannot be made (the reason stands above)")

@@ -190,6 +190,8 @@ def test_the_student_is_trained_by_the_loss_and_survives_saving(trained):
 
 @pytest.mark.pipeline
 def test_the_student_is_exported_judged_and_put_into_the_repository_of_the_target(trained):
+    for stage in ("student-undistilled", "student-verdict"):
+        run_stage(trained, stage)
     exported = run_stage(trained, "export")
     assert exported.metrics["parity_rows"] > 0
     report = json.loads((run_dir(trained) / "export" / "report.json").read_text())

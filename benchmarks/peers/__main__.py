@@ -32,7 +32,7 @@ from distilrec.core.manifest import read_manifest
 from distilrec.core.specs import Precision, RecommenderSpec
 from distilrec.data.dataset import Dataset, held_out
 from distilrec.data.stage import load
-from distilrec.pipeline.stages import run_dir
+from distilrec.pipeline.stages import run_dir, shipped_student
 from distilrec.serving.process.server import TritonServer, free_ports
 from export.artefact import model_path
 
@@ -99,7 +99,7 @@ def _write_inputs(config: Config, dataset: Dataset, spec: RecommenderSpec, folde
         offsets=np.cumsum([0, *(len(items) for items in before_test)]),
     )
     (folder / "student.onnx").write_bytes(model_path(run_dir(config) / "export", Precision.FP32).read_bytes())
-    student = load_student(config, run_dir(config) / "student", spec.item_count)
+    student = load_student(config, shipped_student(config), spec.item_count)
     torch.save(Recommender(student, spec).eval(), folder / "student.pt")
     return len(users.users)
 

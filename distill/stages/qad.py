@@ -1,4 +1,7 @@
-"""Stage ``student-qad``: quantisation-aware distillation; the FP32 student is its own teacher under the rounding of INT8."""
+"""Stage ``student-qad``: quantisation-aware distillation; the FP32 student is its own teacher under the rounding of INT8.
+
+So a student that was trained without a teacher stays without one.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -19,14 +22,15 @@ from distill.training.loggers import Logging
 from distill.training.teacher_inference import write_soft_targets
 from distilrec.config import Config, DistillationConfig, TargetsConfig, spec_of_run
 from distilrec.config.section import declarations_of
-from distilrec.core.manifest import Manifest
+from distilrec.core.manifest import Manifest, read_manifest
 from distilrec.core.stage import Inputs, run_stage
 from distilrec.data import stage as data_stage
 from distilrec.data.dataset import Dataset
 from distilrec.evaluation.ranking import PRIMARY_K
 
-_SUMMARY = """The distilled student, trained further under the rounding of INT8 with its own scores as the only target
-(quantisation-aware distillation). These weights and figures are FP32; the export's report.json holds those of INT8."""
+_SUMMARY = """The student that ships (which learned {learned}), trained further under the rounding of INT8 with its own scores as
+the only target (quantisation-aware distillation). These weights and figures are FP32; the export's report.json holds those of
+INT8."""
 
 
 def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
@@ -34,8 +38,8 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
 
     The first teacher or the true items would change what the student recommends; here it should only adapt to a coarser grid.
     """
-    sizes = {"history_length": config.history_length, "top_n": config.targets.top_n}
-    recorded = config.qad.model_dump(mode="json", exclude={"use"}) | sizes
+    recorded = config.qad.model_dump(mode="json", exclude={"use"})
+    recorded |= {"history_length": config.history_length, "top_n": config.targets.top_n}
 
     def work(folder: Path, scratch: Path) -> dict[str, Any]:
         dataset, _ = data_stage.load(inputs["data"])
@@ -56,7 +60,7 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
         )
         trained = quantized.release()
         save_weights(trained, folder)
-        description = Description("DistilRec student-qad", _SUMMARY, recorded)
+        description = Description("DistilRec student-qad", _summary(inputs["student"]), recorded)
         write_card(folder, trained, description, config=config, dataset=dataset, data=inputs["data"], epochs=result.epochs)
         return {"validation_ndcg@10": result.validation_ndcg, "epochs": result.epochs}
 
@@ -69,6 +73,11 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
         work=work,
         declarations=declarations_of(config.student),
     )
+
+
+def _summary(student: Path) -> str:
+    learned = "from a teacher" if "targets" in read_manifest(student).inputs else "without a teacher"
+    return _SUMMARY.format(learned=learned)
 
 
 def _turn_dropout_off(student: Encoder) -> None:

@@ -15,9 +15,8 @@ from distilrec.core.stage import Inputs
 
 def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
     """Train the student. Inputs: data, text, and targets for a distilled student (without them it is trained alone)."""
-    settings, distilled = config.student, "targets" in inputs
-    if not distilled and config.undistilled is not None:
-        settings = settings.model_copy(update=config.undistilled.model_dump())
+    distilled = "targets" in inputs
+    settings = config.student if distilled else config.undistilled_student
     return run_fitted("student", _fitted(settings, distilled=distilled), config, inputs, out_dir)
 
 

@@ -11,10 +11,10 @@ import typer
 
 from distilrec import __version__
 from distilrec.cli import evaluation, kinds, load, recommend, report, serving, training
-from distilrec.cli.options import DEFAULT_PRESET, Force, Preset
+from distilrec.cli.options import DEFAULT_PRESET, Force, Preset, Student
 from distilrec.config import Config, load_config, with_export_settings, with_seed
 from distilrec.core.errors import DataWarning, DistilRecError
-from distilrec.pipeline.stages import fill_repository, run_all, run_dir, run_stage, stages
+from distilrec.pipeline.stages import STUDENT_VERDICT, fill_repository, run_all, run_dir, run_stage, stages, student_verdict
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, add_completion=False)
 
@@ -73,21 +73,25 @@ def run(
     seed: Annotated[
         int | None, typer.Option(help="Seed instead of the preset's; makes a run of its own, which is not served.")
     ] = None,
+    student: Student = None,
     force: Force = False,
 ) -> None:
     """Run all stages.
 
-    Unchanged stages are skipped, and an interrupted stage continues where it stopped.
+    Unchanged stages are skipped, and an interrupted stage continues where it stopped. The student that ranks validation users
+    better is exported: the distilled one, or the same one trained without a teacher.
 
     Example: distilrec run --preset ml-100k
     """
-    config = load_config(preset)
+    config = with_export_settings(load_config(preset), {"student": student})
     seeded = config if seed is None else with_seed(config, seed)
-    print(f"export: {run_all(seeded, serve=seeded == config, force=force)}")
+    artefact = run_all(seeded, serve=seeded == config, force=force)
+    _print_student(seeded)
+    print(f"export: {artefact}")
 
 
 @app.command()
-def demo(preset: Preset = DEFAULT_PRESET) -> None:
+def demo(preset: Preset = DEFAULT_PRESET, student: Student = None) -> None:
     """Run all stages, serve the student briefly, and print the table.
 
     Starts a real tritonserver on free ports, requests recommendations by string ids, evaluates all models and stops the server.
@@ -96,7 +100,7 @@ def demo(preset: Preset = DEFAULT_PRESET) -> None:
     """
     from distilrec.cli.demo import run_demo
 
-    run_demo(load_config(preset), print)
+    run_demo(with_export_settings(load_config(preset), {"student": student}), print)
 
 
 @app.command()
@@ -157,6 +161,8 @@ def student(
 @app.command()
 def export(
     preset: Preset = DEFAULT_PRESET,
+    *,
+    student: Student = None,
     target: Annotated[str | None, typer.Option(help="Serving target: python, onnxruntime, tensorrt, ...")] = None,
     instances: Annotated[int | None, typer.Option(help="Number of instances of each model on a CPU.")] = None,
     with_benchmarks: Annotated[
@@ -164,14 +170,17 @@ def export(
     ] = False,
     force: Force = False,
 ) -> None:
-    """Export to ONNX in FP32, FP16 and INT8, choose a precision, and fill the Triton repository.
+    """Export the better student to ONNX in FP32, FP16 and INT8, choose a precision, and fill the Triton repository.
 
+    The distilled student is exported unless the same student trained without a teacher ranks validation users better.
     The export is finished only after its answers were equal to those of the PyTorch model. INT8 or FP16 is served only if it is
     faster on this machine and keeps the ranking. The measurements are in report.json.
 
     Example: distilrec export --preset ml-100k --target python
     """
-    config = with_export_settings(load_config(preset), {"target": target, "instances": instances})
+    config = with_export_settings(load_config(preset), {"student": student, "target": target, "instances": instances})
+    run_stage(config, STUDENT_VERDICT)
+    _print_student(config)
     run_stage(config, "export", force=force)
     _print_folder(config, "export")
     fill_repository(config, with_benchmarks=with_benchmarks)
@@ -209,6 +218,10 @@ def _run_one(preset: str, stage: str, *, force: bool) -> Config:
     run_stage(config, stage, force=force)
     _print_folder(config, stage)
     return config
+
+
+def _print_student(config: Config) -> None:
+    print(f"student: {student_verdict(config)['reason']}")
 
 
 def _print_folder(config: Config, stage: str) -> None:

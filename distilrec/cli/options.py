@@ -12,6 +12,9 @@ DEFAULT_URL = "127.0.0.1:8001"
 DEFAULT_REPOSITORY = Path("triton_repo")
 
 Preset = Annotated[str, typer.Option(help=f"Preset ({', '.join(preset_names())}) or path of a TOML file.")]
+Student = Annotated[
+    str | None, typer.Option(help="Student to export: distilled, undistilled, or auto, which is the one that ranks better.")
+]
 Repository = Annotated[Path, typer.Option(help="Triton model repository.")]
 Url = Annotated[str, typer.Option(help="Host and port of Triton's gRPC endpoint.")]
 Force = Annotated[bool, typer.Option("--force", help="Run again, from the start, what has not changed.")]

@@ -16,10 +16,10 @@ app = typer.Typer()
 def tune(
     preset: Preset = DEFAULT_PRESET,
     trials: Annotated[
-        int | None, typer.Option(min=1, help="Number of trials of the study, including those of earlier starts.")
+        int | None, typer.Option(min=1, help="Number of trials of each search, including those of earlier starts.")
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option(min=0.1, help="Time budget; no trial begins that would probably end later.")
+        float | None, typer.Option(min=0.1, help="Time budget of both searches; no trial begins that would probably end later.")
     ] = None,
     latency_ms: Annotated[
         float | None, typer.Option(help="Choose the best trial whose p50 of one request is at most this.")
@@ -30,7 +30,8 @@ def tune(
 
     Makes the soft targets, trains students of several kinds, widths, losses, temperatures, ratios and learning rates on them,
     exports each to ONNX and times it on one thread. Prints the Pareto front and writes the best settings as a preset. Section
-    `tune` of the settings defines the search space. A second start continues the study. The minutes count from the first trial on.
+    `tune` of the settings defines the search space. Then as many trials search how that student is best trained without a teacher,
+    because `run` exports the better of both. A second start continues the study. The minutes count from the first trial on.
     Keep the processor free of other work, as the latencies are measured.
 
     Example: distilrec tune --preset ml-100k --trials 20 --minutes 30 --output tuned.toml

@@ -7,7 +7,7 @@ from distilrec.config.reading import load_config, load_export_config, parse_conf
 from distilrec.config.run import Config
 from distilrec.config.section import Section
 from distilrec.config.spec import spec_of_artefact, spec_of_run
-from distilrec.config.student import QadConfig, StudentConfig, UndistilledConfig
+from distilrec.config.student import QadConfig, StudentConfig, StudentName, UndistilledConfig
 from distilrec.config.teachers import TargetsConfig, TeacherConfig
 from distilrec.config.training import Ramp, TrainingConfig
 from distilrec.config.tune import TuneConfig
@@ -26,6 +26,7 @@ __all__ = [
     "Ramp",
     "Section",
     "StudentConfig",
+    "StudentName",
     "TargetsConfig",
     "TeacherConfig",
     "TextConfig",

@@ -1,6 +1,7 @@
 """All settings of a run."""
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
 from pydantic import Field, SerializeAsAny, model_validator
 
@@ -34,7 +35,7 @@ class Config(Section):
     targets: TargetsConfig = TargetsConfig()
     student: SerializeAsAny[StudentConfig] = Field(default_factory=StudentConfig.of_kind)
     undistilled: UndistilledConfig | None = None
-    """Training of the same student without a teacher, for comparison; the default is the student's own settings."""
+    """Training of the same student without a teacher; what it leaves out is as in section ``student``."""
     qad: QadConfig = QadConfig()
     export: ExportConfig = ExportConfig()
     tune: TuneConfig = Field(default_factory=TuneConfig)
@@ -46,6 +47,21 @@ class Config(Section):
             return self.targets.weights
         used = {name for teacher in self.teachers.values() for name in teacher.learns_from}
         return {name: 1.0 for name in self.teachers if name not in used}
+
+    @property
+    def undistilled_student(self) -> StudentConfig:
+        """Settings of the student that is trained without a teacher: the same model, trained as ``undistilled`` says."""
+        return self.student if self.undistilled is None else self.student.model_copy(update=self.undistilled.model_dump())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete_undistilled(cls, values: Any) -> Any:
+        """Take over from section ``student`` what section ``undistilled`` leaves out, so that both get the same training."""
+        match values:
+            case {"student": Mapping() as student, "undistilled": Mapping() as undistilled}:
+                shared = {name: student[name] for name in UndistilledConfig.model_fields if name in student}
+                return {**values, "undistilled": {**shared, **undistilled}}
+        return values
 
     @model_validator(mode="after")
     def _check(self) -> Self:

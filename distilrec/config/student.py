@@ -11,6 +11,9 @@ from distilrec.config.section import Fraction, Positive
 from distilrec.config.training import TrainingConfig
 from distilrec.core.registry import Registry
 
+StudentName = Literal["distilled", "undistilled"]
+"""The two students of a run: one that learns from the teachers' soft targets, and the same model trained without a teacher."""
+
 
 class StudentConfig(KindSection, TrainingConfig):
     """The small model that is exported. A kind is a subclass in a module of ``distill.models.students``."""
@@ -59,7 +62,10 @@ class StudentConfig(KindSection, TrainingConfig):
 
 
 class UndistilledConfig(TrainingConfig):
-    """What may differ for a student without a teacher: how it is trained, not what it is. It often wants more dropout."""
+    """What may differ for a student without a teacher: how it is trained, not what it is. It often wants more dropout.
+
+    What is left out here is as in section ``student``.
+    """
 
     dropout: Fraction = 0.4
 

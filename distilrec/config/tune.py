@@ -20,12 +20,15 @@ def _searched_losses() -> dict[str, tuple[float, ...]]:
 
 
 class TuneConfig(Section):
-    """What ``distilrec tune`` searches in section ``student``, and for how long. A list holds choices; a pair is a range."""
+    """What ``distilrec tune`` searches in section ``student``, and for how long. A list holds choices; a pair is a range.
+
+    A second search of as many trials draws ``dropout`` and ``learning_rate`` of section ``undistilled`` for the chosen student.
+    """
 
     trials: Positive = 20
-    """Trials of a study, including those of earlier starts."""
+    """Trials of each search, including those of earlier starts."""
     minutes: Annotated[float, Field(gt=0)] | None = None
-    """Minutes after the start in which a new trial must be expected to end."""
+    """Minutes after the start in which a new trial must be expected to end; each of the two searches has half of them."""
     kind: tuple[str, ...] = Field(default_factory=lambda: tuple(StudentConfig.kinds), min_length=1)
     """Student kinds; all that are declared by default."""
     embedding_size: tuple[Annotated[int, Field(ge=2)], ...] = Field(default=(32, 64, 128), min_length=1)

@@ -44,6 +44,8 @@ class _KnownMetrics(_KnownValues):
     item_count: int = 1
     items: int = 1
     precision: Literal["fp32", "fp16", "int8"] = "fp32"
+    ships: Literal["distilled", "undistilled"] = "distilled"
+    reason: str = ""
     vocabulary_sha256: str = ""
     int8_within_budget: bool | None = None
     seconds: float = 0

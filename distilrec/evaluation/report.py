@@ -38,6 +38,8 @@ class EvaluationReport:
     unjudged_users: int
     truncated_users: int
     roles: Roles
+    verdicts: dict[int, str]
+    """By seed: which student is exported, and why."""
     parameters: dict[str, int]
     """Parameters that each model needs at inference."""
     size_bytes: dict[str, int]
@@ -90,8 +92,16 @@ def _head(report: EvaluationReport) -> str:
         f"Full ranking of the whole catalogue for {everybody.users:,} held-out users, seen items removed"
         f" ({report.unjudged_users:,} users have no history or nothing new after the cut, {report.truncated_users:,} have seen"
         f" more items than a request can hold). {over}. In brackets: {_LEVEL} intervals of a paired bootstrap over users"
-        f" ({bootstrap.SAMPLES:,} draws)."
+        f" ({bootstrap.SAMPLES:,} draws).\n\n{_exported_students(report)}"
     )
+
+
+def _exported_students(report: EvaluationReport) -> str:
+    """Say which student is exported and why, for each seed."""
+    if len(report.seeds) == 1:
+        (reason,) = report.verdicts.values()
+        return f"Student: {reason}."
+    return "\n".join(f"- Student of seed {seed}: {reason}." for seed, reason in report.verdicts.items())
 
 
 def _overall(report: EvaluationReport) -> str:

@@ -1,9 +1,12 @@
-"""The choice of the served precision: the smallest one that is faster on this machine and keeps the ranking."""
+"""Verdicts on what ships: which of the two students, and in which precision. One rule: the first candidate without a fault."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
+from distilrec.config import StudentName
 from distilrec.core.specs import Precision
+from distilrec.evaluation.bootstrap import LEVEL, Difference
 from distilrec.evaluation.contract import Agreement
 
 MAX_NDCG_LOSS = 0.005
@@ -14,6 +17,95 @@ MIN_OVERLAP_AT_10 = 0.95
 
 MAX_LATENCY_RATIO = 0.95
 """A precision is faster if it needs at most this share of the other one's time; repeated measurements differ by smaller gains."""
+
+_LEVEL = f"{LEVEL:.0%}".replace("%", " %")
+
+Choice = TypeVar("Choice", bound=str)
+
+_TITLES: dict[StudentName, str] = {
+    "distilled": "the distilled student",
+    "undistilled": "the undistilled student (the same model, trained without a teacher)",
+}
+
+
+@dataclass(frozen=True)
+class Candidate(Generic[Choice]):
+    """Something that may ship."""
+
+    choice: Choice
+    title: str
+    """What a reader knows it by."""
+    faults: Sequence[str]
+    """Reasons why it may not ship; each is the end of a sentence."""
+    gain: str = ""
+    """What is said for it if it ships."""
+
+
+@dataclass(frozen=True)
+class Verdict(Generic[Choice]):
+    """What ships, and the reason why the others do not."""
+
+    choice: Choice
+    reason: str
+
+
+def first_without_fault(candidates: Sequence[Candidate[Choice]]) -> Verdict[Choice]:
+    """The first candidate without a fault; the last one ships when no other may."""
+    passed_over: list[str] = []
+    for candidate in candidates[:-1]:
+        if not candidate.faults:
+            break
+        passed_over.append(f"not {candidate.title}: {' and '.join(candidate.faults)}")
+    else:
+        candidate = candidates[-1]
+    ships = f"{candidate.title} ships" + (f": {candidate.gain}" if candidate.gain else "")
+    return Verdict(candidate.choice, "; ".join([ships, *passed_over]))
+
+
+@dataclass(frozen=True)
+class StudentComparison:
+    """NDCG@10 of both students over the same validation users."""
+
+    users: int
+    distilled: float
+    undistilled: float
+    difference: Difference
+    """The distilled student's mean less the undistilled one's, paired by user."""
+
+    def worse(self) -> StudentName | None:
+        """The student with the smaller mean; None where both are equal."""
+        if self.distilled == self.undistilled:
+            return None
+        return "undistilled" if self.distilled > self.undistilled else "distilled"
+
+
+def choose_student(compared: StudentComparison) -> Verdict[StudentName]:
+    """The distilled student, unless the undistilled one ranks the validation users better."""
+    figures = _figures(compared)
+    faults = [figures] if compared.worse() == "distilled" else []
+    return first_without_fault(
+        [Candidate("distilled", _TITLES["distilled"], faults, figures), Candidate("undistilled", _TITLES["undistilled"], [])]
+    )
+
+
+def forced_student(wanted: StudentName, compared: StudentComparison) -> Verdict[StudentName]:
+    """The student that the settings ask for; the reason holds a warning where the other one ranks better."""
+    warning = "WARNING, the student that ranks worse ships: " if compared.worse() == wanted else ""
+    return Verdict(wanted, f"{warning}{_TITLES[wanted]} ships, for the settings ask for it; {_figures(compared)}")
+
+
+def _figures(compared: StudentComparison) -> str:
+    """Both means and their difference with its interval, and what they say about the distilled student."""
+    difference = compared.difference
+    clear = difference.low > 0 or difference.high < 0
+    certainty = "" if clear else ", but these users are too few to tell this from no difference"
+    ranks = {"undistilled": "better", "distilled": "worse", None: "equally well"}[compared.worse()]
+    return (
+        f"on {compared.users:,} validation users the distilled student's NDCG@10 is {compared.distilled:.4f} and the undistilled"
+        f" student's {compared.undistilled:.4f}, a difference of {difference.mean:+.4f} ({_LEVEL} interval, paired by user:"
+        f" {difference.low:+.4f} to {difference.high:+.4f}); the distilled student ranks {'clearly ' if clear else ''}{ranks}"
+        f"{certainty}"
+    )
 
 
 @dataclass(frozen=True)
@@ -27,14 +119,6 @@ class PrecisionMeasurement:
     """Agreement with the FP32 reference, over validation users."""
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """The precision that ships, and the reason why the others do not."""
-
-    precision: Precision
-    reason: str
-
-
 def budget_faults(agreement: Agreement) -> list[str]:
     """Descriptions of the limits that a precision exceeds; empty if it keeps the ranking."""
     faults = []
@@ -45,22 +129,24 @@ def budget_faults(agreement: Agreement) -> list[str]:
     return faults
 
 
-def choose(measured: Sequence[PrecisionMeasurement]) -> Verdict:
+def choose_precision(measured: Sequence[PrecisionMeasurement]) -> Verdict[Precision]:
     """The first precision that keeps the ranking and is faster than every more exact one.
 
     Args:
         measured: Precisions from the smallest to the reference, which is last and ships when no other may.
     """
-    passed_over: list[str] = []
-    for place, candidate in enumerate(measured[:-1]):
-        fastest = min(measured[place + 1 :], key=lambda other: other.p50_ms)
-        faults = budget_faults(candidate.agreement)
-        if candidate.p50_ms > MAX_LATENCY_RATIO * fastest.p50_ms:
-            faults.append(
-                f"{candidate.p50_ms:.3f} ms a request is not faster than {fastest.precision.value} with {fastest.p50_ms:.3f} ms"
-            )
-        if not faults:
-            gain = f"{fastest.p50_ms / candidate.p50_ms:.2f}x as fast as {fastest.precision.value}, within the ranking budget"
-            return Verdict(candidate.precision, "; ".join([f"{candidate.precision.value} ships: {gain}", *passed_over]))
-        passed_over.append(f"not {candidate.precision.value}: {' and '.join(faults)}")
-    return Verdict(measured[-1].precision, "; ".join([f"{measured[-1].precision.value} ships", *passed_over]))
+    return first_without_fault([_precision_candidate(one, measured[place:]) for place, one in enumerate(measured, start=1)])
+
+
+def _precision_candidate(measured: PrecisionMeasurement, more_exact: Sequence[PrecisionMeasurement]) -> Candidate[Precision]:
+    name = measured.precision.value
+    if not more_exact:
+        return Candidate(measured.precision, name, [])
+    fastest = min(more_exact, key=lambda other: other.p50_ms)
+    faults = budget_faults(measured.agreement)
+    if measured.p50_ms > MAX_LATENCY_RATIO * fastest.p50_ms:
+        faults.append(
+            f"{measured.p50_ms:.3f} ms a request is not faster than {fastest.precision.value} with {fastest.p50_ms:.3f} ms"
+        )
+    gain = f"{fastest.p50_ms / measured.p50_ms:.2f}x as fast as {fastest.precision.value}, within the ranking budget"
+    return Candidate(measured.precision, name, faults, gain)

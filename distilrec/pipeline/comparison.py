@@ -62,7 +62,7 @@ def compare_models(config: Config, url: str) -> Comparison:
         artefact = served_artefact(config)
         precision = Precision(read_manifest(artefact).metrics["precision"])
         with GrpcModel(url) as served:
-            name, size = f"distilled, through Triton (gRPC, {precision.value.upper()})", model_size_bytes(artefact, precision)
+            name, size = f"student, through Triton (gRPC, {precision.value.upper()})", model_size_bytes(artefact, precision)
             rows.append(_measure(name, served, users, rows[-1].parameters, size))
     return Comparison(rows, users)
 

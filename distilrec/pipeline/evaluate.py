@@ -24,7 +24,7 @@ from distilrec.evaluation.ranking import KS, UserMetrics, compare_metrics, cuts,
 from distilrec.evaluation.report import JSON_FILE, MARKDOWN_FILE, EvaluationReport, Roles, render_json, render_markdown
 from distilrec.pipeline.models import EvaluatedModel, load_models, model_folders
 from distilrec.pipeline.run_lock import locked_run
-from distilrec.pipeline.stages import run_dir
+from distilrec.pipeline.stages import run_dir, student_verdict
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +95,7 @@ def evaluate_runs(runs: Sequence[Config], split: Split) -> EvaluationReport:
         unjudged_users=users.unjudged_users,
         truncated_users=users.truncated_users,
         roles=roles,
+        verdicts={run.seed: student_verdict(run)["reason"] for run in runs},
         parameters={name: model.parameters for name, model in models.items()},
         size_bytes={name: model.size_bytes for name, model in models.items()},
         catalogue_popularity=float(counts[1:].mean()),

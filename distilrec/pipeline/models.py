@@ -6,19 +6,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from distilrec.config import Config
+from distilrec.config import Config, StudentName
 from distilrec.core.errors import MissingExtraError
 from distilrec.core.runner import Runner
 from distilrec.core.specs import Precision, RecommenderSpec
-from distilrec.pipeline.stages import mixture_weights, run_dir, served_artefact, teacher_folders
+from distilrec.pipeline.stages import (
+    STUDENT_FOLDERS,
+    STUDENT_VERDICT,
+    mixture_weights,
+    run_dir,
+    served_artefact,
+    teacher_folders,
+)
 
 Role = Literal["teacher", "undistilled", "distilled", "exported"]
 
-_STUDENTS: tuple[tuple[str, Role, str], ...] = (
-    ("student, no teacher", "undistilled", "student-undistilled"),
-    ("student, distilled", "distilled", "student"),
-)
-"""Name, role and stage folder of each student."""
+_STUDENTS: dict[StudentName, str] = {"undistilled": "student, no teacher", "distilled": "student, distilled"}
+"""Name of each student; the exported one, which is either of them, is only called "student"."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +39,15 @@ class EvaluatedModel:
 
 
 def model_folders(config: Config) -> list[Path]:
-    """Finished stage folders that the models are read from.
+    """Finished stage folders that the models are read from, and the verdict that one of the students ships by.
 
     Raises:
         ManifestError: Nothing has been exported.
     """
     teachers = teacher_folders(config)
-    students = [run_dir(config) / stage for _, _, stage in _STUDENTS]
-    return [*(teachers[name] for name in mixture_weights(config)), *students, served_artefact(config)]
+    students = [run_dir(config) / STUDENT_FOLDERS[role] for role in _STUDENTS]
+    verdict = run_dir(config) / STUDENT_VERDICT
+    return [*(teachers[name] for name in mixture_weights(config)), *students, verdict, served_artefact(config)]
 
 
 def load_models(config: Config, spec: RecommenderSpec) -> Iterator[EvaluatedModel]:
@@ -69,8 +74,8 @@ def load_models(config: Config, spec: RecommenderSpec) -> Iterator[EvaluatedMode
     size = sum((teachers[name] / WEIGHTS).stat().st_size for name in mixture_weights(config))
     yield EvaluatedModel("teacher (PyTorch)", "teacher", TorchRunner(ensemble, spec), ensemble.parameter_count(), size)
     parameters = 0
-    for name, role, stage in _STUDENTS:
-        folder = run_dir(config) / stage
+    for role, name in _STUDENTS.items():
+        folder = run_dir(config) / STUDENT_FOLDERS[role]
         student = load_student(config, folder, spec.item_count)
         parameters = student.parameter_count()
         yield EvaluatedModel(name, role, TorchRunner(student, spec), parameters, (folder / WEIGHTS).stat().st_size)
@@ -78,7 +83,7 @@ def load_models(config: Config, spec: RecommenderSpec) -> Iterator[EvaluatedMode
     for precision in Precision:
         path = model_path(artefact, precision)
         if path.exists():
-            name, size = f"distilled, ONNX {precision.value.upper()}", model_size_bytes(artefact, precision)
+            name, size = f"student, ONNX {precision.value.upper()}", model_size_bytes(artefact, precision)
             yield EvaluatedModel(name, "exported", OnnxRunner(path, spec), parameters, size)
 
 

@@ -1,12 +1,12 @@
-"""All stages of a run in their order, each with a folder below the run's folder, and the choice of the export to serve."""
+"""All stages of a run in their order, each with a folder below the run's folder, and which student and export of it ship."""
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from distilrec.config import Config
-from distilrec.core.errors import MissingExtraError
+from distilrec.config import Config, StudentName
+from distilrec.core.errors import ManifestError, MissingExtraError
 from distilrec.core.manifest import Manifest, read_manifest
 from distilrec.core.specs import Precision
 from distilrec.core.stage import forget_stage
@@ -28,10 +28,18 @@ class _Stage(NamedTuple):
     options: Mapping[str, Any] = {}
     """Further keyword arguments of the function."""
     function: str = "run"
+    reads_shipped_student: bool = False
+    """Whether it has one more input, ``student``: the folder of the student that the stage ``student-verdict`` has chosen."""
 
 
 TEACHER_VERDICT = "teacher-verdict"
 """Folder of the stage that judges the teachers."""
+
+STUDENT_FOLDERS: dict[StudentName, str] = {"undistilled": "student-undistilled", "distilled": "student"}
+"""Stage folder of each student."""
+
+STUDENT_VERDICT = "student-verdict"
+"""Stage folder of the choice between the students."""
 
 _QAD_STAGES = ("student-qad", "export-qad")
 
@@ -58,10 +66,12 @@ def stages(config: Config) -> dict[str, _Stage]:
     else:
         learned = _add_mixture(graph, config.student_teachers)
     graph["student"] = _Stage("distill.stages.student", "train", trained | learned)
-    graph["export"] = _Stage("export.stage", "export", data | {"student": "student"})
+    graph[STUDENT_VERDICT] = _Stage("distill.stages.student_verdict", "train", data | STUDENT_FOLDERS)
+    verdict = data | {"verdict": STUDENT_VERDICT}
+    graph["export"] = _Stage("export.stage", "export", verdict, reads_shipped_student=True)
     # These two run only if INT8 needs them (see QadConfig).
-    graph["student-qad"] = _Stage("distill.stages.qad", "train", data | {"student": "student"})
-    graph["export-qad"] = _Stage("export.stage", "export", data | {"student": "student-qad", "reference": "export"})
+    graph["student-qad"] = _Stage("distill.stages.qad", "train", data, reads_shipped_student=True)
+    graph["export-qad"] = _Stage("export.stage", "export", verdict | {"student": "student-qad", "reference": "export"})
     return graph
 
 
@@ -131,10 +141,13 @@ def run_stage(config: Config, stage: str, *, force: bool = False) -> Manifest:
         function: StageFunction = getattr(import_module(found.module), found.function)
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"The package {error.name!r}", found.extra) from error
+    inputs = {role: folder / name for role, name in found.inputs.items()}
     with locked_run(folder):
         if force:
             forget_stage(folder / stage)
-        return function(config, {role: folder / name for role, name in found.inputs.items()}, folder / stage, **found.options)
+        if found.reads_shipped_student:
+            inputs["student"] = shipped_student(config)
+        return function(config, inputs, folder / stage, **found.options)
 
 
 def run_all(config: Config, *, serve: bool = True, force: bool = False) -> Path:
@@ -161,8 +174,34 @@ def run_all(config: Config, *, serve: bool = True, force: bool = False) -> Path:
         return fill_repository(config) if serve else served_artefact(config)
 
 
+def student_verdict(config: Config) -> dict[str, Any]:
+    """Metrics of the stage ``student-verdict``: which student ships, why, and the figures.
+
+    Raises:
+        ManifestError: The stage has not been run.
+    """
+    return read_manifest(run_dir(config) / STUDENT_VERDICT).metrics
+
+
+def shipped_student(config: Config) -> Path:
+    """Folder of the student that the stage ``student-verdict`` has chosen.
+
+    Raises:
+        ManifestError: The stage has not been run, or a student has been trained again since.
+    """
+    manifest = read_manifest(run_dir(config) / STUDENT_VERDICT)
+    folders = {name: run_dir(config) / stage for name, stage in STUDENT_FOLDERS.items()}
+    for name, folder in folders.items():
+        if manifest.inputs[name] != read_manifest(folder).digest:
+            raise ManifestError(
+                f"{run_dir(config) / STUDENT_VERDICT}: found a verdict on another student than the one in {folder}, expected one on both"
+                f" present students. Compare them: distilrec export --preset {config.name}"
+            )
+    return folders[manifest.metrics["ships"]]
+
+
 def served_artefact(config: Config) -> Path:
-    """Folder of the export to serve: the student trained for INT8 if INT8 ships only by that training, else the plain student.
+    """Folder of the export to serve: the student trained for INT8 if INT8 ships only by that training, else the plain one.
 
     Raises:
         ManifestError: Nothing has been exported.

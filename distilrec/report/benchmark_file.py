@@ -1,10 +1,11 @@
 """The result file of ``pytest --benchmark-only``: what was measured, and what could not be measured, with the reason."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from distilrec.core.errors import DataError
 
@@ -17,7 +18,7 @@ class ModelBenchmark(_Record):
     """Request times of one model at one batch size."""
 
     model: str
-    """Name of the timed model, such as ``teacher-torch`` or ``distilled-onnx-int8``."""
+    """Name of the timed model, such as ``teacher-torch`` or ``student-onnx-int8``."""
     batch: int
     p50_ms: float
     p90_ms: float | None = None
@@ -31,6 +32,12 @@ class ModelBenchmark(_Record):
     ndcg_low: float | None = Field(default=None, alias="ndcg@10_low")
     ndcg_high: float | None = Field(default=None, alias="ndcg@10_high")
     retention: float | None = None
+
+    @field_validator("model")
+    @classmethod
+    def _present_name(cls, name: str) -> str:
+        """Results of earlier versions, which exported no other student, call the exported one "distilled"."""
+        return re.sub("^distilled-(?=onnx-|tensorrt-)", "student-", name)
 
 
 class ServingBenchmark(_Record):

@@ -77,9 +77,17 @@ class EvaluationFile:
     slices: tuple[EvaluatedSlice, ...]
 
 
+_EXPORTED = "student, ONNX "
+
+
 def exported_model_name(precision: str) -> str:
-    """Name under which the evaluation lists the distilled student's export in a precision (``fp32``, ``fp16`` or ``int8``)."""
-    return f"distilled, ONNX {precision.upper()}"
+    """Name under which the evaluation lists the exported student in a precision (``fp32``, ``fp16`` or ``int8``)."""
+    return f"{_EXPORTED}{precision.upper()}"
+
+
+def _present_name(model: str) -> str:
+    """Name of a model; evaluations of earlier versions, which exported no other student, call the exported one "distilled"."""
+    return _EXPORTED + model.removeprefix("distilled, ONNX ") if model.startswith("distilled, ONNX ") else model
 
 
 def read_evaluation_file(path: Path) -> EvaluationFile:
@@ -109,8 +117,8 @@ def _evaluation(content: dict[str, Any]) -> EvaluationFile:
         undistilled=roles["undistilled"],
         distilled=roles["distilled"],
         models={
-            name: EvaluatedModel(
-                name,
+            _present_name(name): EvaluatedModel(
+                _present_name(name),
                 _mean_with_interval(estimates[metric]),
                 estimates[hit_rate]["mean"],
                 _difference(all_users, roles["undistilled"], name, metric),

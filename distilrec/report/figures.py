@@ -57,7 +57,7 @@ def pareto_points(content: ReportContent) -> Iterator[ModelPoint]:
         for precision, measured in content.export["precisions"].items():
             model = evaluation.models.get(exported_model_name(precision))
             if model is not None and "p50_ms" in measured:
-                label, family, shape = model_style(f"distilled-onnx-{precision}")
+                label, family, shape = model_style(f"student-onnx-{precision}")
                 yield ModelPoint(label, family, shape, measured["p50_ms"], model.quality)
         return
     for row in content.benchmarks.models:

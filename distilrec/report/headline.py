@@ -31,19 +31,20 @@ class _SpeedUp(NamedTuple):
 
 
 def summary_sentence(content: ReportContent) -> str:
-    """Say in one sentence what the served student keeps of its teacher and what it gains."""
+    """Say in one sentence what the served student keeps of the teacher's quality and what it gains."""
     evaluation = content.evaluation
     retention = evaluation.models[content.served_model].retention
     precision = content.artefact.metrics["precision"].upper()
+    kind = "distilled" if content.artefact.settings["ships"] == "distilled" else "trained without a teacher"
     kept = (
-        "cannot be compared with its teacher"
+        "cannot be compared with the teacher"
         if retention is None
-        else f"keeps {percent(retention.mean)} of its teacher's {evaluation.metric}"
+        else f"keeps {percent(retention.mean)} of the teacher's {evaluation.metric}"
     )
     speed_up = _speed_up(content)
     faster = "" if speed_up is None else f", answers {times(speed_up.factor).removesuffix('x')} times faster"
     size = f" and takes {percent(1 / _size_ratio(content))} of its bytes"
-    return f"The student that is served ({precision}) {kept}{faster}{size}."
+    return f"The student that is served ({precision}, {kind}) {kept}{faster}{size}."
 
 
 def headline_numbers(content: ReportContent) -> tuple[HeadlineNumber, HeadlineNumber, HeadlineNumber]:
@@ -52,15 +53,16 @@ def headline_numbers(content: ReportContent) -> tuple[HeadlineNumber, HeadlineNu
 
 
 def findings(content: ReportContent) -> list[str]:
-    """Say what distillation gained, which slices regressed, and why the served precision was chosen."""
+    """Say which student ships and why, what distillation gained, which slices regressed, and why the precision was chosen."""
     evaluation = content.evaluation
     gain = evaluation.models[evaluation.distilled].gain
     assert gain is not None  # Only the undistilled student has no gain.
     significance = "a clear difference" if gain.excludes_zero else "which these users cannot tell from no difference"
     sentences = [
-        f"Against the same student trained without a teacher: {number_with_interval(gain, '+')} {evaluation.metric},"
-        f" {significance}. The intervals are over users"
-        f"{'' if len(evaluation.seeds) > 1 else '; another seed was not tried'}."
+        f"Student: {content.student_verdict['reason']}.",
+        f"The distilled student against the same one trained without a teacher, {evaluation.split} users:"
+        f" {number_with_interval(gain, '+')} {evaluation.metric}, {significance}. The intervals are over users"
+        f"{'' if len(evaluation.seeds) > 1 else '; another seed was not tried'}.",
     ]
     if evaluation.slices:
         sentences.append(_slices_finding(content))
@@ -73,7 +75,8 @@ def _slices_finding(content: ReportContent) -> str:
     better = [one.name for one in slices if one.clear_gain]
     regressions = f"{len(worse)} clearly worse ({', '.join(worse)})" if worse else "none clearly worse"
     return (
-        f"Of {len(slices)} groups of users, {len(better) or 'none'} ranked clearly better than without a teacher, {regressions}."
+        f"Of {len(slices)} groups of users, the distilled student ranks {len(better) or 'none'} clearly better than the undistilled"
+        f" one, {regressions}."
         f" By chance alone about {len(slices) * _CHANCE_OF_CLEAR_REGRESSION:.1f} would be clearly worse."
     )
 
@@ -110,7 +113,7 @@ def _speed_up(content: ReportContent) -> _SpeedUp | None:
     """
     if content.benchmarks is None:
         return None
-    student = content.benchmarks.model(f"distilled-onnx-{content.artefact.metrics['precision']}")
+    student = content.benchmarks.model(f"student-onnx-{content.artefact.metrics['precision']}")
     teacher = content.benchmarks.model("teacher-onnx") or content.benchmarks.model("teacher-torch")
     if student is None or teacher is None:
         return None

@@ -22,12 +22,12 @@ MODEL_STYLES = {
     "undistilled-torch": ModelStyle("no teacher, PyTorch", "undistilled", "circle"),
     "undistilled-onnx": ModelStyle("no teacher, ONNX", "undistilled", "square"),
     "distilled-torch": ModelStyle("distilled, PyTorch", "distilled", "circle"),
-    "distilled-onnx-fp32": ModelStyle("FP32", "distilled", "square"),
-    "distilled-onnx-fp16": ModelStyle("FP16", "distilled", "diamond"),
-    "distilled-onnx-int8": ModelStyle("INT8", "distilled", "triangle"),
-    "distilled-tensorrt-fp32": ModelStyle("TensorRT FP32", "engine", "square"),
-    "distilled-tensorrt-fp16": ModelStyle("TensorRT FP16", "engine", "diamond"),
-    "distilled-tensorrt-int8": ModelStyle("TensorRT INT8", "engine", "triangle"),
+    "student-onnx-fp32": ModelStyle("FP32", "distilled", "square"),
+    "student-onnx-fp16": ModelStyle("FP16", "distilled", "diamond"),
+    "student-onnx-int8": ModelStyle("INT8", "distilled", "triangle"),
+    "student-tensorrt-fp32": ModelStyle("TensorRT FP32", "engine", "square"),
+    "student-tensorrt-fp16": ModelStyle("TensorRT FP16", "engine", "diamond"),
+    "student-tensorrt-int8": ModelStyle("TensorRT INT8", "engine", "triangle"),
 }
 """Style of each timed model, by its name in the benchmarks."""
 

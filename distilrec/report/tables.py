@@ -47,7 +47,7 @@ def cost(content: ReportContent) -> ReportTable | None:
         timed = {batch: content.benchmarks.model(name, batch) for batch in batches}
         first = next(row for row in timed.values() if row is not None)
         model = content.evaluation.models.get(evaluated_model_name(content.evaluation, name))
-        family = "distilled, ONNX " if name.startswith("distilled-onnx") else ""
+        family = "student, ONNX " if name.startswith("student-onnx") else ""
         rows.append(
             (
                 family + model_style(name).label,

@@ -7,7 +7,7 @@ from typing import Any
 import optuna
 from pydantic import ValidationError
 
-from distilrec.config import Config, StudentConfig
+from distilrec.config import Config, StudentConfig, UndistilledConfig
 from distilrec.config.faults import describe_faults
 from distilrec.core.errors import ConfigError
 
@@ -33,6 +33,12 @@ def draw(trial: optuna.Trial, config: Config) -> None:
     trial.suggest_categorical("confidence", space.confidence)
     for name, weights in space.losses.items():
         trial.suggest_categorical(_LOSS + name, weights)
+
+
+def draw_undistilled(trial: optuna.Trial, config: Config) -> None:
+    """Let ``trial`` choose how the student is trained without a teacher; what it is does not change."""
+    trial.suggest_float("dropout", *config.tune.dropout)
+    trial.suggest_float("learning_rate", *config.tune.learning_rate, log=True)
 
 
 def with_drawn(config: Config, drawn: Drawn) -> Config:
@@ -62,6 +68,15 @@ def with_drawn(config: Config, drawn: Drawn) -> Config:
         raise ConfigError(f"tune: cannot be searched: {'; '.join(describe_faults(error))}") from None
 
 
+def with_drawn_undistilled(config: Config, drawn: Drawn) -> Config:
+    """The settings with the drawn training of the student without a teacher; other settings stay. Rounded as in ``with_drawn``."""
+    if not drawn:
+        return config
+    training = config.undistilled_student.model_dump(include=set(UndistilledConfig.model_fields))
+    drawn_values = {name: float(f"{drawn[name]:.3g}") for name in ("dropout", "learning_rate")}
+    return config.model_copy(update={"undistilled": UndistilledConfig.model_validate(training | drawn_values)})
+
+
 def check_space(config: Config) -> None:
     """Try the corners of the space, so that invalid settings are found before the first training.
 
@@ -84,7 +99,7 @@ def describe(drawn: Drawn) -> str:
     if not drawn:
         return "as given"
     values = {name: f"{value:.3g}" if isinstance(value, float) else str(value) for name, value in drawn.items()}
-    return ", ".join([values.pop("kind"), *(f"{name} {value}" for name, value in values.items())])
+    return ", ".join(value if name == "kind" else f"{name} {value}" for name, value in values.items())
 
 
 def _sizes_of(kind: str) -> list[str]:

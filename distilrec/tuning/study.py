@@ -52,6 +52,7 @@ class StopRule:
         return epoch >= self.after and bool(self.floor) and max(curve) < self.floor[min(epoch, len(self.floor)) - 1]
 
 
+Draw = Callable[[optuna.Trial, Config], None]
 Evaluate = Callable[[Drawn, StopRule], TrialResult]
 
 
@@ -66,7 +67,8 @@ def open_study(path: Path, name: str) -> optuna.Study:
         storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
     except DatabaseError as error:
         raise TuningError(f"{path}: found no SQLite study ({error.orig}); move the file away") from None
-    others = [other for other in optuna.get_all_study_names(storage) if other != name]
+    what = name.partition("-")[0]
+    others = [other for other in optuna.get_all_study_names(storage) if other != name and other.partition("-")[0] == what]
     study = optuna.create_study(study_name=name, storage=storage, directions=["maximize", "minimize"], load_if_exists=True)
     if not study.get_trials(deepcopy=False):
         study.enqueue_trial({}, user_attrs={_AS_GIVEN: True})
@@ -75,7 +77,7 @@ def open_study(path: Path, name: str) -> optuna.Study:
     return study
 
 
-def search(study: optuna.Study, config: Config, evaluate: Evaluate) -> None:
+def search(study: optuna.Study, config: Config, evaluate: Evaluate, draw_settings: Draw = draw) -> None:
     """Run trials until the study has as many as section ``tune`` says, or its minutes are over.
 
     A trial that fails is recorded with its reason, and counts. One that was interrupted is repeated at the next start. The sampler
@@ -85,6 +87,7 @@ def search(study: optuna.Study, config: Config, evaluate: Evaluate) -> None:
         study: Study of ``open_study``; no other process may use it.
         config: Settings of the run with the search space.
         evaluate: Function that trains and measures a student.
+        draw_settings: Function that lets a trial choose what ``evaluate`` gets.
     """
     tune = config.tune
     _repeat_interrupted(study)
@@ -93,7 +96,7 @@ def search(study: optuna.Study, config: Config, evaluate: Evaluate) -> None:
         study.sampler = optuna.samplers.TPESampler(seed=int(np.random.SeedSequence([config.seed, len(done)]).generate_state(1)[0]))
         trial = study.ask()
         if not trial.user_attrs.get(_AS_GIVEN):
-            draw(trial, config)
+            draw_settings(trial, config)
         _run(study, trial, evaluate, stop_rule(study, tune.hopeless_after, tune.hopeless_below))
         logger.info("tune: trial %d (%d of %d): %s", trial.number, len(done) + 1, tune.trials, _say(study.trials[trial.number]))
 

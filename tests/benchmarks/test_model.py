@@ -38,12 +38,12 @@ def test_result_says_where_of_what_and_what_could_not_run(result, shop_run):
     assert content["artefact"]["files"]["fp32/model.onnx"] == manifest.files["fp32/model.onnx"].sha256
     assert content["commit_info"]["id"]
     assert "--artefact names an export folder alone" in content["not_run"]["test_model[teacher-torch-batch-1]"]
-    assert "test_model[distilled-tensorrt-int8-batch-1]" in content["not_run"]
+    assert "test_model[student-tensorrt-int8-batch-1]" in content["not_run"]
 
 
 def test_rows_hold_what_was_measured_of_each_precision(result, shop_run):
     found, report = read_benchmark_file(result), json.loads((shop_run / "export" / "report.json").read_text())
-    assert [row.model for row in found.models] == [f"distilled-onnx-{name}" for name in ("fp32", "fp16", "int8")]
+    assert [row.model for row in found.models] == [f"student-onnx-{name}" for name in ("fp32", "fp16", "int8")]
     for row in found.models:
         exported = report["precisions"][row.model.rpartition("-")[2]]
         assert row.ndcg == exported["ndcg"]

@@ -22,13 +22,14 @@ from export.graph.onnx_runner import OnnxRunner
 @pytest.fixture
 def workplace(shop_run, tmp_path):
     """A copy of what the export reads, and of its artefact."""
-    for name in ("data", "student", "export"):
+    for name in ("data", "student", "student-verdict", "export"):
         shutil.copytree(shop_run / name, tmp_path / name)
     return tmp_path
 
 
 def export_again(config, workplace):
-    return stage.run(config, {name: workplace / name for name in ("data", "student")}, workplace / "export")
+    inputs = {"data": workplace / "data", "student": workplace / "student", "verdict": workplace / "student-verdict"}
+    return stage.run(config, inputs, workplace / "export")
 
 
 def with_export(config, **changes):

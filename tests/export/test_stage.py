@@ -58,7 +58,7 @@ def test_model_that_answers_differently_leaves_no_artefact(shop_run, shop_config
             recommender.scorer.items.learned[5] -= 1
 
     monkeypatch.setattr(stage, "export_onnx", wrong)
-    inputs = {name: shop_run / name for name in ("data", "student")}
+    inputs = {"data": shop_run / "data", "student": shop_run / "student", "verdict": shop_run / "student-verdict"}
     with pytest.raises(ParityError, match="the model is not exported"):
         stage.run(shop_config, inputs, tmp_path / "export")
     assert not (tmp_path / "export").exists()

@@ -20,7 +20,7 @@ def _row(name: str, seconds: float, **extra: Any) -> dict[str, Any]:
 
 def _content(digest: str) -> dict[str, Any]:
     """A result as ``pytest --benchmark-only`` leaves it, of made-up times."""
-    times = {"teacher-torch": 6.0, "undistilled-onnx": 0.11, "distilled-onnx-fp32": 0.12, "distilled-onnx-int8": 0.1}
+    times = {"teacher-torch": 6.0, "undistilled-onnx": 0.11, "student-onnx-fp32": 0.12, "student-onnx-int8": 0.1}
     rows = []
     for model, ms in times.items():
         for batch in (1, 8):
@@ -50,7 +50,7 @@ def _content(digest: str) -> dict[str, Any]:
         "commit_info": {"id": "abc123", "dirty": False},
         "machine_info": machine,
         "artefact": {"digest": digest},
-        "not_run": {"test_model[distilled-tensorrt-int8]": "no CUDA GPU here to run the engine on"},
+        "not_run": {"test_model[student-tensorrt-int8]": "no CUDA GPU here to run the engine on"},
         "benchmarks": rows,
     }
 

@@ -20,10 +20,10 @@ def test_every_hop_is_measured_and_none_loses_anything_after_the_student(shop_co
         "teacher (PyTorch)",
         "student, no teacher",
         "student, distilled",
-        "distilled, ONNX FP32",
-        "distilled, ONNX FP16",
-        "distilled, ONNX INT8",
-        "distilled, through Triton (gRPC, FP32)",
+        "student, ONNX FP32",
+        "student, ONNX FP16",
+        "student, ONNX INT8",
+        "student, through Triton (gRPC, FP32)",
     ]
     distilled, onnx, fp16, int8, served = list(rows.values())[2:]
     assert int8.size_bytes < onnx.size_bytes
@@ -42,7 +42,8 @@ def test_demo_shows_titles_and_the_table_and_stops_its_server(shop_config):
     run_demo(shop_config, said.append)
     text = "\n".join(said)
     assert text.count("genre ") >= 20  # ten titles of the history and ten recommended
-    assert "| distilled, through Triton (gRPC, FP32) | 0." in text
+    assert "| student, through Triton (gRPC, FP32) | 0." in text
     assert "240 held-out users of shop" in text
+    assert "Student: WARNING, the student that ranks worse ships: the distilled student ships" in text
     assert "Precision: fp32 ships: the settings ask for it." in text
     assert "ended cleanly" in text

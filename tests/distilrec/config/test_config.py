@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from distilrec.config import load_config, parse_config, preset_names, with_seed
+from distilrec.config import UndistilledConfig, load_config, parse_config, preset_names, with_seed
 from distilrec.core.errors import ConfigError
 
 
@@ -100,6 +100,16 @@ def test_engine_batch_sizes_must_fit():
 def test_recorded_requests_are_looked_for_beside_the_settings():
     text = 'name = "x"\n[data]\nsource = "ml-100k"\n[export.calibration]\nrequests = "traffic.npz"\n'
     assert parse_config(text, where="x.toml", folder=Path("shop")).export.calibration.requests == Path("shop/traffic.npz")
+
+
+def test_undistilled_student_gets_the_training_of_the_student_but_for_what_is_set():
+    student = "epochs = 7\npatience = 2\nbatch_size = 16\nlearning_rate = 0.01\nhidden_size = 32\n"
+    text = f'name = "x"\n[data]\nsource = "ml-100k"\n[student]\n{student}[undistilled]\ndropout = 0.5\n'
+    config = parse_config(text, where="x", folder=Path())
+    assert config.undistilled is not None
+    shared = set(UndistilledConfig.model_fields) - {"dropout"}
+    assert config.undistilled.model_dump(include=shared) == config.student.model_dump(include=shared)
+    assert (config.undistilled.dropout, config.undistilled.epochs) == (0.5, 7)
 
 
 def test_undistilled_student_may_differ_in_training_only():

@@ -1,8 +1,16 @@
 import pytest
 
 from distilrec.core.specs import Precision
+from distilrec.evaluation.bootstrap import Difference
 from distilrec.evaluation.contract import Agreement
-from distilrec.evaluation.verdict import PrecisionMeasurement, budget_faults, choose
+from distilrec.evaluation.verdict import (
+    PrecisionMeasurement,
+    StudentComparison,
+    budget_faults,
+    choose_precision,
+    choose_student,
+    forced_student,
+)
 
 INT8, FP16, FP32 = Precision.INT8, Precision.FP16, Precision.FP32
 
@@ -24,8 +32,8 @@ def measured(precision, p50_ms, loss=0.0, overlap=1.0):
     ],
 )
 def test_smallest_that_is_faster_and_keeps_the_ranking_ships(candidates, shipped, reasons):
-    verdict = choose(candidates)
-    assert verdict.precision is shipped
+    verdict = choose_precision(candidates)
+    assert verdict.choice is shipped
     assert all(reason in verdict.reason for reason in reasons)
     assert "\n" not in verdict.reason
 
@@ -38,3 +46,47 @@ def test_budget_is_met_at_its_edge():
 def test_figures_that_are_no_numbers_never_ship():
     nan = float("nan")
     assert len(budget_faults(Agreement(nan, nan, nan, nan, nan))) == 2
+
+
+def compared(distilled, undistilled, low, high):
+    return StudentComparison(1200, distilled, undistilled, Difference(distilled - undistilled, low, high, None, None, None))
+
+
+TOO_FEW = ", but these users are too few to tell this from no difference"
+
+
+@pytest.mark.parametrize(
+    ("figures", "shipped", "reason"),
+    [
+        (
+            (0.13, 0.11, 0.01, 0.03),
+            "distilled",
+            "a difference of +0.0200 (95 % interval, paired by user: +0.0100 to +0.0300); the distilled",
+        ),
+        ((0.13, 0.11, 0.01, 0.03), "distilled", "student ranks clearly better"),
+        ((0.12, 0.11, -0.01, 0.03), "distilled", f"student ranks better{TOO_FEW}"),
+        ((0.11, 0.11, -0.01, 0.01), "distilled", "student ranks equally well"),
+        ((0.11, 0.12, -0.03, 0.01), "undistilled", f"student ranks worse{TOO_FEW}"),
+        (
+            (0.04, 0.06, -0.03, -0.01),
+            "undistilled",
+            "not the distilled student: on 1,200 validation users the distilled student's NDCG@10",
+        ),
+        ((0.04, 0.06, -0.03, -0.01), "undistilled", "is 0.0400 and the undistilled student's 0.0600"),
+        ((0.04, 0.06, -0.03, -0.01), "undistilled", "student ranks clearly worse"),
+    ],
+)
+def test_the_distilled_student_ships_unless_the_other_ranks_better(figures, shipped, reason):
+    verdict = choose_student(compared(*figures))
+    assert verdict.choice == shipped
+    assert verdict.reason.startswith(f"the {shipped} student")
+    assert reason in verdict.reason
+    assert "\n" not in verdict.reason
+
+
+@pytest.mark.parametrize(("wanted", "warns"), [("distilled", True), ("undistilled", False)])
+def test_a_forced_student_ships_with_a_warning_where_it_ranks_worse(wanted, warns):
+    verdict = forced_student(wanted, compared(0.04, 0.06, -0.03, -0.01))
+    assert verdict.choice == wanted
+    assert verdict.reason.startswith("WARNING, the student that ranks worse ships: ") == warns
+    assert "the settings ask for it; on 1,200 validation users" in verdict.reason

@@ -34,10 +34,15 @@ def test_each_stage_names_the_digests_of_what_it_read(shop_run, shop_config):
     assert read_manifest(shop_run / "targets-sequence").inputs == {"data": digests["data"], "teacher": digests["teacher-sequence"]}
     assert read_manifest(shop_run / "student").inputs == read | {"targets": digests["targets-sequence"]}
     assert read_manifest(shop_run / "student-undistilled").inputs == read
-    assert read_manifest(shop_run / "export").inputs == {name: digests[name] for name in ("data", "student")}
+    assert read_manifest(shop_run / "export").inputs == {
+        "data": digests["data"],
+        "student": digests["student"],
+        "verdict": digests["student-verdict"],
+    }
     assert read_manifest(shop_run / "export-qad").inputs == {
         "data": digests["data"],
         "student": digests["student-qad"],
+        "verdict": digests["student-verdict"],
         "reference": digests["export"],
     }
 
@@ -90,6 +95,9 @@ def test_every_precision_is_made_measured_and_explained(shop_run):
     assert report["precisions"]["fp32"]["overlap_at_10"] == 1
     assert report["int8"]["saturation"] < 0.01
     assert report["verdict"] == {"precision": "fp32", "reason": "fp32 ships: the settings ask for it"}
+    verdict = read_manifest(shop_run / "student-verdict").metrics
+    assert report["student"] == {name: verdict[name] for name in ("ships", "ranks_worse", "reason")}
+    assert report["student"]["reason"].startswith("WARNING, the student that ranks worse ships: the distilled student ships")
 
 
 def test_training_for_int8_changed_the_weights_a_little(shop_run):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from distilrec.report.headline import headline_numbers, summary_sentence
+from distilrec.report.headline import findings, headline_numbers, summary_sentence
 
 
 def shares(found: dict[str, Any]) -> list[str]:
@@ -16,7 +16,7 @@ def shares(found: dict[str, Any]) -> list[str]:
 
 def test_headline_is_what_the_files_say(report_content):
     everybody = json.loads(Path("runs/shop/evaluation/evaluation.json").read_text())["evaluation"]["everybody"]
-    mean, low, high = shares(everybody["differences"]["teacher (PyTorch)"]["distilled, ONNX FP32"]["ndcg@10"])
+    mean, low, high = shares(everybody["differences"]["teacher (PyTorch)"]["student, ONNX FP32"]["ndcg@10"])
     kept, faster, smaller = headline_numbers(report_content)
     assert kept.value == mean
     assert f"{low} to {high}" in kept.note
@@ -24,7 +24,11 @@ def test_headline_is_what_the_files_say(report_content):
     assert "0.12 instead of 6 ms" in faster.note
     assert "teacher in PyTorch" in faster.note
     sizes = json.loads(Path("runs/shop/evaluation/evaluation.json").read_text())["size_bytes"]
-    assert float(smaller.value[:-1]) == pytest.approx(sizes["teacher (PyTorch)"] / sizes["distilled, ONNX FP32"], rel=0.1)
+    assert float(smaller.value[:-1]) == pytest.approx(sizes["teacher (PyTorch)"] / sizes["student, ONNX FP32"], rel=0.1)
+    assert summary_sentence(report_content).startswith("The student that is served (FP32, distilled) keeps ")
+    assert findings(report_content)[0].startswith(
+        "Student: WARNING, the student that ranks worse ships: the distilled student ships"
+    )
     assert mean in summary_sentence(report_content)
     assert "50 times faster" in summary_sentence(report_content)
 

@@ -21,12 +21,12 @@ from distilrec.tuning.study import open_study
 
 @pytest.fixture
 def tiny_shop(shop_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
-    """Three trials of students that train for two epochs, in a folder of its own."""
+    """Two trials of students that train for two epochs, in a folder of its own."""
     monkeypatch.chdir(tmp_path)
     values = shop_config.model_dump()
     values["student"]["epochs"] = 2
     values["teachers"]["sequence"]["epochs"] = 1
-    values["tune"] = {"trials": 3, "kind": ("residual", "gru"), "embedding_size": (4, 8), "hidden_size": (8, 16), "depth": (1,)}
+    values["tune"] = {"trials": 2, "kind": ("residual", "gru"), "embedding_size": (4, 8), "hidden_size": (8, 16), "depth": (1,)}
     return Config.model_validate(values)
 
 
@@ -50,17 +50,22 @@ def test_tuning_a_real_shop_survives_an_interruption_and_leaves_a_preset_that_ru
         patch.setattr(NextItemModule, "on_train_epoch_start", lambda self: epochs.append(self.current_epoch), raising=False)
         said = []
         preset = run_tuning(tiny_shop, said.append)
-    assert epochs == [1, 0, 1]  # on from the checkpoint, then the last one
-    assert "trial 3 (3 of 3): NDCG@10 " in caplog.text
+    assert epochs == [1, 0, 1, 0, 1]  # on from the checkpoint, then two trials without a teacher
+    assert "trial 2 (2 of 2): NDCG@10 " in caplog.text  # the interrupted trial has a number of its own
+    assert "trial 1 (2 of 2): NDCG@10 " in caplog.text
     assert not list((run_dir(tiny_shop) / "tune").glob("student-*/*"))
-    assert "Pareto front of 3 trials (0 failed); validation users" in said[0]
+    assert "Pareto front of 2 trials (0 failed); validation users" in said[0]
 
-    study = open_study(run_dir(tiny_shop) / "tune/study.db", optuna.get_all_study_names("sqlite:///runs/shop/tune/study.db")[0])
+    names = optuna.get_all_study_names("sqlite:///runs/shop/tune/study.db")
+    assert [name.partition("-")[0] for name in names] == ["student", "undistilled"]
+    study = open_study(run_dir(tiny_shop) / "tune/study.db", names[0])
     best = choose(pareto_front(study))
     assert 0 < best.ndcg <= 1
     assert best.p50_ms > 0
     config = load_config(str(preset))
-    assert config == with_drawn(tiny_shop, best.drawn)
+    assert config.student == with_drawn(tiny_shop, best.drawn).student
+    undistilled = run_stage(config, "student-undistilled").metrics
+    assert f"without a teacher, after 2 trials: NDCG@10 {undistilled['validation_ndcg@10']:.4f}" in said[1]
     trained = run_stage(config, "student").metrics
     assert trained["validation_ndcg@10"] == pytest.approx(best.ndcg)
     assert trained["parameters"] == best.parameters

@@ -113,11 +113,11 @@ def test_the_bar_is_the_worst_of_the_front(tmp_path, tune_config):
 
 
 def test_other_settings_begin_a_study_beside_the_former(tmp_path, caplog, tune_config):
-    search(open_study(tmp_path / "study.db", "former"), tune_config("trials = 1"), closed_form)
+    search(open_study(tmp_path / "study.db", "student-former"), tune_config("trials = 1"), closed_form)
     with caplog.at_level(logging.INFO, "distilrec"):
-        assert ended(open_study(tmp_path / "study.db", "other")) == []
+        assert ended(open_study(tmp_path / "study.db", "student-other")) == []
     assert "a new study begins, the former stay in" in caplog.text
-    assert len(ended(open_study(tmp_path / "study.db", "former"))) == 1
+    assert len(ended(open_study(tmp_path / "study.db", "student-former"))) == 1
 
 
 def test_a_file_that_is_no_database_is_said_so(tmp_path):
