@@ -189,13 +189,14 @@ def shipped_student(config: Config) -> Path:
     Raises:
         ManifestError: The stage has not been run, or a student has been trained again since.
     """
-    manifest = read_manifest(run_dir(config) / STUDENT_VERDICT)
+    verdict = run_dir(config) / STUDENT_VERDICT
+    manifest = read_manifest(verdict)
     folders = {name: run_dir(config) / stage for name, stage in STUDENT_FOLDERS.items()}
     for name, folder in folders.items():
         if manifest.inputs[name] != read_manifest(folder).digest:
             raise ManifestError(
-                f"{run_dir(config) / STUDENT_VERDICT}: found a verdict on another student than the one in {folder}, expected one on both"
-                f" present students. Compare them: distilrec export --preset {config.name}"
+                f"{verdict}: found a verdict on another student than the one in {folder}, expected one on both present students."
+                f" Compare them: distilrec export --preset {config.name}"
             )
     return folders[manifest.metrics["ships"]]
 
