@@ -106,8 +106,8 @@ def shop_run(shop_config: Config, tmp_path_factory: pytest.TempPathFactory) -> I
 
 @pytest.fixture(scope="session")
 def shop_server(shop_run: Path, shop_config: Config) -> Iterator[TritonServer]:
-    """A real tritonserver that serves the tiny shop's student."""
-    with TritonServer(shop_config.export.repository, free_ports(), shop_run / "tritonserver.log") as server:
+    """A real tritonserver that serves the tiny shop's student, with HTTP open to all."""
+    with TritonServer(shop_config.export.repository, free_ports(), shop_run / "tritonserver.log", http=True) as server:
         yield server
 
 

@@ -11,6 +11,7 @@ from distilrec.core.errors import ServerError
 
 if TYPE_CHECKING:
     from clients.connection import Tls
+    from distilrec.serving.process.security import TlsConfig
     from distilrec.serving.rollout.live import Server
 
 app = typer.Typer()
@@ -19,23 +20,29 @@ SecretFile = Annotated[
     Path | None, typer.Option(help="File with the server's control secret; by default the one that the server wrote.")
 ]
 
+Http = Annotated[bool, typer.Option("--http", help="Answer HTTP on loopback, for curl; a single wrong request can end the server.")]
+WithWatchdog = Annotated[bool, typer.Option("--watchdog/--no-watchdog", help="Probe the model, and bring model and server back.")]
+MemoryGrowth = Annotated[
+    int, typer.Option(min=0, help="Restart a server that keeps so many MB more than after its start; 0 is never.")
+]
+
 
 @app.command()
 def serve(  # noqa: PLR0917 - typer's parameters are options, not positions
     repository: Repository = DEFAULT_REPOSITORY,
     grpc_port: Annotated[int, typer.Option(help="Port of the gRPC endpoint.")] = 8001,
-    http_port: Annotated[int, typer.Option(help="Port of the HTTP endpoint, always on loopback.")] = 8000,
+    http_port: Annotated[int, typer.Option(help="Port of HTTP, on loopback; used with --http or TLS only.")] = 8000,
     metrics_port: Annotated[int, typer.Option(help="Port of the metrics endpoint, always on loopback.")] = 8002,
     grpc_address: Annotated[str, typer.Option(help="Address on which gRPC listens; 0.0.0.0 is everywhere.")] = "127.0.0.1",
+    http: Http = False,
     tls_cert: Annotated[Path | None, typer.Option(help="The server's certificate, PEM: gRPC speaks TLS.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
     tls_ca: Annotated[Path | None, typer.Option(help="Serve only clients with a certificate of this authority.")] = None,
     control: Annotated[bool, typer.Option("--control/--no-control", help="Let promote and the watchdog load models.")] = True,
     secret_file: Annotated[Path | None, typer.Option(help="File of the control secret, mode 0600.")] = None,
-    watchdog: Annotated[
-        bool, typer.Option("--watchdog/--no-watchdog", help="Probe the model, and bring model and server back.")
-    ] = True,
+    watchdog: WithWatchdog = True,
     watchdog_port: Annotated[int | None, typer.Option(help="Port of the watchdog's metrics, on loopback.")] = None,
+    memory_growth_mb: MemoryGrowth = 256,
 ) -> None:
     """Start tritonserver on loopback, until Ctrl-C.
 
@@ -45,20 +52,19 @@ def serve(  # noqa: PLR0917 - typer's parameters are options, not positions
     Example: distilrec serve --repository triton_repo
     """
     from distilrec.serving.process.environment import Ports
-    from distilrec.serving.process.security import TlsConfig
     from distilrec.serving.serve import ServeSettings, run_server
 
-    if (tls_cert is None) != (tls_key is None) or (tls_ca is not None and tls_cert is None):
-        raise ServerError("--tls-cert and --tls-key belong together, and --tls-ca needs both")
     settings = ServeSettings(
         repository=repository,
         ports=Ports(grpc_port, http_port, metrics_port),
         grpc_address=grpc_address,
-        tls=TlsConfig(tls_cert, tls_key, tls_ca) if tls_cert and tls_key else None,
+        http=http,
+        tls=_tls_config(tls_cert, tls_key, tls_ca),
         control=control,
         secret_file=secret_file,
         watchdog=watchdog,
         watchdog_port=watchdog_port,
+        memory_growth_mb=memory_growth_mb,
     )
     raise typer.Exit(run_server(settings, lambda text: print(text, flush=True)))
 
@@ -159,6 +165,14 @@ def link_tritonserver() -> None:
     from distilrec.serving.process.wheel import write_launcher
 
     print(f"wrote {write_launcher()}")
+
+
+def _tls_config(cert: Path | None, key: Path | None, ca: Path | None) -> "TlsConfig | None":
+    from distilrec.serving.process.security import TlsConfig
+
+    if (cert is None) != (key is None) or (ca is not None and cert is None):
+        raise ServerError("--tls-cert and --tls-key belong together, and --tls-ca needs both")
+    return TlsConfig(cert, key, ca) if cert and key else None
 
 
 def _server(url: str, secret_file: Path | None, tls: "Tls | bool") -> "Server":

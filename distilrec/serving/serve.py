@@ -9,10 +9,11 @@ from pathlib import Path
 
 from distilrec.core.errors import UnwritableRepositoryError
 from distilrec.core.specs import SERVED_MODELS
+from distilrec.serving.health.memory import DEFAULT_GROWTH_MB
 from distilrec.serving.health.watchdog import Watchdog
 from distilrec.serving.process.environment import LOOPBACK, Ports
 from distilrec.serving.process.pid_file import pid_file
-from distilrec.serving.process.releases import risk, version_of
+from distilrec.serving.process.releases import http_risk, risk
 from distilrec.serving.process.security import ControlSecret, TlsConfig, published, secret_path, server_secret
 from distilrec.serving.process.server import TritonServer
 from distilrec.serving.rollout.journal import locked, recover
@@ -31,7 +32,9 @@ class ServeSettings:
     """The Triton model repository."""
     ports: Ports
     grpc_address: str = LOOPBACK
-    """Address on which gRPC listens; HTTP and metrics stay on loopback."""
+    """Address on which gRPC listens; metrics, and HTTP where it is open, stay on loopback."""
+    http: bool = False
+    """Whether HTTP answers everybody on loopback."""
     tls: TlsConfig | None = None
     """Certificates of the gRPC endpoint; None speaks plain text."""
     control: bool = True
@@ -42,6 +45,8 @@ class ServeSettings:
     """Whether a watchdog probes the model, restores it, and starts a server again that has ended."""
     watchdog_port: int | None = None
     """Port of the watchdog's metrics on loopback; None is off."""
+    memory_growth_mb: int = DEFAULT_GROWTH_MB
+    """The watchdog restarts the server when it keeps this much more memory than after its start, in MB; 0 is never."""
 
 
 def run_server(settings: ServeSettings, say: Callable[[str], None]) -> int:
@@ -69,8 +74,11 @@ def run_server(settings: ServeSettings, say: Callable[[str], None]) -> int:
                 secret_file = stack.enter_context(published(secret, settings.secret_file or secret_path(settings.ports.grpc)))
             watchdog = None
             if settings.watchdog:
-                watchdog = stack.enter_context(Watchdog(server, metrics_port=settings.watchdog_port))
-            say(f"ready: gRPC on {server.url}, HTTP on {LOOPBACK}:{settings.ports.http}; Ctrl-C ends it")
+                watchdog = stack.enter_context(
+                    Watchdog(server, metrics_port=settings.watchdog_port, memory_growth_mb=settings.memory_growth_mb)
+                )
+            http = f", HTTP on {LOOPBACK}:{settings.ports.http}" if settings.http else ""
+            say(f"ready: gRPC on {server.url}{http}; Ctrl-C ends it")
             if secret_file is not None:
                 say(f"its control secret lies in {secret_file}")
             return _wait_and_stop(server, watchdog, say)
@@ -79,17 +87,20 @@ def run_server(settings: ServeSettings, say: Callable[[str], None]) -> int:
 
 
 def _start(settings: ServeSettings, secret: ControlSecret | None) -> TritonServer:
-    """Start the server, and name the risk of its release."""
+    """Start the server, and name the risks of its release and of open HTTP."""
     server = TritonServer(
         settings.repository,
         settings.ports,
         secret=secret,
         tls=settings.tls,
         grpc_address=settings.grpc_address,
+        http=settings.http,
         pid_file=pid_file(secret_path(settings.ports.grpc).parent, settings.ports.grpc),
     )
-    if warning := risk(version_of(server.http_url) or "unknown"):
-        logger.warning("%s", warning)
+    version = server.access.version() or "unknown"
+    for warning in (risk(version), http_risk(version) if settings.http else None):
+        if warning:
+            logger.warning("%s", warning)
     return server
 
 

@@ -81,7 +81,7 @@ def test_dockerfile_probes_with_an_inference_and_publishes_grpc_only(path: Path)
 
     assert re.findall(r"^EXPOSE (.*)$", text, re.M) == ["8001"]
     assert re.search(r'^HEALTHCHECK .*\\\n +CMD \["distilrec", "recommend"', text, re.M)
-    assert '"--http-address=127.0.0.1"' in text
+    assert '"--allow-http=false"' in text
     assert re.findall(r"^USER (.*)$", text, re.M)[-1] not in ("root", "0", "0:0")
     assert "ORT_DISABLE_TELEMETRY=1" in text
     assert (path.parent / f"{path.name}.dockerignore").is_file()
@@ -194,7 +194,7 @@ def test_every_server_is_locked_down() -> None:
         assert security["readOnlyRootFilesystem"] is True
         assert security["allowPrivilegeEscalation"] is False
         assert security["capabilities"] == {"drop": ["ALL"]}
-        assert "--http-address=127.0.0.1" in container["args"]
+        assert "--allow-http=false" in container["args"]
         # model-config stays open: clients read the vocabulary's sha256 there.
         assert any(each.startswith("--grpc-restricted-protocol=model-repository,shared-memory,") for each in container["args"])
         assert {"name": "shm", "mountPath": "/dev/shm"} in container["volumeMounts"]

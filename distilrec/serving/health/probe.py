@@ -5,6 +5,7 @@ The ready endpoint is no substitute: a server whose model process was killed sta
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from enum import StrEnum
 from http import HTTPStatus
 from pathlib import Path
@@ -152,15 +153,21 @@ def over_grpc(url: str, deadline_s: float) -> Sender:
     return send
 
 
-def over_http(url: str, deadline_s: float) -> Sender:
-    """Sends over loopback HTTP: under TLS, where gRPC may want a client certificate that we do not have."""
+def over_http(url: str, deadline_s: float, headers: Mapping[str, str]) -> Sender:
+    """Sends over loopback HTTP: under TLS, where gRPC may want a client certificate that we do not have.
+
+    Args:
+        url: http://host:port.
+        deadline_s: Seconds to wait for an answer.
+        headers: Headers with the secret.
+    """
 
     def send(history: NDArray[np.int32], exclude: NDArray[np.int32]) -> StudentAnswer:
         tensors = (("history", history), ("exclude", exclude))
         inputs = [{"name": name, "shape": v.shape, "datatype": "INT32", "data": v.ravel().tolist()} for name, v in tensors]
         body = json.dumps({"inputs": inputs}).encode()
         try:
-            reply = call(url, "POST", f"/v2/models/{MODEL_NAME}/infer", timeout_s=deadline_s, body=body)
+            reply = call(url, "POST", f"/v2/models/{MODEL_NAME}/infer", timeout_s=deadline_s, body=body, headers=headers)
         except TimeoutError as error:
             raise ProbeCallError("DEADLINE_EXCEEDED", f"no answer within {deadline_s} s") from error
         except OSError as error:

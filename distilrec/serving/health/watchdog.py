@@ -2,8 +2,9 @@
 
 Triton never replaces a dead model process. Every half second the watchdog looks for dead processes and sends one golden request.
 When a model is dead, it unloads and loads the model; if that fails twice, it restarts the server. A server that has ended is
-started again, with pauses if that repeats (``distilrec.serving.health.backoff``). Requests in between fail, so clients should
-retry. Wrong answers are only reported, because loading the same files again would not change them.
+started again, with pauses if that repeats (``distilrec.serving.health.backoff``). A server that keeps the memory of huge requests
+is restarted (``distilrec.serving.health.memory``). Requests in between fail, so clients should retry. Wrong answers are only
+reported, because loading the same files again would not change them.
 
 Nothing else restarts a server.
 """
@@ -21,8 +22,8 @@ from typing import Self
 from distilrec.core.errors import ServerError
 from distilrec.core.specs import MODEL_NAME
 from distilrec.serving.health.backoff import BackOff
+from distilrec.serving.health.memory import DEFAULT_GROWTH_MB, PATIENCE_S, MemoryWatch
 from distilrec.serving.health.probe import FailureCount, Fault, GoldenProbe, ProbeResult, over_grpc, over_http
-from distilrec.serving.process.control import ModelControl
 from distilrec.serving.process.environment import LOOPBACK
 from distilrec.serving.process.processes import ModelProcesses
 from distilrec.serving.process.server import TritonServer
@@ -35,6 +36,7 @@ _LOAD_TIMEOUT_S = 30.0
 _CONFIRM_S = 5.0
 """Seconds in which a probe must succeed after a reload or restart."""
 _CONFIRM_PAUSE_S = 0.1
+_MB = 1_000_000
 _NOTICE_S = 0.1
 """Seconds within which the end of the server's process is noticed."""
 
@@ -50,10 +52,12 @@ class Watchdog:
         interval_s: Seconds between probes.
         deadline_s: Seconds a probe may take. The server itself needs one second to notice a dead process.
         metrics_port: Port on loopback for Prometheus; 0 takes a free one, None is off.
+        memory_growth_mb: The server is restarted when it keeps this much more memory than after its start, in MB; 0 is never.
 
     Attributes:
         heals: How often a model was brought back by unload and load.
         restarts: How often the server was restarted because a model could not be brought back.
+        memory_restarts: How often the server was restarted because it kept too much memory.
         deaths: How often the server's process ended by itself.
         faults: Number of failed probes by reason.
         last_success_s: Time of the last good probe, in seconds since 1970; 0 before it.
@@ -64,19 +68,30 @@ class Watchdog:
     """
 
     def __init__(
-        self, server: TritonServer, *, interval_s: float = 0.5, deadline_s: float = 2.0, metrics_port: int | None = None
+        self,
+        server: TritonServer,
+        *,
+        interval_s: float = 0.5,
+        deadline_s: float = 2.0,
+        metrics_port: int | None = None,
+        memory_growth_mb: int = DEFAULT_GROWTH_MB,
     ) -> None:
         self.heals = 0
         self.restarts = 0
+        self.memory_restarts = 0
         self.deaths = 0
         self.faults: Counter[Fault] = Counter()
         self.last_success_s = 0.0
         self._server, self._interval_s = server, interval_s
-        send = over_http(server.http_url, deadline_s) if server.tls else over_grpc(server.url, deadline_s)
+        if server.tls:
+            send = over_http(server.control_url, deadline_s, server.access.secret.http_headers)
+        else:
+            send = over_grpc(server.url, deadline_s)
         self._probe = GoldenProbe(server.repository, send)
         self._processes = ModelProcesses()
         self._failures = FailureCount()
         self._backoff = BackOff()
+        self._memory = MemoryWatch(memory_growth_mb * _MB)
         self._gave_up = False
         self._last_logged: Fault | None = None
         self._stopping = threading.Event()
@@ -113,6 +128,12 @@ class Watchdog:
             "# HELP distilrec_watchdog_restarts_total Restarts of the server, where unload and load did not help.",
             "# TYPE distilrec_watchdog_restarts_total counter",
             f"distilrec_watchdog_restarts_total {self.restarts}",
+            "# HELP distilrec_watchdog_memory_restarts_total Restarts of the server, where it kept too much memory.",
+            "# TYPE distilrec_watchdog_memory_restarts_total counter",
+            f"distilrec_watchdog_memory_restarts_total {self.memory_restarts}",
+            "# HELP distilrec_watchdog_memory_growth_bytes Memory for requests that the server keeps, beyond that after its start.",
+            "# TYPE distilrec_watchdog_memory_growth_bytes gauge",
+            f"distilrec_watchdog_memory_growth_bytes {self._memory.grown_bytes}",
             "# HELP distilrec_watchdog_server_deaths_total Ends of the server's process that nobody asked for.",
             "# TYPE distilrec_watchdog_server_deaths_total counter",
             f"distilrec_watchdog_server_deaths_total {self.deaths}",
@@ -138,6 +159,7 @@ class Watchdog:
             try:
                 if self._server.alive:
                     self._check()
+                    self._check_memory()
                 else:
                     self._revive()
             except ServerError as error:  # starts that failed: the server has ended
@@ -184,6 +206,7 @@ class Watchdog:
             self._backoff.ready()
             self._processes = ModelProcesses()
             self._failures.clear()
+            self._memory.begin_again()
             logger.warning("watchdog: tritonserver is ready again after %.1f s", time.monotonic() - began)
             return
 
@@ -201,6 +224,18 @@ class Watchdog:
         self._note(result)
         if self._failures.add(result.fault) and not self._gave_up and not self._stopping.is_set():
             self._heal(MODEL_NAME)
+
+    def _check_memory(self) -> None:
+        """Restart a server that keeps the memory of huge requests."""
+        if not self._memory.is_too_high(self._server.request_memory_bytes(), time.monotonic()):
+            return
+        logger.warning(
+            "watchdog: for %g s tritonserver has kept %d MB more memory than after its start; restarting it, which gives them back",
+            PATIENCE_S,
+            self._memory.grown_bytes // _MB,
+        )
+        self.memory_restarts += 1
+        self._start_again(0)
 
     def _succeed(self) -> None:
         if self._last_logged is not None:
@@ -233,12 +268,10 @@ class Watchdog:
         self._confirm(model)
 
     def _reload(self, model: str) -> bool:
-        assert self._server.secret is not None
         self._server.abandon(self._processes.forget(model))
         try:
-            control = ModelControl(self._server.control_url, self._server.secret)
-            control.unload(model, _UNLOAD_TIMEOUT_S)
-            control.load(model, _LOAD_TIMEOUT_S)
+            self._server.access.unload(model, _UNLOAD_TIMEOUT_S)
+            self._server.access.load(model, _LOAD_TIMEOUT_S)
         except ServerError as error:
             self._note(ProbeResult(Fault.HEAL_FAILED, str(error)))
             return False

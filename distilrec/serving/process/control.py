@@ -1,12 +1,15 @@
-"""Model control of a running server, which takes the server's secret."""
+"""What a server's owner asks of it, with the server's secret: whether it is ready, its version, and model control."""
 
+import contextlib
 import json
+import socket
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from tritonclient.grpc import service_pb2
+import grpc
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from clients.connection import Connection, Tls
 from clients.steps import Call, CallFailed
@@ -32,7 +35,7 @@ class ControlTimeout(ServerError):
 
 @dataclass(frozen=True)
 class ModelControl:
-    """Loads, unloads and lists the models of a server."""
+    """Asks a server for its state, and loads, unloads and lists its models."""
 
     url: str
     """host:port of the gRPC endpoint; or http://host:port, which on the same machine also works under mutual TLS."""
@@ -79,9 +82,44 @@ class ModelControl:
         reply = self._call(Call("RepositoryIndex", service_pb2.RepositoryIndexRequest(), timeout_s), what)
         return [ModelState(*(getattr(entry, name) for name in ModelState._fields)) for entry in reply.models]
 
+    def is_ready(self, timeout_s: float = 1.0) -> bool:
+        """Whether the server is ready, with all its models; False where none answers."""
+        if self._over_http:
+            with contextlib.suppress(OSError):
+                reply = call(self.url, "GET", "/v2/health/ready", timeout_s=timeout_s, headers=self.secret.http_headers)
+                return reply.status == HTTPStatus.OK
+            return False
+        host, _, port = self.url.rpartition(":")
+        try:  # a refused connection says at once what a gRPC channel says after a while
+            socket.create_connection((host.strip("[]"), int(port)), timeout_s).close()
+            # Closing a Transport takes 0.2 s, for which each start and restart would wait.
+            with self._channel() as channel:
+                stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+                return bool(stub.ServerReady(service_pb2.ServerReadyRequest(), timeout=timeout_s).ready)
+        except (OSError, grpc.RpcError):
+            return False
+
+    def version(self, timeout_s: float = 2.0) -> str | None:
+        """Version that the server reports; None without an answer."""
+        try:
+            if self._over_http:
+                reply = call(self.url, "GET", "/v2", timeout_s=timeout_s, headers=self.secret.http_headers)
+                return str(json.loads(reply.body)["version"]) if reply.status == HTTPStatus.OK else None
+            metadata = self._call(Call("ServerMetadata", service_pb2.ServerMetadataRequest(), timeout_s), "ask for its version")
+            return str(metadata.version)
+        except (OSError, ServerError, ValueError, KeyError):
+            return None
+
     @property
     def _over_http(self) -> bool:
         return self.url.startswith("http://")
+
+    def _channel(self) -> grpc.Channel:
+        connection = Connection(self.url, self.tls)
+        credentials = connection.credentials()
+        if credentials is None:
+            return grpc.insecure_channel(self.url, connection.options)
+        return grpc.secure_channel(self.url, credentials, connection.options)
 
     def _post(self, path: str, content: dict[str, Any], what: str, timeout_s: float) -> bytes:
         body = json.dumps(content).encode()

@@ -16,6 +16,8 @@ LOOPBACK = "127.0.0.1"
 ANYWHERE = "0.0.0.0"  # noqa: S104 - compared with, not bound to
 
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Linux keeps it
+_BLOCK_BYTES = 512
+"""Unit of ``st_blocks``, whatever the file system is."""
 _YOUNG_S = 60
 """Age in seconds up to which a region stays: a server that is starting has made it, but may not have mapped it yet."""
 
@@ -38,9 +40,17 @@ def free_ports() -> Ports:
         return Ports(*(entry.getsockname()[1] for entry in sockets))
 
 
-def check_ports(ports: Ports, grpc_address: str = LOOPBACK) -> None:
-    """Raise ServerError when one of ``ports`` is taken; gRPC's port is checked on its own address."""
+def check_ports(ports: Ports, grpc_address: str = LOOPBACK, *, http: bool = True) -> None:
+    """Raise ServerError when one of ``ports`` is taken.
+
+    Args:
+        ports: The ports.
+        grpc_address: Address of gRPC's port; the others are on loopback.
+        http: Whether the HTTP port is used.
+    """
     for name, port in vars(ports).items():
+        if name == "http" and not http:
+            continue
         address = grpc_address if name == "grpc" else LOOPBACK
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -72,6 +82,19 @@ def protect_regions(prefix: str) -> None:
     for path in _SHARED_MEMORY.glob(f"{prefix}*"):
         with contextlib.suppress(FileNotFoundError):  # a process that is ending removes its own
             path.chmod(0o600)
+
+
+def regions_bytes(prefix: str) -> int:
+    """Memory that the shared memory of a server takes, in bytes.
+
+    Args:
+        prefix: Prefix of the server's regions.
+    """
+    total = 0
+    for path in _SHARED_MEMORY.glob(f"{prefix}*"):
+        with contextlib.suppress(FileNotFoundError):  # a process that is ending removes its own
+            total += path.stat().st_blocks * _BLOCK_BYTES
+    return total
 
 
 def remove_regions(prefix: str) -> None:

@@ -1,14 +1,9 @@
 """What is known to go wrong in releases of tritonserver, by the version that a server reports."""
 
-import json
 import re
-from http import HTTPStatus
-
-from distilrec.serving.process.loopback import call
 
 FIRST_MENDED = (2, 53)
 """Server version of release 24.12, the first with the mend of triton-inference-server/server#7368 (pull request #7840)."""
-_TIMEOUT_S = 2.0
 
 
 def risk(version: str) -> str | None:
@@ -28,10 +23,14 @@ def risk(version: str) -> str | None:
     )
 
 
-def version_of(http_url: str) -> str | None:
-    """Version that the server at this loopback HTTP endpoint reports; None without an answer."""
-    try:
-        reply = call(http_url, "GET", "/v2", timeout_s=_TIMEOUT_S)
-        return str(json.loads(reply.body)["version"]) if reply.status == HTTPStatus.OK else None
-    except (OSError, ValueError, KeyError):
-        return None
+def http_risk(version: str) -> str:
+    """The risk of open HTTP, as one line for people.
+
+    Args:
+        version: Version as the server reports it.
+    """
+    return (
+        f"--http: every account of this machine can end tritonserver {version} with one small HTTP request, or make it take all"
+        " memory, as it believes the shapes and brackets of the JSON that it gets. Let only programs use it whose requests you"
+        " know; see OPERATIONS.md, Security"
+    )

@@ -4,6 +4,10 @@ Loading a model runs code, because a model may bring its own model.py. So a serv
 memory, tracing and logging to clients that know the secret, over gRPC and HTTP alike. Reading a model's configuration stays open:
 the protocol "model-config" is only that reading, it holds nothing secret, and the client takes its sizes from it.
 
+Over HTTP everything takes the secret, unless the user opens it. tritonserver 2.51 dies of small HTTP requests: it believes a shape
+before it has the data, and reads nested brackets without a limit. It looks at the secret before it reads the body, so strangers
+cannot send it such requests.
+
 Triton takes the secret only on its command line; it has no file and no environment variable for options. From its start until
 its first model process runs (we saw 0.03 s, longer on a busy machine), every account of the machine can therefore read the secret
 in the process list. After that :func:`hide_from_process_list` has overwritten it there. If other people have accounts on the
@@ -25,6 +29,7 @@ from distilrec.core.errors import ServerError
 SECRET_VARIABLE = "DISTILREC_CONTROL_SECRET"  # noqa: S105 - the variable's name
 _HEADER = "distilrec-control"
 _RESTRICTED = ("model-repository", "shared-memory", "trace", "logging")
+_REST_OF_HTTP = ("health", "metadata", "inference", "model-config", "statistics")
 # Characters that pass unchanged through Triton's option parser and an HTTP header, and a length that cannot be guessed.
 _SECRET = re.compile(r"[A-Za-z0-9_.~+/=-]{16,}")
 # Positions in /proc/PID/stat, counted from the field after the command's name.
@@ -87,10 +92,17 @@ class ControlSecret:
                 " Make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
             )
 
-    def options(self) -> dict[str, str]:
-        """Options of tritonserver that restrict all control of it to clients that know this secret."""
-        restricted = f"{','.join(_RESTRICTED)}:{_HEADER}={self.value}"
-        return {"--grpc-restricted-protocol": restricted, "--http-restricted-api": restricted}
+    def options(self, *, http: bool) -> dict[str, str]:
+        """Options of tritonserver that restrict all control of it to clients that know this secret.
+
+        Args:
+            http: Whether the rest of HTTP, inference above all, is open without the secret.
+        """
+        over_http = _RESTRICTED if http else (*_RESTRICTED, *_REST_OF_HTTP)
+        return {
+            "--grpc-restricted-protocol": f"{','.join(_RESTRICTED)}:{_HEADER}={self.value}",
+            "--http-restricted-api": f"{','.join(over_http)}:{_HEADER}={self.value}",
+        }
 
     @property
     def grpc_headers(self) -> dict[str, str]:

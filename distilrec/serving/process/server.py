@@ -8,12 +8,12 @@ import signal
 import subprocess
 import threading
 import time
-from http import HTTPStatus
 from pathlib import Path
 from typing import IO, Self
 
 from distilrec.core.errors import ServerError
 from distilrec.serving.process import wheel
+from distilrec.serving.process.control import ModelControl
 from distilrec.serving.process.environment import (
     ANYWHERE,
     LOOPBACK,
@@ -22,12 +22,12 @@ from distilrec.serving.process.environment import (
     free_ports,
     protect_regions,
     region_prefix,
+    regions_bytes,
     remove_leftovers,
     remove_regions,
 )
-from distilrec.serving.process.loopback import call
 from distilrec.serving.process.pid_file import end_orphan, write_pid_file
-from distilrec.serving.process.processes import living
+from distilrec.serving.process.processes import living, private_bytes
 from distilrec.serving.process.repository import check_repository
 from distilrec.serving.process.security import ControlSecret, TlsConfig, hide_from_process_list
 
@@ -43,6 +43,10 @@ in flight forever, so this is what bounds a stop."""
 _KILL_MARGIN_S = 5
 """Seconds after that in which the server may end by itself."""
 _RESTART_DRAIN_S = 5
+_HTTP_LIMIT = "--http-max-input-size"
+"""Option of newer releases; 2.51 has no limit."""
+_HTTP_MAX_BYTES = 4 * 1024 * 1024
+"""Largest HTTP request: several times the largest batch of long histories in JSON."""
 _POLL_S = 0.05
 _STDERR = 2
 _LOG_LINES = 15
@@ -52,9 +56,9 @@ _LOG_LINES = 15
 class TritonServer:
     """A running tritonserver; a context manager that stops it.
 
-    HTTP and metrics always listen on loopback, because large bodies can crash this server. Our own probes use that loopback HTTP,
-    so they need no client certificate under mutual TLS. Loading models, registering shared memory and changing tracing or logging
-    take the secret.
+    HTTP is closed, because one small request can end this server, and metrics listen on loopback. Under TLS, HTTP listens on
+    loopback and answers nothing without the secret: our own probes use it, so they need no client certificate. Loading models,
+    registering shared memory and changing tracing or logging take the secret.
 
     Args:
         repository: The model repository.
@@ -63,6 +67,7 @@ class TritonServer:
         secret: Secret of model control (``distilrec.serving.process.security``); None switches model control off.
         tls: Certificates of the gRPC endpoint; None speaks plain text.
         grpc_address: Address on which gRPC listens; 0.0.0.0 is everywhere.
+        http: Whether HTTP answers everybody, on loopback.
         start_timeout_s: Seconds until the server must be ready, with all models loaded.
         pid_file: File that names the server's process while it runs. A server that it names already is ended first if the
             process that started it is gone.
@@ -80,6 +85,7 @@ class TritonServer:
         secret: ControlSecret | None = None,
         tls: TlsConfig | None = None,
         grpc_address: str = LOOPBACK,
+        http: bool = False,
         start_timeout_s: float = 60.0,
         pid_file: Path | None = None,
     ) -> None:
@@ -88,21 +94,20 @@ class TritonServer:
         check_repository(repository)
         if pid_file is not None:
             end_orphan(pid_file, _RESTART_DRAIN_S)
-        check_ports(ports, grpc_address)
+        check_ports(ports, grpc_address, http=http or bool(tls))
         remove_leftovers()
         self.repository, self.ports, self.log, self.secret, self.tls = repository, ports, log, secret, tls
         self.url = f"{LOOPBACK if grpc_address == ANYWHERE else grpc_address}:{ports.grpc}"
-        self.http_url = f"http://{LOOPBACK}:{ports.http}"
         # Under mutual TLS gRPC takes a client certificate, which we do not have; the secret opens HTTP as well.
-        self.control_url = self.http_url if tls else self.url
-        self._restricted = secret or ControlSecret()
-        self._start_timeout_s, self._pid_file = start_timeout_s, pid_file
+        self.control_url = f"http://{LOOPBACK}:{ports.http}" if tls else self.url
+        # Without a secret of model control, with one that only this object knows.
+        self.access = ModelControl(self.control_url, secret or ControlSecret())
+        self._http, self._start_timeout_s, self._pid_file = http, start_timeout_s, pid_file
         self._region_prefix = f"{region_prefix()}{secrets.token_hex(4)}_"
         self._command, self._environment = wheel.server_command(self._options(grpc_address))
         self._lock = threading.RLock()
-        self._stopping = False
+        self._stopping, self._cut_short = False, False
         self._abandoned: set[int] = set()
-        self._cut_short = False
         self._ended: subprocess.Popen[bytes] | None = None
         self._output: IO[bytes] | None = log.open("wb") if log else None
         self._process = self._spawn()
@@ -179,6 +184,13 @@ class TritonServer:
         """Let only this account read the shared memory; again whenever a model may have been loaded."""
         protect_regions(self._region_prefix)
 
+    def request_memory_bytes(self) -> int:
+        """Memory in which the server keeps requests and answers: its own, and what it shares with the model processes.
+
+        What these hold for themselves does not count, because a promotion may bring larger models.
+        """
+        return private_bytes(self.pid) + regions_bytes(self._region_prefix)
+
     def abandon(self, pids: set[int]) -> None:
         """Do not wait for these processes at the end: Triton waits for a request that died with one, all of its exit timeout."""
         self._abandoned |= pids
@@ -194,8 +206,6 @@ class TritonServer:
             "--model-repository": str(self.repository),
             "--grpc-address": grpc_address,
             "--grpc-port": str(self.ports.grpc),
-            "--http-address": LOOPBACK,
-            "--http-port": str(self.ports.http),
             "--metrics-address": LOOPBACK,
             "--metrics-port": str(self.ports.metrics),
             "--exit-timeout-secs": str(_STOP_TIMEOUT_S),
@@ -203,8 +213,14 @@ class TritonServer:
             "--log-info": "false",
             "--log-format": "ISO8601",
             "--backend-config": f"python,shm-region-prefix-name={self._region_prefix}",
-            **self._restricted.options(),
+            **self.access.secret.options(http=self._http),
         }
+        if self._http or self.tls:
+            options |= {"--http-address": LOOPBACK, "--http-port": str(self.ports.http)}
+        else:
+            options |= {"--allow-http": "false"}
+        if self._http and wheel.has_option(_HTTP_LIMIT):
+            options |= {_HTTP_LIMIT: str(_HTTP_MAX_BYTES)}
         if self.secret:
             options |= {"--model-control-mode": "explicit", "--load-model": "*"}
         if self.tls:
@@ -260,15 +276,13 @@ class TritonServer:
                 status = self._process.returncode
                 raise ServerError(f"tritonserver ended with status {status} before it was ready.{self._end_of_log()}")
             if not hidden and living(self.pid):  # a server with model processes has read its options
-                hidden = hide_from_process_list(self.pid, self._restricted)
+                hidden = hide_from_process_list(self.pid, self.access.secret)
             self.protect_memory()
-            # HTTP starts after gRPC, so this holds for both; and ready means that every model is.
-            with contextlib.suppress(OSError):
-                if call(self.http_url, "GET", "/v2/health/ready", timeout_s=1).status == HTTPStatus.OK:
-                    if not hidden and not hide_from_process_list(self.pid, self._restricted):
-                        logger.warning("the control secret stays visible in the process list; mount /proc with hidepid=2")
-                    self.protect_memory()
-                    return
+            if self.access.is_ready():
+                if not hidden and not hide_from_process_list(self.pid, self.access.secret):
+                    logger.warning("the control secret stays visible in the process list; mount /proc with hidepid=2")
+                self.protect_memory()
+                return
             time.sleep(_POLL_S)
         if self._stopping:
             raise ServerError("the start was given up, because the server is to be stopped")

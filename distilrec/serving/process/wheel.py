@@ -7,6 +7,7 @@ import importlib.util
 import os
 import shutil
 import stat
+import subprocess
 import sys
 import sysconfig
 from importlib import metadata
@@ -24,6 +25,7 @@ Triton's shared memory does not follow the umask: see ``distilrec.serving.proces
 SERVER_VERSION = "2.51.0"
 """Version of the server in the wheel that ``pyproject.toml`` pins."""
 
+_HELP_TIMEOUT_S = 30
 _BINARY = "bin/tritonserver"
 _LOOPBACK = "127.0.0.1"
 _ADDRESS_OPTIONS = ("--grpc-address", "--http-address", "--metrics-address")
@@ -55,6 +57,14 @@ def server_command(arguments: list[str]) -> tuple[list[str], dict[str, str]]:
     if found[0] != sys.executable:
         return [*found, *arguments], dict(os.environ)
     return command_and_environment(arguments)
+
+
+def has_option(option: str) -> bool:
+    """Whether the tritonserver of this machine knows an option, by its own help. Raises as ``find_tritonserver``."""
+    command, environment = server_command(["--help"])
+    # Its help ends with status 1, on stderr in some releases.
+    shown = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=_HELP_TIMEOUT_S)
+    return option in (shown.stdout + shown.stderr).split()
 
 
 def server_folder() -> Path:

@@ -24,7 +24,6 @@ from distilrec.serving.doctor import examine
 from distilrec.serving.process import wheel
 from distilrec.serving.process.control import ModelControl
 from distilrec.serving.process.environment import free_ports
-from distilrec.serving.process.releases import version_of
 from distilrec.serving.process.security import ControlSecret
 from distilrec.serving.process.server import TritonServer
 
@@ -247,10 +246,27 @@ def test_shared_memory_of_requests_is_private(serve):
 def test_risk_of_the_servers_release_is_said_at_the_start(serve):
     served = serve()
     assert "triton-inference-server/server#7368" in served.text()
-    assert version_of(f"http://127.0.0.1:{served.ports.http}") == wheel.SERVER_VERSION
+    assert ModelControl(served.url, ControlSecret()).version() == wheel.SERVER_VERSION
     server = next(part for part in examine(served.url) if part.name == "server")
     assert f"{served.url} is ready; tritonserver {wheel.SERVER_VERSION} can be ended by any client" in server.detail
     assert served.stop() == 0
+
+
+def test_http_is_closed_unless_it_is_asked_for(serve):
+    served = serve()
+    assert not is_open(served.ports.http)
+    assert "HTTP" not in served.text()
+    assert served.stop() == 0
+    served = serve("--http", ports=served.ports)
+    assert is_open(served.ports.http)
+    assert f", HTTP on 127.0.0.1:{served.ports.http}; Ctrl-C ends it" in served.text()
+    assert "--http: every account of this machine can end tritonserver 2.51.0 with one small HTTP request" in served.text()
+    assert served.stop() == 0
+
+
+def is_open(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_secret_leaves_the_process_list_before_the_models_are_loaded(serving_config, tmp_path):

@@ -42,7 +42,7 @@ def test_http_statuses_mean_what_grpcs_do(status, fault):
         threading.Thread(target=server.handle_request, daemon=True).start()
         none = np.zeros((1, 4), np.int32)
         with pytest.raises(ProbeCallError) as caught:
-            over_http(f"http://127.0.0.1:{server.server_port}", 5)(none, none)
+            over_http(f"http://127.0.0.1:{server.server_port}", 5, {})(none, none)
     assert caught.value.fault is fault
 
 

@@ -9,11 +9,14 @@ import time
 import urllib.request
 from pathlib import Path
 
+import numpy as np
 import pytest
 from golden_load import Load
+from tritonclient import grpc
 
 from distilrec.core.errors import DataError, ServerError
 from distilrec.core.golden import Golden, load_golden
+from distilrec.serving.health import memory
 from distilrec.serving.health.probe import PATIENCE, Fault, ProbeResult, judge, over_grpc, over_http
 from distilrec.serving.health.watchdog import Watchdog
 from distilrec.serving.process.control import ModelControl
@@ -153,7 +156,27 @@ def test_without_a_secret_the_server_is_restarted(repository, golden, tmp_path):
     with TritonServer(repository, free_ports(), tmp_path / "log") as server, Watchdog(server) as watchdog:
         os.kill(stubs(server, "student")[0], signal.SIGKILL)
         wait_for(lambda: watchdog.restarts, 30)
-        assert over_http(server.http_url, 2)(golden.history[:1], golden.exclude[:1]).version == 1
+        assert over_grpc(server.url, 2)(golden.history[:1], golden.exclude[:1]).version == 1
+
+
+def test_memory_that_a_huge_id_took_is_given_back(server, golden, caplog, monkeypatch):
+    monkeypatch.setattr(memory, "PATIENCE_S", 1.0)
+    huge = grpc.InferInput("history", [1, 1], "BYTES")
+    huge.set_data_from_numpy(np.array([[b"a" * 60_000_000]], np.object_))
+    before, first = server.request_memory_bytes(), server.pid
+    with Watchdog(server, metrics_port=0, memory_growth_mb=100) as watchdog, grpc.InferenceServerClient(server.url) as client:
+        wait_for(lambda: watchdog.last_success_s, 10)
+        client.infer("recommend", [huge], client_timeout=60)
+        kept = server.request_memory_bytes() - before
+        wait_for(lambda: server.pid != first, 30)
+        wait_for(lambda: watchdog.last_success_s > time.time() - 0.5 and server.alive, 30)
+        metrics = urllib.request.urlopen(f"http://127.0.0.1:{watchdog.metrics_port}/metrics").read().decode()
+    assert kept > 100e6
+    assert server.request_memory_bytes() < before + 10e6
+    assert (watchdog.memory_restarts, watchdog.restarts, watchdog.deaths) == (1, 0, 0)
+    assert "distilrec_watchdog_memory_restarts_total 1\n" in metrics
+    assert [record.message for record in caplog.records if "MB more memory than after its start" in record.message]
+    assert over_grpc(server.url, 2)(golden.history[:1], golden.exclude[:1]).version == 1
 
 
 def test_wrong_answers_are_reported_and_not_healed(server, golden, caplog):
@@ -172,10 +195,10 @@ def test_missing_golden_requests_are_said_at_once(server):
         Watchdog(server)
 
 
-def test_http_and_grpc_probes_get_the_same_answer(server, golden):
+def test_http_and_grpc_probes_get_the_same_answer(shop_server, golden):
     for row in range(len(golden.history)):
         one = golden.rows(slice(row, row + 1))
-        for send in (over_grpc(server.url, 2), over_http(server.http_url, 2)):
+        for send in (over_grpc(shop_server.url, 2), over_http(f"http://127.0.0.1:{shop_server.ports.http}", 2, {})):
             answer = send(one.history, one.exclude)
             assert judge(one, answer.items, answer.scores) == ProbeResult(None)
             assert answer.version == 1

@@ -2,7 +2,7 @@
 
 import pytest
 
-from distilrec.serving.process.releases import risk, version_of
+from distilrec.serving.process.releases import risk
 
 
 @pytest.mark.parametrize("version", ["2.51.0", "2.52.0", "1.99.0"])
@@ -17,7 +17,3 @@ def test_release_with_the_mend_has_no_known_risk(version):
 
 def test_version_that_cannot_be_read_is_said():
     assert "'dev', expected numbers" in risk("dev")
-
-
-def test_no_server_has_no_version():
-    assert version_of("http://127.0.0.1:9") is None

@@ -1,6 +1,5 @@
 """Against a real tritonserver: strangers change nothing, and TLS lets in whom it should."""
 
-import http.client
 import json
 import socket
 import stat
@@ -17,6 +16,7 @@ from clients.grpc_model import GrpcModel
 from distilrec.core.errors import ServerError
 from distilrec.serving.health.watchdog import Watchdog
 from distilrec.serving.process.control import ModelControl
+from distilrec.serving.process.loopback import call
 from distilrec.serving.process.security import (
     SECRET_VARIABLE,
     ControlSecret,
@@ -50,6 +50,15 @@ def server(repository, tmp_path_factory):
         yield server
 
 
+@pytest.fixture(scope="module")
+def tls_server(repository, certificates, tmp_path_factory):
+    """A server that certifies itself, and whose owner asks it over HTTP."""
+    tls = TlsConfig(certificates / "server.crt", certificates / "server.key")
+    log = tmp_path_factory.mktemp("log") / "log"
+    with TritonServer(repository, free_ports(), log, secret=ControlSecret(), tls=tls) as server:
+        yield server
+
+
 WRONG = {"triton-grpc-protocol-distilrec-control": "guessed-guessed-guessed"}
 
 
@@ -77,16 +86,48 @@ def test_stranger_changes_nothing_over_grpc(server, headers):
 @pytest.mark.parametrize(
     "path", ["repository/models/evil/load", "repository/models/student/unload", "repository/index", "logging", "trace/setting"]
 )
-def test_stranger_changes_nothing_over_http(server, path, headers):
-    connection = http.client.HTTPConnection("127.0.0.1", server.ports.http, timeout=5)
-    connection.request("POST", f"/v2/{path}", b"{}", headers)
-    assert connection.getresponse().status == 403
-    connection.close()
+def test_stranger_changes_nothing_over_open_http(shop_server, path, headers):
+    assert post(shop_server, path, b"{}", headers) == 403
 
 
-@pytest.mark.parametrize("over", ["url", "http_url"])
-def test_secret_opens_model_control(server, over):
-    url = getattr(server, over)
+def post(server, path, body, headers):
+    """Status of the answer."""
+    return call(f"http://127.0.0.1:{server.ports.http}", "POST", f"/v2/{path}", timeout_s=5, body=body, headers=headers).status
+
+
+def tensor_of(shape):
+    tensor = {"name": "history", "datatype": "INT32", "shape": shape, "data": [1]}
+    return json.dumps({"inputs": [tensor]}).encode()
+
+
+# Each ends tritonserver 2.51, or takes 17 GB, where it reads the body.
+HOSTILE = {
+    "overflow": tensor_of([2**31, 2**31]),
+    "terabytes": tensor_of([1, 10**12]),
+    "gigabytes": tensor_of([1, 3 * 10**9]),
+    "brackets": b'{"inputs":' + b"[" * 200_000 + b"]" * 200_000 + b"}",
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_hostile_http_request_is_refused_before_its_body_is_read(tls_server, kind):
+    before = tls_server.request_memory_bytes()
+    for path in ("models/student/infer", "models/student/versions/1/infer", "models/student/generate", "repository/index"):
+        for headers in ({}, {"distilrec-control": "guessed-guessed-guessed"}):
+            assert post(tls_server, path, HOSTILE[kind], headers) == 403
+    assert tls_server.access.is_ready()
+    assert tls_server.request_memory_bytes() < before + 20e6
+
+
+def test_http_is_closed_without_tls(server):
+    with pytest.raises(ConnectionRefusedError):
+        post(server, "models/student/infer", HOSTILE["brackets"], {})
+
+
+@pytest.mark.parametrize("fixture", ["server", "tls_server"])
+def test_secret_opens_model_control(request, fixture):
+    server = request.getfixturevalue(fixture)
+    url = server.control_url
     ModelControl(url, server.secret).unload("student")
     assert {entry.name: entry.state for entry in ModelControl(url, server.secret).index()}["student"] != "READY"
     ModelControl(url, server.secret).load("student")
@@ -104,6 +145,12 @@ def test_control_times_out_and_says_so(scheme):
         url = f"{scheme}127.0.0.1:{deaf.getsockname()[1]}"
         with pytest.raises(ServerError, match=r"did not load model 'student' within 0.3 s.*restart the server"):
             ModelControl(url, ControlSecret()).load("student", timeout_s=0.3)
+
+
+def test_no_server_is_not_ready_and_has_no_version():
+    for url in ("127.0.0.1:9", "http://127.0.0.1:9"):
+        control = ModelControl(url, ControlSecret())
+        assert (control.is_ready(), control.version()) == (False, None)
 
 
 def test_plain_client_needs_no_secret(server):
@@ -214,14 +261,12 @@ def test_mutual_tls_lets_in_our_client_alone(serving_config, shop_run, certifica
         assert server.stop() == 0
 
 
-def test_one_sided_tls_takes_every_client_that_trusts_it(repository, certificates, tmp_path):
-    tls = TlsConfig(certificates / "server.crt", certificates / "server.key")
-    with TritonServer(repository, free_ports(), tmp_path / "log", tls=tls) as server:
-        assert ask(server, Tls(certificates / "ours.crt")) == "1"
-        with pytest.raises((ServerUnavailable, DeadlineExceeded)):
-            ask(server)
-        with pytest.raises(ServerUnavailable):
-            ask(server, tls=True)
+def test_one_sided_tls_takes_every_client_that_trusts_it(tls_server, certificates):
+    assert ask(tls_server, Tls(certificates / "ours.crt")) == "1"
+    with pytest.raises((ServerUnavailable, DeadlineExceeded)):
+        ask(tls_server)
+    with pytest.raises(ServerUnavailable):
+        ask(tls_server, tls=True)
 
 
 def test_unusable_tls_files_are_refused_before_the_start(certificates, tmp_path, repository):

@@ -100,7 +100,7 @@ def test_taken_port_is_said_plainly(shop_config):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ServerError, match=rf"port {port} \(http\) on 127\.0\.0\.1 is taken.*--http-port"):
-            TritonServer(shop_config.export.repository, Ports(free_ports().grpc, port, free_ports().metrics))
+            TritonServer(shop_config.export.repository, Ports(free_ports().grpc, port, free_ports().metrics), http=True)
 
 
 def test_repository_without_a_model_is_refused(shop_config, tmp_path):

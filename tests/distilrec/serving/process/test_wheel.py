@@ -42,6 +42,15 @@ def test_command_binds_loopback_unless_told():
     assert environment["PATH"].split(os.pathsep)[0] == str(Path(sys.prefix) / "bin")
 
 
+def test_option_is_known_by_the_help_of_the_server_that_is_found(monkeypatch, tmp_path):
+    assert (wheel.has_option("--allow-http"), wheel.has_option("--http-max-input-size")) == (True, False)
+    newer = tmp_path / "tritonserver"
+    newer.write_text("#!/bin/sh\necho '  --http-max-input-size <integer>' >&2\nexit 1\n")
+    newer.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert (wheel.has_option("--http-max-input-size"), wheel.has_option("--http-max-input")) == (True, False)
+
+
 def test_backend_folder_links_into_the_wheel():
     command, _ = wheel.command_and_environment([])
     folder = Path(next(a for a in command if a.startswith("--backend-directory")).split("=")[1]) / "python"
