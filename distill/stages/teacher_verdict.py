@@ -57,7 +57,7 @@ def run(config: Config, inputs: Inputs, out_dir: Path, *, weights: dict[str, flo
         given = torch.tensor(list(weights.values())) if fixed else None
         findings = _judge(names, scores, users.truth, ndcg(alone, users.truth, PRIMARY_K), given)
         write_weights(folder, findings["weights"])
-        logger.info("%s", findings["sentence"])
+        logger.info("teacher-verdict: %s", findings["reason"])
         return findings
 
     return run_stage(
@@ -85,7 +85,7 @@ def _some_users(users: HeldOut, seed: int) -> HeldOut:
 def _judge(
     names: Sequence[str], scores: CandidateScores, truth: NDArray[np.int32], alone: Floats, weights: Tensor | None
 ) -> dict[str, Any]:
-    """Figures, weights and the sentence.
+    """Figures, weights and the reason for them.
 
     Args:
         names: Names of the T teachers.
@@ -107,7 +107,7 @@ def _judge(
         "weights": {names[place]: float(weight) for place, weight in zip(mixture.teachers, mixture.exponents, strict=True)},
         "left_out": {names[place]: [with_it, without] for place, with_it, without in left_out},
     }
-    return findings | {"sentence": _sentence(findings)}
+    return findings | {"reason": _reason(findings)}
 
 
 def _difference(values: Floats, others: Floats) -> Difference:
@@ -117,11 +117,11 @@ def _difference(values: Floats, others: Floats) -> Difference:
     return difference_of(float(gap.mean()), float(others.mean()), drawn[:, 0], drawn[:, 1])
 
 
-def _sentence(findings: Mapping[str, Any]) -> str:
+def _reason(findings: Mapping[str, Any]) -> str:
     """The verdict in words."""
     weights, (mean, low, high) = findings["weights"], findings["difference"]
     figures = ", ".join(f"{name} {ndcg:.4f}" for name, ndcg in findings["ndcg@10"].items())
-    parts = [f"teachers: NDCG@10 on {findings['users']:,} validation users: {figures}"]
+    parts = [f"NDCG@10 on {findings['users']:,} validation users: {figures}"]
     if len(weights) > 1:
         shares = ", ".join(f"{weight:.2f} x {name}" for name, weight in weights.items())
         parts.append(f"their mixture ({shares}) {findings['mixture_ndcg@10']:.4f}")

@@ -134,7 +134,7 @@ def test_teachers_are_judged_against_the_student_alone_before_it_learns(several)
     assert set(found["weights"]) | set(found["left_out"]) == {"other", "assistant"}
     assert found["mixture_ndcg@10"] >= max(found["ndcg@10"].values()) - 0.02
     assert found["difference"][0] == pytest.approx(found["mixture_ndcg@10"] - found["undistilled_ndcg@10"])
-    assert f"the student alone {found['undistilled_ndcg@10']:.4f}" in found["sentence"]
+    assert f"the student alone {found['undistilled_ndcg@10']:.4f}" in found["reason"]
 
 
 @pytest.mark.pipeline
