@@ -155,7 +155,7 @@ def fill_repository(config: Config, *, with_benchmarks: bool = False) -> Path:
 
     Args:
         config: Settings of the run.
-        with_benchmarks: True to add the teacher and a model that does no work, for comparison.
+        with_benchmarks: True to add the teacher (unless it is lists) and a model that does no work, for comparison.
 
     Returns:
         Folder of the artefact.
@@ -171,6 +171,7 @@ def fill_repository(config: Config, *, with_benchmarks: bool = False) -> Path:
         from export.repository.benchmark_models import fill_benchmark_models
 
         item_count = read_manifest(artefact).metrics["item_count"]
-        teacher = load_ensemble(config, teacher_folders(config), item_count)
+        servable = all(config.teachers[name].scores_any_history for name in config.student_teachers)
+        teacher = load_ensemble(config, teacher_folders(config), item_count) if servable else None
         fill_benchmark_models(teacher, artefact, config.export)
     return artefact
