@@ -25,7 +25,7 @@ def run(config: Config, inputs: Inputs, out_dir: Path, *, name: str) -> Manifest
     def work(folder: Path, _scratch: Path) -> dict[str, Any]:
         dataset, _ = data_stage.load(inputs["data"])
         teacher = load_teacher(config, name, inputs["teacher"], dataset.item_count)
-        options = {"history_length": config.history_length, "settings": config.targets, "seed": config.seed}
+        options: dict[str, Any] = {"history_length": config.history_length, "settings": config.targets, "seed": config.seed}
         if isinstance(teacher, ExternalTeacher):
             prefixes = write_listed_targets(teacher, dataset, folder, **options)
         else:

@@ -204,10 +204,10 @@ def match_histories(found: RecommendationLists, dataset: Dataset, vocabulary: Vo
     for user, end in enumerate(dataset.test_start):
         sequence = dataset.sequence(user)
         for position in range(1, int(end) + 1):
-            number = by_history.get(sequence[max(0, position - history_length) : position].tobytes())
-            if number is not None:
+            found_list = by_history.get(sequence[max(0, position - history_length) : position].tobytes())
+            if found_list is not None:
                 prefixes.append(int(dataset.offsets[user]) + position - 1)
-                lists.append(number)
+                lists.append(found_list)
     matched = len(set(lists))
     repeated = len(found.histories) - len(by_history)
     return Matches(np.array(prefixes, np.int64), np.array(lists, np.int64), 0, len(by_history) - matched, repeated)
@@ -277,7 +277,8 @@ def _with_items_alone(matched: Matches, found: RecommendationLists) -> Matches:
 
 def _is_training(prefixes: NDArray[np.int64], dataset: Dataset) -> NDArray[np.bool_]:
     users = np.searchsorted(dataset.offsets, prefixes, side="right") - 1
-    return prefixes - dataset.offsets[users] < dataset.validation_start[users]
+    inside: NDArray[np.bool_] = prefixes - dataset.offsets[users] < dataset.validation_start[users]
+    return inside
 
 
 def _teacher(
@@ -317,7 +318,7 @@ def _list_of_history(state: dict[str, Tensor]) -> dict[bytes, int]:
 def _key(history: NDArray[np.int32], newest: int | None = None) -> bytes:
     """The items of a history as bytes, without padding. int32 [n]."""
     items = history[history != PADDING]
-    return items[-newest:].tobytes() if newest else items.tobytes()
+    return bytes((items if newest is None else items[-newest:]).tobytes())
 
 
 def _facts(found: RecommendationLists, matched: Matches) -> dict[str, Any]:

@@ -99,7 +99,8 @@ def special_tokens(tokenizer: PreTrainedTokenizerBase) -> SpecialTokens:
 def is_causal(body: PreTrainedModel) -> bool:
     """Whether the model reads forwards alone: its first state is the same whatever comes after it."""
     training = body.training
-    states = body.eval()(input_ids=torch.tensor([[0, 1], [0, 2]]), attention_mask=torch.ones(2, 2).long()).last_hidden_state
+    body.train(mode=False)
+    states = body(input_ids=torch.tensor([[0, 1], [0, 2]]), attention_mask=torch.ones(2, 2).long()).last_hidden_state
     body.train(training)
     return bool((states[0, 0] - states[1, 0]).abs().max() < _CAUSAL_TOLERANCE)
 
