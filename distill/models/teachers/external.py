@@ -34,6 +34,7 @@ _MOST_TO_CALIBRATE = 20_000
 
 _LEFT_OUT = (
     "unknown_items",
+    "unknown_items_of_histories",
     "repeated_items",
     "lists_of_unknown_users",
     "lists_for_no_prefix",
@@ -167,6 +168,8 @@ class Matches(NamedTuple):
     """Number of other lists that are for no prefix: a position or a history that the data set does not have."""
     repeated: int
     """Number of lists for the same prefix or history as an earlier list."""
+    unknown_in_histories: int = 0
+    """Number of items of histories that are not in the vocabulary; they are left out of the histories."""
 
 
 class Calibration(NamedTuple):
@@ -198,8 +201,11 @@ def match_histories(found: RecommendationLists, dataset: Dataset, vocabulary: Vo
     """Find the prefixes of lists that name a history. Unknown items of a history are left out, and its newest L items count."""
     assert found.histories is not None
     by_history: dict[bytes, int] = {}
+    unknown = 0
     for number, history in enumerate(found.histories):
-        by_history.setdefault(_key(np.array(vocabulary.encode(history), np.int32), history_length), number)
+        items = np.array(vocabulary.encode(history), np.int32)
+        unknown += int((items == PADDING).sum())
+        by_history.setdefault(_key(items, history_length), number)
     prefixes, lists = [], []
     for user, end in enumerate(dataset.test_start):
         sequence = dataset.sequence(user)
@@ -210,7 +216,8 @@ def match_histories(found: RecommendationLists, dataset: Dataset, vocabulary: Vo
                 lists.append(found_list)
     matched = len(set(lists))
     repeated = len(found.histories) - len(by_history)
-    return Matches(np.array(prefixes, np.int64), np.array(lists, np.int64), 0, len(by_history) - matched, repeated)
+    flat = np.array(prefixes, np.int64)
+    return Matches(flat, np.array(lists, np.int64), 0, len(by_history) - matched, repeated, unknown)
 
 
 def calibrate(
@@ -325,6 +332,7 @@ def _facts(found: RecommendationLists, matched: Matches) -> dict[str, Any]:
     return {
         "lists": len(found),
         "unknown_items": found.unknown_items,
+        "unknown_items_of_histories": matched.unknown_in_histories,
         "repeated_items": found.repeated_items,
         "lists_of_unknown_users": matched.unknown_users,
         "lists_for_no_prefix": matched.unmatched,

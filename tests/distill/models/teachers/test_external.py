@@ -74,7 +74,7 @@ def test_without_position_a_list_is_for_all_that_is_for_training(data):
 
 def test_a_history_names_each_prefix_that_ends_with_its_newest_items(data):
     histories = [["a", "zz", "b"], ["x", "c", "d", "e"], ["b"], ["f", "a"], ["c"], []]
-    with pytest.warns(DataWarning, match="2 lists for no prefix"):
+    with pytest.warns(DataWarning, match="2 unknown items of histories, 2 lists for no prefix"):
         teacher, _ = read(data, history=histories, item_ids=[["d"]] * 6)
     # A history of three items or more counts by its newest three.
     assert prefixes(teacher) == {1: 0, 4: 1, 7: 2, 12: 3}
