@@ -66,6 +66,9 @@ def _teacher(subject: Subject) -> TimedModel:
     from distill.models.weights import WEIGHTS
 
     config = subject.run()
+    lists = [teacher for teacher in config.student_teachers if not config.teachers[teacher].scores_any_history]
+    if lists:
+        raise CannotMeasureError(f"{', '.join(lists)}: an external teacher has no model here that could answer")
     folders = teacher_folders(config)
     size = sum((folders[teacher] / WEIGHTS).stat().st_size for teacher in mixture_weights(config))
     return TimedModel(partial(load_teacher, config, tuple(mixture_weights(config)), subject.spec), size, "teacher")

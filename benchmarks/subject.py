@@ -111,7 +111,7 @@ def _quality(evaluation: dict[str, Any], model: str) -> dict[str, Any]:
     if model not in all_users["estimates"]:
         return {"not_judged": f"the evaluation has no {model}"}
     estimate = all_users["estimates"][model][metric]
-    to_teacher = all_users["differences"][evaluation["roles"]["teacher"]].get(model, {}).get(metric, {"relative": 0.0})
+    to_teacher = all_users["differences"].get(evaluation["roles"]["teacher"], {}).get(model, {}).get(metric, {"relative": 0.0})
     quality = {metric: estimate["mean"], f"{metric}_low": estimate["low"], f"{metric}_high": estimate["high"]}
     if to_teacher["relative"] is not None:
         quality["retention"] = 1 + to_teacher["relative"]

@@ -60,12 +60,19 @@ def served(subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     fill_repository(subject.artefact, config)
     _fill_benchmark_models(subject, config)
     with TritonServer(config.repository, free_ports(), folder / "log") as server:
-        yield RunningServer(server.url, subject.config is not None)
+        yield RunningServer(server.url, _has_teacher(subject))
+
+
+def _has_teacher(subject: Subject) -> bool:
+    """Whether there is a run, with teachers that are more than lists."""
+    run = subject.config
+    return run is not None and all(run.teachers[name].scores_any_history for name in run.student_teachers)
 
 
 def _fill_benchmark_models(subject: Subject, config: ExportConfig) -> None:
     run = subject.config
-    teacher = load_ensemble(run, mixture_weights(run), teacher_folders(run), subject.spec.item_count) if run else None
+    taught = run is not None and _has_teacher(subject)
+    teacher = load_ensemble(run, mixture_weights(run), teacher_folders(run), subject.spec.item_count) if taught else None
     fill_benchmark_models(teacher, subject.artefact, config)
 
 

@@ -42,7 +42,9 @@ def find_text_model(config: TextConfig) -> Path | None:
 @torch.inference_mode()
 def embed_titles(titles: Sequence[str], model_folder: Path) -> Tensor:
     """Mean of the last hidden states over tokens, of unit length (Reimers and Gurevych 2019). float32 [N, d_text]."""
-    tokenizer = AutoTokenizer.from_pretrained(model_folder, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(model_folder, local_files_only=True, padding_side="right")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token  # GPTs have none; the mask leaves it out
     model = AutoModel.from_pretrained(model_folder, local_files_only=True).eval()
     vectors = []
     for start in progress(range(0, len(titles), _BATCH_SIZE), desc="title embeddings", unit="batch"):

@@ -6,7 +6,9 @@ from typing import Any
 
 from distill.data.mixture_weights import read_weights
 from distill.data.soft_targets import load_soft_targets
+from distill.models.teachers.external import ExternalTeacher
 from distill.models.teachers.load import load_teacher
+from distill.training.listed_targets import write_listed_targets
 from distill.training.teacher_inference import mix_soft_targets, write_soft_targets
 from distilrec.config import Config
 from distilrec.config.section import declarations_of
@@ -24,15 +26,11 @@ def run(config: Config, inputs: Inputs, out_dir: Path, *, name: str) -> Manifest
     def work(folder: Path, _scratch: Path) -> dict[str, Any]:
         dataset, _ = data_stage.load(inputs["data"])
         teacher = load_teacher(config, name, inputs["teacher"], dataset.item_count)
-        prefixes = write_soft_targets(
-            teacher,
-            dataset,
-            folder,
-            history_length=config.history_length,
-            settings=config.targets,
-            seed=config.seed,
-            newest=settings.newest_scored,
-        )
+        options: dict[str, Any] = {"history_length": config.history_length, "settings": config.targets, "seed": config.seed}
+        if isinstance(teacher, ExternalTeacher):
+            prefixes = write_listed_targets(teacher, dataset, folder, **options)
+        else:
+            prefixes = write_soft_targets(teacher, dataset, folder, **options, newest=settings.newest_scored)
         return _size(folder, prefixes)
 
     # Which prefixes a slow teacher scores is not in its own manifest.

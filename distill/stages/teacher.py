@@ -1,16 +1,25 @@
-"""Stages ``teacher-<name>``: fit or solve a teacher, and keep what inference needs."""
+"""Stages ``teacher-<name>``: fit, solve or read a teacher, and keep what inference needs."""
 
 from pathlib import Path
 from typing import Any
 
-from distill.models.teachers._base import FittedTeacherConfig, SolvedTeacherConfig
+from distill.models.encoders import Scorer
+from distill.models.runner import TorchRunner
+from distill.models.teachers._base import FittedTeacherConfig, ListedTeacherConfig, SolvedTeacherConfig
 from distill.stages.card import Description, write_card
 from distill.stages.fitted import FittedModel, run_fitted
-from distilrec.config import Config
+from distilrec.config import Config, spec_of_run
 from distilrec.config.section import declarations_of
+from distilrec.core.files import write_text
 from distilrec.core.manifest import Manifest
 from distilrec.core.stage import Inputs, run_stage
+from distilrec.core.tables import markdown_table
 from distilrec.data import stage as data_stage
+from distilrec.data.dataset import Dataset, held_out
+from distilrec.evaluation.model_card import FILE_NAME
+from distilrec.evaluation.ranking import PRIMARY_K, ranking_metrics, recommend_all
+
+_BATCH_SIZE = 64
 
 
 def run(config: Config, inputs: Inputs, out_dir: Path, *, name: str) -> Manifest:
@@ -18,6 +27,8 @@ def run(config: Config, inputs: Inputs, out_dir: Path, *, name: str) -> Manifest
     settings = config.teachers[name]
     if isinstance(settings, SolvedTeacherConfig):
         return _solve(settings, config, inputs, out_dir)
+    if isinstance(settings, ListedTeacherConfig):
+        return _read(settings, config, inputs, out_dir)
     assert isinstance(settings, FittedTeacherConfig)
     model = FittedModel(
         section=settings,
@@ -52,3 +63,40 @@ def _solve(settings: SolvedTeacherConfig, config: Config, inputs: Inputs, out_di
         work=work,
         declarations=declarations_of(settings),
     )
+
+
+def _read(settings: ListedTeacherConfig, config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
+    recorded = settings.recorded(config.text) | {"history_length": config.history_length}
+
+    def work(folder: Path, _scratch: Path) -> dict[str, Any]:
+        dataset, _ = data_stage.load(inputs["data"])
+        teacher, facts = settings.read(inputs["data"], config.history_length)
+        settings.save(teacher, folder)
+        facts |= {"parameters": teacher.parameter_count()} | _evaluated_by_lists(settings, teacher, folder, config, dataset)
+        rows = [[name.replace("_", " "), str(value)] for name, value in facts.items()]
+        table = markdown_table(["", "value"], rows)
+        write_text(folder / FILE_NAME, f"# DistilRec {out_dir.name}\n\n{settings.summary}\n\n{table}\n")
+        return facts
+
+    return run_stage(
+        out_dir.name,
+        settings=recorded,
+        seed=config.seed,
+        inputs=inputs,
+        out_dir=out_dir,
+        work=work,
+        declarations=declarations_of(settings),
+    )
+
+
+def _evaluated_by_lists(
+    settings: ListedTeacherConfig, teacher: Scorer, folder: Path, config: Config, dataset: Dataset
+) -> dict[str, Any]:
+    """NDCG@10 over validation users, or why it is not known."""
+    spec = spec_of_run(config, dataset.item_count, PRIMARY_K)
+    users = held_out(dataset, "validation", spec)
+    missing = int(settings.unlisted(folder, users.history).sum())
+    if missing or not len(users.users):
+        return {"not_evaluated": f"{missing:,} of {len(users.users):,} validation users have no list for their whole history"}
+    items, _ = recommend_all(TorchRunner(teacher, spec), users, _BATCH_SIZE, "lists")
+    return {"validation_ndcg@10": ranking_metrics(items, users)["ndcg@10"]}

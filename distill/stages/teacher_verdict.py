@@ -31,6 +31,9 @@ logger = logging.getLogger(__name__)
 _MOST_USERS = 5000
 """Validation users that teachers are judged by; more would change the weights by less than the prior does."""
 
+_FEWEST_USERS = 100
+"""Validation users that a teacher of lists must have lists for, or it is not judged."""
+
 _BATCH_SIZE = 64
 
 
@@ -44,18 +47,9 @@ def run(config: Config, inputs: Inputs, out_dir: Path, *, weights: dict[str, flo
         weights: Teachers by name, and the weight of each in the mixture.
         fixed: Whether the weights are the user's. If not, better ones are found here.
     """
-    names = list(weights)
 
     def work(folder: Path, _scratch: Path) -> dict[str, Any]:
-        dataset, _ = data_stage.load(inputs["data"])
-        spec = spec_of_run(config, dataset.item_count, PRIMARY_K)
-        users = _some_users(held_out(dataset, "validation", spec), config.seed)
-        teachers = [load_teacher(config, name, inputs[name], dataset.item_count) for name in names]
-        student = load_student(config, inputs["undistilled"], dataset.item_count)
-        alone, _ = recommend_all(TorchRunner(student, spec), users, _BATCH_SIZE, "student, no teacher")
-        scores = score_candidates(teachers, users, config.seed)
-        given = torch.tensor(list(weights.values())) if fixed else None
-        findings = _judge(names, scores, users.truth, ndcg(alone, users.truth, PRIMARY_K), given)
+        findings = _find(config, inputs, weights, fixed=fixed)
         write_weights(folder, findings["weights"])
         logger.info("teacher-verdict: %s", findings["reason"])
         return findings
@@ -72,14 +66,54 @@ def run(config: Config, inputs: Inputs, out_dir: Path, *, weights: dict[str, flo
         inputs=inputs,
         out_dir=out_dir,
         work=work,
-        declarations=[declared for name in names for declared in declarations_of(config.teachers[name])],
+        declarations=[declared for name in weights for declared in declarations_of(config.teachers[name])],
     )
 
 
-def _some_users(users: HeldOut, seed: int) -> HeldOut:
-    """At most ``_MOST_USERS`` of the users, drawn at random, in their order."""
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(users.users))[:_MOST_USERS])
+def _find(config: Config, inputs: Inputs, weights: dict[str, float], *, fixed: bool) -> dict[str, Any]:
+    """Figures, weights and the reason for them; arguments as in ``run``."""
+    dataset, _ = data_stage.load(inputs["data"])
+    spec = spec_of_run(config, dataset.item_count, PRIMARY_K)
+    users = held_out(dataset, "validation", spec)
+    names, scored = _judged(config, inputs, list(weights), users)
+    others = [name for name in weights if name not in names]
+    equal = dict.fromkeys(weights, 1 / len(weights))
+    if not names:
+        return {"weights": weights if fixed else equal, "reason": _no_judgement(others)}
+    users = _some(users, scored, config.seed)
+    teachers = [load_teacher(config, name, inputs[name], dataset.item_count) for name in names]
+    student = load_student(config, inputs["undistilled"], dataset.item_count)
+    alone, _ = recommend_all(TorchRunner(student, spec), users, _BATCH_SIZE, "student, no teacher")
+    scores = score_candidates(teachers, users, config.seed)
+    given = torch.tensor([weights[name] for name in names]) if fixed else None
+    findings = _judge(names, scores, users.truth, ndcg(alone, users.truth, PRIMARY_K), given)
+    if others:
+        found = {name: weight * len(names) / len(weights) for name, weight in findings["weights"].items()}
+        kept = {name: equal[name] for name in others}
+        findings |= {"weights": found | kept, "reason": f"{findings['reason']}; {_no_judgement(others)}"}
+    return findings | ({"weights": weights} if fixed else {})
+
+
+def _judged(config: Config, inputs: Inputs, names: Sequence[str], users: HeldOut) -> tuple[list[str], NDArray[np.bool_]]:
+    """Names of the teachers that can be judged, and the users whom all of these can score, bool [U].
+
+    A teacher that has only lists is judged where it has lists for at least ``_FEWEST_USERS`` of the users.
+    """
+    listed = {name: ~config.teachers[name].unlisted(inputs[name], users.history) for name in names}
+    fewest = min(_FEWEST_USERS, len(users.users))
+    judged = [name for name in names if listed[name].sum() >= max(fewest, 1)]
+    scored = np.logical_and.reduce([listed[name] for name in judged]) if judged else np.zeros(len(users.users), np.bool_)
+    return (judged, scored) if scored.sum() >= fewest else ([], scored)
+
+
+def _some(users: HeldOut, scored: NDArray[np.bool_], seed: int) -> HeldOut:
+    """At most ``_MOST_USERS`` of the users marked in ``scored``, drawn at random, in their order."""
+    chosen = np.sort(np.random.default_rng(seed).permutation(np.flatnonzero(scored))[:_MOST_USERS])
     return replace(users, **{name: getattr(users, name)[chosen] for name in ("users", "history", "exclude", "truth")})
+
+
+def _no_judgement(names: Sequence[str]) -> str:
+    return f"{', '.join(names)}: not judged, as there are too few lists for validation users"
 
 
 def _judge(

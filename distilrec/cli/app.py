@@ -14,7 +14,16 @@ from distilrec.cli import evaluation, kinds, load, recommend, report, serving, t
 from distilrec.cli.options import DEFAULT_PRESET, Force, Preset, Student
 from distilrec.config import Config, load_config, with_export_settings, with_seed
 from distilrec.core.errors import DataWarning, DistilRecError
-from distilrec.pipeline.stages import STUDENT_VERDICT, fill_repository, run_all, run_dir, run_stage, stages, student_verdict
+from distilrec.pipeline.stages import (
+    STUDENT_VERDICT,
+    fill_repository,
+    run_all,
+    run_dir,
+    run_stage,
+    stages,
+    student_verdict,
+    teacher_verdict,
+)
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, add_completion=False)
 
@@ -221,6 +230,7 @@ def _run_one(preset: str, stage: str, *, force: bool) -> Config:
 
 
 def _print_student(config: Config) -> None:
+    print(f"teachers: {teacher_verdict(config)['reason']}")
     print(f"student: {student_verdict(config)['reason']}")
 
 

@@ -148,6 +148,8 @@ def _resolve_paths(values: dict[str, Any], folder: Path) -> None:
         model = teacher.get("model")
         if isinstance(model, str) and (folder / model).is_dir():  # otherwise it is a name on the hub
             teacher["model"] = str(folder / model)
+        if isinstance(teacher.get("lists"), str):
+            teacher["lists"] = str(folder / teacher["lists"])
 
 
 def _section(values: dict[str, Any], name: str) -> dict[str, Any]:

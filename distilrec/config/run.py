@@ -90,6 +90,12 @@ class Config(Section):
                     f"{place}.distillation.temperature: found {value}, expected one within targets.temperatures"
                     f" ({min(grid)} to {max(grid)})"
                 )
+        if self.targets.perturbed_copies and teachers and not any(self.teachers[name].scores_any_history for name in teachers):
+            raise ValueError(
+                f"targets.perturbed_copies: found {self.targets.perturbed_copies}, expected 0 where {place} learns only from"
+                f" external teachers ({', '.join(teachers)}): they have no lists for sequences that DistilRec perturbs. Leave the"
+                " copies out, or add a teacher that is a model"
+            )
         losses = settings.user_vector_losses
         if not losses:
             return

@@ -4,6 +4,8 @@ from abc import abstractmethod
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from distilrec.config.data import TextConfig
@@ -20,6 +22,9 @@ class TeacherConfig(KindSection):
 
     has_user_vectors: ClassVar[bool] = True
     """Whether the teacher makes a vector of each user, which some losses learn from."""
+
+    scores_any_history: ClassVar[bool] = True
+    """Whether the teacher is a model; otherwise it only has lists for some histories, and none for perturbed copies."""
 
     @property
     def learns_from(self) -> tuple[str, ...]:
@@ -43,6 +48,15 @@ class TeacherConfig(KindSection):
             text: Section ``text`` of the run.
         """
         return self.model_dump(mode="json")
+
+    def unlisted(self, folder: Path, histories: NDArray[np.int32]) -> NDArray[np.bool_]:  # noqa: ARG002 - a model scores all of them
+        """Histories that the trained teacher cannot score: none, unless it has lists for some histories alone. bool [U].
+
+        Args:
+            folder: Finished stage folder.
+            histories: int32 [U, L], left-padded with 0.
+        """
+        return np.zeros(len(histories), np.bool_)
 
     @abstractmethod
     def load(self, folder: Path, item_count: int, history_length: int) -> Any:

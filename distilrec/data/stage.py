@@ -14,6 +14,7 @@ from distilrec.core.manifest import Manifest, sha256_of_file
 from distilrec.core.stage import Inputs, run_stage
 from distilrec.data import attributes as user_attributes
 from distilrec.data import splits
+from distilrec.data import user_ids as ids_of_users
 from distilrec.data.attributes import UNKNOWN, Attributes
 from distilrec.data.dataset import Dataset, load_dataset
 from distilrec.data.files import shown
@@ -41,7 +42,7 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
         try:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", DataWarning)
-                dataset, vocabulary, attributes = prepare(data)
+                dataset, vocabulary, user_ids, attributes = prepare(data)
         finally:
             # Also after an error: the warnings may explain it.
             for warning in caught:
@@ -49,6 +50,7 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
         _check_unchanged(paths, settings)
         dataset.save(folder)
         vocabulary.save(folder / FILE_NAME)
+        ids_of_users.save(user_ids, folder)
         if attributes:
             user_attributes.save(attributes, folder)
         return {
@@ -69,11 +71,11 @@ def load(folder: Path) -> tuple[Dataset, Vocabulary]:
     return load_dataset(folder, len(vocabulary)), vocabulary
 
 
-def prepare(config: DataConfig) -> tuple[Dataset, Vocabulary, Attributes]:
+def prepare(config: DataConfig) -> tuple[Dataset, Vocabulary, tuple[str, ...], Attributes]:
     """Read, filter, index and split the files that the settings name.
 
     Returns:
-        Sequences with their splits, the vocabulary, and the attributes of the users.
+        Sequences with their splits, the vocabulary, and the ids and the attributes of the users.
 
     Raises:
         DataError: Filtering leaves no interaction, or splitting leaves none for training.
@@ -102,7 +104,8 @@ def prepare(config: DataConfig) -> tuple[Dataset, Vocabulary, Attributes]:
         raise DataError(
             f"{config.interactions}: found no user with two interactions before the validation cut; nothing to train on"
         )
-    return dataset, vocabulary, _attributes(filtered["user_id"].unique(maintain_order=True), config)
+    user_ids = filtered["user_id"].unique(maintain_order=True)
+    return dataset, vocabulary, tuple(user_ids), _attributes(user_ids, config)
 
 
 def _locate(config: DataConfig) -> DataConfig:

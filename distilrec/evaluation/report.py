@@ -24,6 +24,7 @@ class Roles:
     """Names of the models that are compared."""
 
     teacher: str
+    """Not among the models where it could not be evaluated."""
     undistilled: str
     distilled: str
 
@@ -49,6 +50,8 @@ class EvaluationReport:
     truth_popularity: float
     """Mean training count of the right answers, averaged over users."""
     evaluation: Evaluation
+    teacher_note: str = ""
+    """Why the teacher is not among the models, a sentence; empty where it is."""
 
 
 def render_json(report: EvaluationReport) -> str:
@@ -93,6 +96,7 @@ def _head(report: EvaluationReport) -> str:
         f" ({report.unjudged_users:,} users have no history or nothing new after the cut, {report.truncated_users:,} have seen"
         f" more items than a request can hold). {over}. In brackets: {_LEVEL} intervals of a paired bootstrap over users"
         f" ({bootstrap.SAMPLES:,} draws).\n\n{_exported_students(report)}"
+        + (f"\n\n{escape_markdown(report.teacher_note)}" if report.teacher_note else "")
     )
 
 
@@ -122,7 +126,7 @@ def _overall(report: EvaluationReport) -> str:
 def _differences(report: EvaluationReport) -> str:
     """Tables of all models in the primary metric, and of the distilled student in all metrics."""
     everybody, main, roles = report.evaluation.everybody, report.evaluation.primary, report.roles
-    to_undistilled, to_teacher = everybody.differences[roles.undistilled], everybody.differences[roles.teacher]
+    to_undistilled, to_teacher = everybody.differences[roles.undistilled], everybody.differences.get(roles.teacher, {})
     rows = [
         [
             model,
@@ -139,10 +143,9 @@ def _differences(report: EvaluationReport) -> str:
         ["", label(main), f"less {roles.undistilled}", f"less {roles.teacher}", "retention", "parameters", "bytes"], rows
     )
     gained = [
-        [label(m), with_interval(d, "+"), _relative(d), with_interval(t, "+"), _relative(t)]
+        [label(m), with_interval(d, "+"), _relative(d), *_with_relative(to_teacher.get(roles.distilled, {}).get(m))]
         for m, d in to_undistilled[roles.distilled].items()
         if not m.startswith("popularity")
-        for t in [to_teacher[roles.distilled][m]]
     ]
     headings = [roles.distilled, f"less {roles.undistilled}", "relative", f"less {roles.teacher}", "relative"]
     return (
@@ -167,7 +170,7 @@ def _catalogue(report: EvaluationReport) -> str:
 
 def _slices(report: EvaluationReport) -> str:
     evaluation, roles, main = report.evaluation, report.roles, report.evaluation.primary
-    shown = (roles.teacher, roles.undistilled, roles.distilled)
+    shown = tuple(one for one in (roles.teacher, roles.undistilled, roles.distilled) if one in evaluation.everybody.estimates)
     rows = []
     for name, group in evaluation.slices.items():
         means = [f"{group.estimates[model][main].mean:.4f}" for model in shown]
@@ -232,6 +235,10 @@ def _verdict(report: EvaluationReport, worse: int, clear: int) -> str:
 
 def _relative(difference: Difference) -> str:
     return "" if difference.relative is None else f"{difference.relative:+.1%}".replace("%", " %")
+
+
+def _with_relative(difference: Difference | None) -> tuple[str, str]:
+    return ("", "") if difference is None else (with_interval(difference, "+"), _relative(difference))
 
 
 def _retention(difference: Difference) -> str:

@@ -57,7 +57,7 @@ def compare_models(config: Config, url: str) -> Comparison:
     users = held_out(dataset, "test", spec)
     rows = []
     with _one_thread():
-        for model in load_models(config, spec):
+        for model in load_models(config, spec, users):
             rows.append(_measure(model.name, model.runner, users, model.parameters, model.size_bytes))
         artefact = served_artefact(config)
         precision = Precision(read_manifest(artefact).metrics["precision"])

@@ -22,7 +22,7 @@ from distilrec.evaluation import bootstrap, slices
 from distilrec.evaluation.metrics import popularity
 from distilrec.evaluation.ranking import KS, UserMetrics, compare_metrics, cuts, join_seeds, recommend_all, user_metrics
 from distilrec.evaluation.report import JSON_FILE, MARKDOWN_FILE, EvaluationReport, Roles, render_json, render_markdown
-from distilrec.pipeline.models import EvaluatedModel, load_models, model_folders
+from distilrec.pipeline.models import TEACHER, EvaluatedModel, load_models, model_folders, why_teacher_is_left_out
 from distilrec.pipeline.run_lock import locked_run
 from distilrec.pipeline.stages import run_dir, student_verdict
 
@@ -87,7 +87,8 @@ def evaluate_runs(runs: Sequence[Config], split: Split) -> EvaluationReport:
     models, metrics = _metrics_of_models(runs, spec, users, counts)
     roles = _roles(models)
     parts = slices.user_slices(dataset, users, split, user_attributes.load(folder))
-    evaluation = compare_metrics(metrics, parts, references=(roles.undistilled, roles.teacher), ks=cuts(spec.top_k))
+    references = [name for name in (roles.undistilled, roles.teacher) if name in models]
+    evaluation = compare_metrics(metrics, parts, references=references, ks=cuts(spec.top_k))
     return EvaluationReport(
         run=config.name,
         split=split,
@@ -101,6 +102,7 @@ def evaluate_runs(runs: Sequence[Config], split: Split) -> EvaluationReport:
         catalogue_popularity=float(counts[1:].mean()),
         truth_popularity=float(popularity(users.truth, counts, users.truth.shape[1]).mean()),
         evaluation=evaluation,
+        teacher_note="" if roles.teacher in models else _teacher_note(runs, users),
     )
 
 
@@ -111,7 +113,7 @@ def _metrics_of_models(
     metrics: dict[str, list[UserMetrics]] = {}
     models: dict[str, EvaluatedModel] = {}
     for run in runs:
-        for model in load_models(run, spec):
+        for model in load_models(run, spec, users):
             items, _ = recommend_all(model.runner, users, _BATCH_SIZE, f"{run.name}: {model.name}")
             metrics.setdefault(model.name, []).append(user_metrics(items, users, counts, cuts(spec.top_k)))
             models.setdefault(model.name, model)
@@ -122,9 +124,14 @@ def _metrics_of_models(
 
 
 def _roles(models: dict[str, EvaluatedModel]) -> Roles:
-    """Names of the first model of each role."""
+    """Names of the first model of each role; that of the teacher also where it could not be evaluated."""
     first = {model.role: name for name, model in reversed(models.items())}
-    return Roles(first["teacher"], first["undistilled"], first["distilled"])
+    return Roles(first.get("teacher", TEACHER), first["undistilled"], first["distilled"])
+
+
+def _teacher_note(runs: Sequence[Config], users: HeldOut) -> str:
+    """Why the teacher of the first run that cannot evaluate its own is left out."""
+    return next(note for run in runs if (note := why_teacher_is_left_out(run, users)))
 
 
 def _check_same_data(runs: Sequence[Config]) -> None:

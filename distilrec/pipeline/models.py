@@ -10,6 +10,7 @@ from distilrec.config import Config, StudentName
 from distilrec.core.errors import MissingExtraError
 from distilrec.core.runner import Runner
 from distilrec.core.specs import Precision, RecommenderSpec
+from distilrec.data.dataset import HeldOut
 from distilrec.pipeline.stages import (
     STUDENT_FOLDERS,
     STUDENT_VERDICT,
@@ -20,6 +21,9 @@ from distilrec.pipeline.stages import (
 )
 
 Role = Literal["teacher", "undistilled", "distilled", "exported"]
+
+TEACHER = "teacher (PyTorch)"
+"""Name of the teacher, or of the mixture of all teachers."""
 
 _STUDENTS: dict[StudentName, str] = {"undistilled": "student, no teacher", "distilled": "student, distilled"}
 """Name of each student; the exported one, which is either of them, is only called "student"."""
@@ -50,12 +54,33 @@ def model_folders(config: Config) -> list[Path]:
     return [*(teachers[name] for name in mixture_weights(config)), *students, verdict, served_artefact(config)]
 
 
-def load_models(config: Config, spec: RecommenderSpec) -> Iterator[EvaluatedModel]:
-    """Load one model after another, from the teacher to the exported precisions.
+def why_teacher_is_left_out(config: Config, users: HeldOut) -> str:
+    """Say why the teacher cannot be evaluated: an external one only has lists for some histories. Empty where it can be.
+
+    Args:
+        config: Settings of the run.
+        users: Held-out users.
+    """
+    folders = teacher_folders(config)
+    missing = {name: config.teachers[name].unlisted(folders[name], users.history).sum() for name in config.student_teachers}
+    reasons = [
+        f"{name} has no list for the history of {count:,} of {len(users.users):,} held-out users"
+        for name, count in missing.items()
+        if count
+    ]
+    whose = "The teacher is" if len(missing) == 1 else "The mixture of teachers is"
+    return (
+        f"{whose} not evaluated: {'; '.join(reasons)}, and an external teacher has no model that could be asked." if reasons else ""
+    )
+
+
+def load_models(config: Config, spec: RecommenderSpec, users: HeldOut) -> Iterator[EvaluatedModel]:
+    """Load one model after another, from the teacher (where it can be evaluated) to the exported precisions.
 
     Args:
         config: Settings of the run.
         spec: Sizes that all models answer with.
+        users: Users whose histories the teacher must know.
 
     Raises:
         MissingExtraError: A package that runs the models is not installed.
@@ -69,10 +94,11 @@ def load_models(config: Config, spec: RecommenderSpec) -> Iterator[EvaluatedMode
         from export.artefact import model_path, model_size_bytes
         from export.graph.onnx_runner import OnnxRunner
 
-    teachers = teacher_folders(config)
-    ensemble = load_ensemble(config, mixture_weights(config), teachers, spec.item_count)
-    size = sum((teachers[name] / WEIGHTS).stat().st_size for name in mixture_weights(config))
-    yield EvaluatedModel("teacher (PyTorch)", "teacher", TorchRunner(ensemble, spec), ensemble.parameter_count(), size)
+    if not why_teacher_is_left_out(config, users):
+        teachers, weights = teacher_folders(config), mixture_weights(config)
+        ensemble = load_ensemble(config, weights, teachers, spec.item_count)
+        size = sum((teachers[name] / WEIGHTS).stat().st_size for name in weights)
+        yield EvaluatedModel(TEACHER, "teacher", TorchRunner(ensemble, spec), ensemble.parameter_count(), size)
     parameters = 0
     for role, name in _STUDENTS.items():
         folder = run_dir(config) / STUDENT_FOLDERS[role]

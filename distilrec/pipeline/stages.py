@@ -174,6 +174,15 @@ def run_all(config: Config, *, serve: bool = True, force: bool = False) -> Path:
         return fill_repository(config) if serve else served_artefact(config)
 
 
+def teacher_verdict(config: Config) -> dict[str, Any]:
+    """Metrics of the stage ``teacher-verdict``: weights of the teachers, the reason, and the figures.
+
+    Raises:
+        ManifestError: The stage has not been run.
+    """
+    return read_manifest(run_dir(config) / TEACHER_VERDICT).metrics
+
+
 def student_verdict(config: Config) -> dict[str, Any]:
     """Metrics of the stage ``student-verdict``: which student ships, why, and the figures.
 
@@ -225,7 +234,7 @@ def fill_repository(config: Config, *, with_benchmarks: bool = False) -> Path:
 
     Args:
         config: Settings of the run.
-        with_benchmarks: True to add the teacher and a model that does no work, for comparison.
+        with_benchmarks: True to add the teacher (unless it is lists) and a model that does no work, for comparison.
 
     Returns:
         Folder of the artefact.
@@ -241,6 +250,8 @@ def fill_repository(config: Config, *, with_benchmarks: bool = False) -> Path:
         from export.repository.benchmark_models import fill_benchmark_models
 
         item_count = read_manifest(artefact).metrics["item_count"]
-        teacher = load_ensemble(config, mixture_weights(config), teacher_folders(config), item_count)
+        weights = mixture_weights(config)
+        servable = all(config.teachers[name].scores_any_history for name in weights)
+        teacher = load_ensemble(config, weights, teacher_folders(config), item_count) if servable else None
         fill_benchmark_models(teacher, artefact, config.export)
     return artefact

@@ -34,7 +34,7 @@ class EvaluatedModel:
     gain: MeanWithInterval | None
     """Difference to the undistilled student in the primary metric; None for the undistilled student itself."""
     retention: MeanWithInterval | None
-    """Share of the teacher's primary metric; None for the teacher, and where the teacher's value is 0."""
+    """Share of the teacher's primary metric; None for the teacher, and where the teacher's value is 0 or unknown."""
     parameters: int
     size_bytes: int
 
@@ -70,11 +70,13 @@ class EvaluationFile:
     metric: str
     """Primary metric as it is written for readers: NDCG@10."""
     teacher: str
-    """Name of the teacher among ``models``."""
+    """Name of the teacher among ``models``, where it could be evaluated."""
     undistilled: str
     distilled: str
     models: dict[str, EvaluatedModel]
     slices: tuple[EvaluatedSlice, ...]
+    teacher_note: str = ""
+    """Why the teacher is not among ``models``, a sentence; empty where it is."""
 
 
 _EXPORTED = "student, ONNX "
@@ -128,6 +130,7 @@ def _evaluation(content: dict[str, Any]) -> EvaluationFile:
             )
             for name, estimates in all_users["estimates"].items()
         },
+        teacher_note=content.get("teacher_note", ""),
         slices=tuple(
             EvaluatedSlice(
                 name,
@@ -151,7 +154,7 @@ def _difference(group: dict[str, Any], reference: str, model: str, metric: str) 
 
 def _retention(group: dict[str, Any], teacher: str, model: str, metric: str) -> MeanWithInterval | None:
     """The model's metric as a share of the teacher's: 1 plus the relative difference to the teacher."""
-    differences = group["differences"][teacher].get(model)
+    differences = group["differences"].get(teacher, {}).get(model)
     if differences is None or differences[metric]["relative"] is None:
         return None
     relative = (differences[metric][name] for name in ("relative", "relative_low", "relative_high"))

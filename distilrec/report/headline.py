@@ -43,7 +43,8 @@ def summary_sentence(content: ReportContent) -> str:
     )
     speed_up = _speed_up(content)
     faster = "" if speed_up is None else f", answers {times(speed_up.factor).removesuffix('x')} times faster"
-    size = f" and takes {percent(1 / _size_ratio(content))} of its bytes"
+    ratio = _size_ratio(content)
+    size = "" if ratio is None else f" and takes {percent(1 / ratio)} of its bytes"
     return f"The student that is served ({precision}, {kind}) {kept}{faster}{size}."
 
 
@@ -59,6 +60,7 @@ def findings(content: ReportContent) -> list[str]:
     assert gain is not None  # Only the undistilled student has no gain.
     significance = "a clear difference" if gain.excludes_zero else "which these users cannot tell from no difference"
     sentences = [
+        f"Teachers: {content.teacher_verdict['reason']}.",
         f"Student: {content.student_verdict['reason']}.",
         f"The distilled student against the same one trained without a teacher, {evaluation.split} users:"
         f" {number_with_interval(gain, '+')} {evaluation.metric}, {significance}. The intervals are over users"
@@ -66,6 +68,8 @@ def findings(content: ReportContent) -> list[str]:
     ]
     if evaluation.slices:
         sentences.append(_slices_finding(content))
+    if evaluation.teacher_note:
+        sentences.append(evaluation.teacher_note)
     return [*sentences, f"Served precision: {content.export['verdict']['reason']}."]
 
 
@@ -85,7 +89,8 @@ def _retention_number(content: ReportContent) -> HeadlineNumber:
     evaluation, name = content.evaluation, "kept of the teacher"
     retention = evaluation.models[content.served_model].retention
     if retention is None:
-        return HeadlineNumber(_NOT_MEASURED, name, "the teacher got nothing right")
+        reason = "the teacher is not evaluated" if evaluation.teacher_note else "the teacher got nothing right"
+        return HeadlineNumber(_NOT_MEASURED, name, reason)
     interval = share_with_interval(retention).partition("[")[2].rstrip("]").replace(", ", " to ") or "unknown"
     seeds = "1 seed" if len(evaluation.seeds) == 1 else f"{len(evaluation.seeds)} seeds"
     note = f"of {evaluation.metric}; 95 % interval {interval}; {evaluation.users:,} {evaluation.split} users, {seeds}"
@@ -100,10 +105,12 @@ def _speed_number(content: ReportContent) -> HeadlineNumber:
 
 
 def _size_number(content: ReportContent) -> HeadlineNumber:
-    models = content.evaluation.models
-    served, teacher = models[content.served_model], models[content.evaluation.teacher]
-    note = f"{megabytes(served.size_bytes)} instead of {megabytes(teacher.size_bytes)} on disk"
-    return HeadlineNumber(times(_size_ratio(content)), "smaller than the teacher", note)
+    models, ratio, name = content.evaluation.models, _size_ratio(content), "smaller than the teacher"
+    served = models[content.served_model]
+    if ratio is None:
+        return HeadlineNumber(_NOT_MEASURED, name, f"the teacher is not evaluated; {megabytes(served.size_bytes)} on disk")
+    note = f"{megabytes(served.size_bytes)} instead of {megabytes(models[content.evaluation.teacher].size_bytes)} on disk"
+    return HeadlineNumber(times(ratio), name, note)
 
 
 def _speed_up(content: ReportContent) -> _SpeedUp | None:
@@ -130,6 +137,7 @@ def _speed_note(content: ReportContent, speed_up: _SpeedUp) -> str:
     return f"{note}, both in ONNX Runtime{against_eager}"
 
 
-def _size_ratio(content: ReportContent) -> float:
-    models = content.evaluation.models
-    return models[content.evaluation.teacher].size_bytes / models[content.served_model].size_bytes
+def _size_ratio(content: ReportContent) -> float | None:
+    """Bytes of the teacher for each byte of the served student; None where the teacher is not evaluated."""
+    teacher = content.evaluation.models.get(content.evaluation.teacher)
+    return None if teacher is None else teacher.size_bytes / content.evaluation.models[content.served_model].size_bytes

@@ -64,7 +64,7 @@ def example_users(config: Config, models: Sequence[str], count: int = 3) -> tupl
     rows = np.random.default_rng(_SEED).choice(len(users.users), min(count, len(users.users)), replace=False)
     answers = {
         model.name: model.runner.recommend(users.history[rows], users.exclude[rows])[0]
-        for model in load_models(config, spec)
+        for model in load_models(config, spec, users)
         if model.name in models
     }
     return with_titles(users, rows, answers, vocabulary)

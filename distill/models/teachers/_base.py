@@ -107,3 +107,25 @@ class SolvedTeacherConfig(TeacherConfig):
     @abstractmethod
     def save(self, teacher: Any, folder: Path) -> None:
         """Write what ``load`` reads."""
+
+
+class ListedTeacherConfig(TeacherConfig):
+    """A teacher that is no model here: it has lists of items for some prefixes of the training sequences."""
+
+    summary: ClassVar[str]
+    """For the card."""
+    has_user_vectors = False
+    scores_any_history = False
+
+    @abstractmethod
+    def read(self, data: Path, history_length: int) -> tuple[Any, dict[str, Any]]:
+        """The teacher, and facts about its lists for the manifest, JSON-ready.
+
+        Args:
+            data: Folder of the data stage.
+            history_length: L.
+        """
+
+    @abstractmethod
+    def save(self, teacher: Any, folder: Path) -> None:
+        """Write what ``load`` reads."""

@@ -1,4 +1,7 @@
-"""Teacher kind ``text``: a pretrained BERT (Devlin et al. 2019, arXiv:1810.04805) reads titles and is fine-tuned."""
+"""Teacher kind ``text``: a pretrained text model reads titles and is fine-tuned.
+
+It is a BERT (Devlin et al. 2019, arXiv:1810.04805), or a model that reads forwards alone, as GPT (Radford et al. 2019) and Llama.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +19,18 @@ from distill.models.encoders import Encoder
 from distill.models.item_table import ItemTable, is_item
 from distill.models.teachers._base import NeuralTeacherConfig
 from distill.models.teachers.prefix_encoder import PrefixEncoder, draw_positions
-from distill.models.teachers.pretrained import find_model, layers_of, load_body, load_pretrained, model_identity, save_form
+from distill.models.teachers.pretrained import (
+    find_model,
+    is_causal,
+    layers_of,
+    load_body,
+    load_pretrained,
+    longest_text,
+    model_identity,
+    save_form,
+    special_tokens,
+    top_norm_of,
+)
 from distill.models.weights import WEIGHTS
 from distilrec.config import TextConfig
 from distilrec.config.section import Fraction, Positive
@@ -31,13 +45,14 @@ _POPULARITY = 10.0
 
 
 class TextTeacherConfig(NeuralTeacherConfig):
-    """A pretrained BERT that reads the titles of a history as text, and is fine-tuned."""
+    """A pretrained BERT or GPT that reads the titles of a history as text, and is fine-tuned."""
 
     kind: Literal["text"] = "text"
-    summary = "A pretrained BERT, fine-tuned, that reads a history as titles. The student learns from it; it is not served."
+    summary = "A pretrained text model, fine-tuned, that reads a history as titles. The student learns from it; it is not served."
     model: str | Path | None = None
-    """Folder of a model of the BERT family and its tokenizer, or its name on the Hugging Face hub; None for the one that embeds
-    titles (section ``text``)."""
+    """Folder of a model and its tokenizer, or its name on the Hugging Face hub: one of the BERT family, or one that reads forwards
+    alone (GPT-2, Llama and others of ``transformers``). Which of both it is, is found out. None for the model that embeds titles
+    (section ``text``)."""
     revision: str = "main"
     """Branch, tag or commit of a model on the hub."""
     freeze: Literal["none", "gradual"] | Annotated[int, Field(ge=0, strict=True)] = "none"
@@ -74,13 +89,13 @@ class TextTeacherConfig(NeuralTeacherConfig):
         """
         model = find_model(self.model, catalogue.text)
         body, tokenizer = load_pretrained(model, self.revision)
-        longest, layers = min(tokenizer.model_max_length, body.config.max_position_embeddings), len(layers_of(body))
+        longest, layers = longest_text(body, tokenizer), len(layers_of(body))
         if self.max_tokens > longest:
             raise ConfigError(f"max_tokens of a text teacher: found {self.max_tokens}, expected at most {longest} with {model}")
         if isinstance(self.freeze, int) and self.freeze > layers:
             raise ConfigError(f"freeze of a text teacher: found {self.freeze}, expected at most {layers} layers with {model}")
         items = catalogue.item_table(self.embedding_size)
-        return TextTeacher(items, body, tokenize_titles(catalogue.titles, tokenizer, self.max_tokens), self)
+        return TextTeacher(items, body, tokenize_titles(catalogue.titles, tokenizer, self.max_tokens, causal=is_causal(body)), self)
 
     def save(self, teacher: Encoder, folder: Path) -> None:
         """See ``FittedTeacherConfig``; with the form of the pretrained model."""
@@ -103,28 +118,39 @@ class TitleTokens(NamedTuple):
     titles: Tensor
     """int32 [rows, S + W]: the S tokens of the separator and up to W of the title, then -1; rows without an item hold -1."""
     frame: Tensor
-    """int32 [4]: [CLS], [SEP], [PAD] and S."""
+    """int32 [5]: the tokens at start and end and for padding; S; 1 where the model reads forwards alone, else 0."""
 
 
-def tokenize_titles(titles: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> TitleTokens:
-    """Tokens of the titles of items 1..N; of each title at most what a text of ``max_tokens`` can hold."""
+def tokenize_titles(
+    titles: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_tokens: int, *, causal: bool = False
+) -> TitleTokens:
+    """Tokens of the titles of items 1..N; of each title at most what a text of ``max_tokens`` can hold.
+
+    Args:
+        titles: Titles of items 1..N.
+        tokenizer: Tokenizer of the model that will read them.
+        max_tokens: Longest text.
+        causal: Whether the model reads forwards alone.
+    """
     separator = tokenizer(_SEPARATOR, add_special_tokens=False)["input_ids"]
     found = tokenizer(list(titles), add_special_tokens=False, truncation=True, max_length=max_tokens - 2)["input_ids"]
     table = torch.full((table_rows(len(titles)), len(separator) + max(map(len, found))), _NO_TOKEN, dtype=torch.int32)
     for row, tokens in enumerate(found, start=1):
         table[row, : len(separator) + len(tokens)] = torch.tensor([*separator, *tokens], dtype=torch.int32)
-    special = (tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id or 0, len(separator))
-    return TitleTokens(table, torch.tensor(special, dtype=torch.int32))
+    frame = (*special_tokens(tokenizer), len(separator), int(causal))
+    return TitleTokens(table, torch.tensor(frame, dtype=torch.int32))
 
 
 class TextTeacher(PrefixEncoder):
     """``[CLS] newest title | the one before | ... [SEP]`` -> BERT -> [CLS] vector -> linear -> product with the item vectors.
 
-    The newest title comes first, so that it always has the same position and truncation removes the oldest.
+    The newest title comes first, so that it always has the same position. A model that reads forwards alone gets ``[BOS] ... | the
+    one before | newest title [EOS]`` instead, and its vector is that of [EOS], the only token that has read all. Padding stands at
+    the right for both, so that positions count from the first token. Truncation removes the oldest titles.
 
     Args:
         items: the item table; only candidates come from it.
-        body: a pretrained model of the BERT family.
+        body: a pretrained model.
         tokens: of all titles.
         settings: Sizes, dropout, and which layers of the body are trained when.
     """
@@ -143,6 +169,7 @@ class TextTeacher(PrefixEncoder):
         nn.init.constant_(self.head.bias[:1], _POPULARITY)
         self.settings = settings
         self.freezes_midway = settings.freeze == "gradual"
+        self.causal = bool(tokens.frame[4])
         self.register_buffer("titles", tokens.titles)
         self.register_buffer("frame", tokens.frame)
         if isinstance(settings.freeze, int):
@@ -160,22 +187,29 @@ class TextTeacher(PrefixEncoder):
 
     def _encode(self, history: Tensor, tokens: Tensor, present: Tensor) -> Tensor:
         states = self.body(input_ids=tokens, attention_mask=present.long()).last_hidden_state
+        if self.causal:
+            ends = present.long().sum(dim=1) - 1
+            states = states.gather(1, ends[:, None, None].expand(-1, 1, states.shape[2]))
         vectors: Tensor = self.head(self.dropout(states[:, 0]))
         return self.popular_if_empty(vectors, is_item(history, self.item_count))
 
     def text_of(self, history: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens of the newest titles, and a mask without padding. int64 [B, T], left-padded -> int64, bool [B, max_tokens]."""
-        cls, sep, pad, separator = self.frame.long().unbind()
-        tokens = self.titles[self._newest_items(history)].flatten(1).long()  # (B, titles * width)
-        places = torch.arange(tokens.shape[1], device=tokens.device)
-        present = (tokens != _NO_TOKEN) & (places >= separator)  # no separator before the first title
+        first, last, pad, separator, _ = self.frame.long().unbind()
+        items = self._newest_items(history)
+        tokens = self.titles[items.flip(1) if self.causal else items].flatten(1).long()  # (B, titles * width)
+        present = tokens != _NO_TOKEN
+        present = present & (present.cumsum(dim=1) > separator)  # no separator before the first title
         size = self.settings.max_tokens
         column = torch.arange(size, device=tokens.device)
-        # Tokens move to the front; padding and tokens beyond the limit go to the last column, which [SEP] or [PAD] overwrites.
-        columns = torch.where(present, present.cumsum(dim=1), size).clamp(max=size - 1)
-        text = torch.where(column == 0, cls, pad).expand(history.shape[0], -1).scatter(1, columns, tokens)
-        end = present.long().sum(dim=1, keepdim=True).clamp(max=size - 2) + 1
-        text = torch.where(column < end, text, torch.where(column == end, sep, pad))
+        places, total = present.cumsum(dim=1), present.long().sum(dim=1, keepdim=True)
+        if self.causal:
+            places = places - (total - (size - 2)).clamp(min=0)  # the oldest tokens come first, and are left out
+        # Tokens move to the front; padding and tokens beyond the limit go to the last column, which ``last`` or padding overwrites.
+        columns = torch.where(present & (places > 0), places, size).clamp(max=size - 1)
+        text = torch.where(column == 0, first, pad).expand(history.shape[0], -1).scatter(1, columns, tokens)
+        end = total.clamp(max=size - 2) + 1
+        text = torch.where(column < end, text, torch.where(column == end, last, pad))
         return text, column <= end
 
     def _newest_items(self, history: Tensor) -> Tensor:
@@ -207,7 +241,9 @@ class TextTeacher(PrefixEncoder):
 
 
 def _freeze(body: PreTrainedModel, layers: int | Literal["none"]) -> None:
-    """Freeze the embeddings and the first ``layers`` layers, and train all others."""
+    """Freeze the embeddings and the first ``layers`` layers, and train all others, with the normalisation above the highest one."""
     body.requires_grad_(requires_grad=layers == "none")
-    for layer in () if layers == "none" else layers_of(body)[layers:]:
-        layer.requires_grad_(requires_grad=True)
+    above = [] if layers == "none" else layers_of(body)[layers:]
+    norm = top_norm_of(body)
+    for part in [*above, norm] if above and norm is not None else above:
+        part.requires_grad_(requires_grad=True)

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from tiny_gpt import write_tiny_gpt
 
 from distill.models.text import embed_titles, find_text_model
 from distilrec.config import TextConfig
@@ -14,6 +15,12 @@ def test_embeddings_have_unit_length_and_do_not_depend_on_the_batch(tiny_bert):
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(together.norm(dim=1), torch.ones(3))
     assert (together[0] - together[1]).norm() > 1e-3
+
+
+def test_a_model_without_a_token_for_padding_embeds_titles_too(tmp_path):
+    model = write_tiny_gpt(tmp_path / "gpt", "gpt2")
+    together = embed_titles(["genre 1", "genre 2 number 3"], model)
+    torch.testing.assert_close(together[:1], embed_titles(["genre 1"], model))
 
 
 def test_find_text_model(tiny_bert, tmp_path, monkeypatch):

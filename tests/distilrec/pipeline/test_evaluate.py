@@ -50,7 +50,7 @@ def test_figures_are_those_of_the_models(report, shop_run, shop_config):
     users = held_out(dataset, "test", spec)
     estimates = found["evaluation"]["everybody"]["estimates"]
     assert list(estimates) == MODELS
-    for model in load_models(shop_config, spec):
+    for model in load_models(shop_config, spec, users):
         items, _ = recommend_all(model.runner, users, 32, model.name)
         for name, mean in ranking_metrics(items, users, (5, 10, 20)).items():
             assert estimates[model.name][name]["mean"] == pytest.approx(mean, abs=1e-12)

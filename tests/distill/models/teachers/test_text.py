@@ -3,13 +3,14 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from transformers import BertTokenizerFast
+from tiny_gpt import write_tiny_gpt
+from transformers import AutoTokenizer, BertTokenizerFast
 
 from distill.data.sequences import hard_windows
 from distill.data.soft_targets import load_soft_targets
 from distill.models.catalogue import Catalogue
 from distill.models.teachers.load import load_teacher
-from distill.models.teachers.pretrained import find_model, layers_of, load_pretrained, model_identity
+from distill.models.teachers.pretrained import find_model, layers_of, load_pretrained, model_identity, top_norm_of
 from distill.models.teachers.text import TextTeacherConfig, tokenize_titles
 from distill.training.fit import fit
 from distilrec.config import TextConfig, parse_config
@@ -21,6 +22,7 @@ from distilrec.pipeline.stages import run_stage
 L = 12
 TITLES = ["genre 1", "number 2 number 3", "genre", "genre 4 number 5"]
 CLS, SEP, PAD = "[CLS]", "[SEP]", "[PAD]"
+BEGIN, END = "<s>", "</s>"
 
 
 def build(tiny_bert, titles=TITLES, **settings):
@@ -50,11 +52,18 @@ def deep_bert(tmp_path_factory, tiny_bert):
     return folder
 
 
-def words(teacher, tiny_bert, *history):
+@pytest.fixture(scope="module", params=["gpt2", "llama"])
+def tiny_gpt(request, tmp_path_factory):
+    return write_tiny_gpt(tmp_path_factory.mktemp("gpt") / request.param, request.param)
+
+
+def words(teacher, model, *history):
     tokens, present = teacher.text_of(torch.tensor([history]))
-    spelled = BertTokenizerFast.from_pretrained(tiny_bert).convert_ids_to_tokens(tokens[0])
-    assert present[0].tolist() == [word != PAD for word in spelled]
-    return [word for word in spelled if word != PAD]
+    spelled = AutoTokenizer.from_pretrained(model).convert_ids_to_tokens(tokens[0])
+    read = int(present.sum())
+    assert present[0].tolist() == [True] * read + [False] * (len(spelled) - read)
+    assert set(spelled[read:]) <= {PAD, END}
+    return spelled[:read]
 
 
 def test_titles_are_read_from_the_newest_on(tiny_bert):
@@ -72,6 +81,78 @@ def test_truncation_keeps_the_newest(tiny_bert):
     assert words(teacher, tiny_bert, 4, 4, 4, 1) == [CLS, "genre", "1", "[UNK]", "genre", "4", "number", SEP]
     assert words(build(tiny_bert, max_tokens=4), tiny_bert, 1, 2) == [CLS, "number", "2", SEP]
     assert words(build(tiny_bert, max_titles=2), tiny_bert, 3, 1, 2)[-3:] == ["genre", "1", SEP]
+
+
+def test_what_reads_forwards_alone_gets_the_newest_title_last(tiny_gpt):
+    teacher = build(tiny_gpt)
+    assert teacher.causal
+    assert words(teacher, tiny_gpt, 0, 0, 1, 2) == [BEGIN, "genre", "1", "|", "number", "2", "number", "3", END]
+    assert words(teacher, tiny_gpt, 0, 3, 0, 3) == [BEGIN, "genre", "|", "genre", END]
+    assert words(teacher, tiny_gpt, 0, 0) == [BEGIN, END]
+    assert words(build(tiny_gpt, max_tokens=8), tiny_gpt, 4, 1, 2) == [BEGIN, "1", "|", "number", "2", "number", "3", END]
+    assert words(build(tiny_gpt, max_titles=2), tiny_gpt, 3, 1, 2)[:3] == [BEGIN, "genre", "1"]
+
+
+def test_its_vector_is_that_of_the_last_token_whatever_stands_beside_it(tiny_gpt):
+    teacher = build(tiny_gpt).eval()
+    long, short = torch.tensor([4, 2, 4]), torch.tensor([0, 0, 1])
+    with torch.inference_mode():
+        together, alone = teacher.encode_last(torch.stack([long, short])), teacher.encode_some(short[None])
+        tokens = torch.tensor(
+            [AutoTokenizer.from_pretrained(tiny_gpt)(f"{BEGIN} genre 1 {END}", add_special_tokens=False)["input_ids"]]
+        )
+        by_hand = teacher.head(teacher.body(input_ids=tokens).last_hidden_state[:, -1])
+        other = teacher.encode_last(torch.tensor([[4, 2, 3]]))
+    torch.testing.assert_close(together[1:], alone)
+    torch.testing.assert_close(alone, by_hand)
+    assert not torch.allclose(together[:1], other)  # the newest title counts
+    history, valid = torch.tensor([[4, 2, 4]]), torch.tensor([[False, True, True]])
+    with torch.inference_mode():
+        torch.testing.assert_close(teacher.encode_prefixes(history, valid)[1:], together[:1])
+
+
+def test_its_layers_are_unfrozen_from_the_top_down_with_the_normalisation_above_them(tiny_gpt):
+    teacher = build(tiny_gpt, freeze="gradual")
+    parts = [teacher.body.get_input_embeddings(), *layers_of(teacher.body), top_norm_of(teacher.body)]
+    learning = []
+    for epoch in (0, 1, 3, 4):
+        teacher.start_epoch(epoch)
+        learning.append("".join("x" if next(part.parameters()).requires_grad else "-" for part in parts))
+    assert learning == ["-----", "---xx", "-xxxx", "xxxxx"]
+    learns = {name for name, value in build(tiny_gpt, freeze=3).body.named_parameters() if value.requires_grad}
+    assert not learns
+
+
+def test_saved_it_needs_no_model_and_learns_in_every_part(tiny_gpt, tmp_path):
+    teacher = build(tiny_gpt, max_tokens=9)
+    history = torch.tensor([[0, 1, 2], [4, 4, 3]])
+    teacher.encode_last(history).pow(2).sum().backward()
+    assert all(parameter.grad is not None for parameter in [*teacher.body.parameters(), *teacher.head.parameters()])
+    teacher.settings.save(teacher.eval(), tmp_path)
+    loaded = teacher.settings.load(tmp_path, len(TITLES), L)
+    with torch.inference_mode():
+        torch.testing.assert_close(loaded.encode_last(history), teacher.encode_last(history))
+
+
+def test_bert_reads_in_both_directions_and_has_no_norm_above_its_layers(deep_bert):
+    teacher = build(deep_bert)
+    assert not teacher.causal
+    assert top_norm_of(teacher.body) is None
+
+
+def test_an_encoder_with_a_decoder_and_a_tokenizer_without_ends_are_refused(tiny_gpt, tmp_path):
+    from transformers import T5Config, T5Model
+
+    shutil.copytree(tiny_gpt, tmp_path / "bare")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "bare")
+    tokenizer.bos_token = tokenizer.eos_token = None
+    tokenizer.save_pretrained(tmp_path / "bare")
+    with pytest.raises(ConfigError, match=r"without \[CLS\] and \[SEP\] and without tokens that begin or end a text"):
+        load_pretrained(tmp_path / "bare", "main")
+    shutil.copytree(tiny_gpt, tmp_path / "t5", ignore=shutil.ignore_patterns("config.json", "model.safetensors"))
+    T5Model(T5Config(vocab_size=20, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)).save_pretrained(tmp_path / "t5")
+    with pytest.raises(ConfigError, match="found an encoder with a decoder"):
+        load_pretrained(tmp_path / "t5", "main")
 
 
 def test_titles_as_one_text_give_the_same_tokens(tiny_bert):
