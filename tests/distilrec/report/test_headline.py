@@ -26,7 +26,8 @@ def test_headline_is_what_the_files_say(report_content):
     sizes = json.loads(Path("runs/shop/evaluation/evaluation.json").read_text())["size_bytes"]
     assert float(smaller.value[:-1]) == pytest.approx(sizes["teacher (PyTorch)"] / sizes["student, ONNX FP32"], rel=0.1)
     assert summary_sentence(report_content).startswith("The student that is served (FP32, distilled) keeps ")
-    assert findings(report_content)[0].startswith(
+    assert findings(report_content)[0].startswith("Teachers: NDCG@10 on 240 validation users: sequence 0.")
+    assert findings(report_content)[1].startswith(
         "Student: WARNING, the student that ranks worse ships: the distilled student ships"
     )
     assert mean in summary_sentence(report_content)

@@ -160,7 +160,8 @@ def test_lists_are_calibrated_written_mixed_and_learned(shop_config, tmp_path, m
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "lists.parquet"
     genre_lists(shop_config.data.interactions, path, "item-none")
-    config = with_lists(shop_config, path, "mixed", {"linear": {"kind": "ease"}}, targets={"top_n": 20, "perturbed_copies": 1})
+    targets = {"top_n": 20, "perturbed_copies": 1, "weights": {"lists": 1.0, "linear": 1.0}}
+    config = with_lists(shop_config, path, "mixed", {"linear": {"kind": "ease"}}, targets=targets)
     for stage in ("data", "text"):
         run_stage(config, stage)
     with pytest.warns(DataWarning, match="unknown items"):
@@ -187,6 +188,9 @@ def test_lists_are_calibrated_written_mixed_and_learned(shop_config, tmp_path, m
     mixed = run_stage(config, "targets-lists+linear")
     assert mixed.metrics["prefixes"] == read_manifest(tmp_path / "runs/mixed/targets-linear").metrics["prefixes"]
     assert run_stage(config, "student").metrics["validation_ndcg@10"] > 0.1
+    run_stage(config, "student-undistilled")
+    judged = run_stage(config, "teacher-verdict").metrics
+    assert judged["ndcg@10"]["lists"] == pytest.approx(facts["validation_ndcg@10"], abs=0.02)  # ties
 
 
 def test_a_teacher_that_cannot_be_evaluated_is_said_in_a_sentence(shop_config, shop_run, tmp_path, monkeypatch):
