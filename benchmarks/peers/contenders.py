@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from benchmarks.peers.timing import Contender, Items
 
 _TIMEOUT_S = 30
-"""A deadline that expires on the wire can end tritonserver 2.51."""
-"""Time for one answer over loopback, which takes about a millisecond."""
+"""Time for one answer over loopback, which takes about a millisecond; a deadline that expires can end tritonserver 2.51."""
 
 
 @dataclass(frozen=True)

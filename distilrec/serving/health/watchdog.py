@@ -36,7 +36,8 @@ _CONFIRM_S = 5.0
 """Seconds in which a probe must succeed after a reload or restart."""
 _CONFIRM_PAUSE_S = 0.1
 _NOTICE_S = 0.1
-"""Seconds within which the end of the server's process is noticed."""
+"""Seconds within which the watchdog's own end is noticed."""
+_CRASHES = (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS)
 
 
 class Watchdog:
@@ -149,9 +150,9 @@ class Watchdog:
     def _pause(self) -> bool:
         """Wait until the next probe is due or the server has ended; returns whether the watchdog is to stop."""
         due = time.monotonic() + self._interval_s
-        while time.monotonic() < due and self._server.alive:
-            if self._stopping.wait(min(_NOTICE_S, self._interval_s)):
-                return True
+        while not self._stopping.is_set() and (left_s := due - time.monotonic()) > 0:
+            if self._server.ended_within(min(left_s, _NOTICE_S)):
+                break
         return self._stopping.is_set()
 
     def _revive(self) -> None:
@@ -173,7 +174,7 @@ class Watchdog:
             try:
                 self._server.restart()
             except ServerError as error:
-                next_s = self._backoff.after_failed_start()
+                next_s = self._backoff.after_failed_start(crashed=self._server.status in _CRASHES)
                 if next_s is None or self._server.stopping:
                     raise
                 pause_s = next_s
