@@ -9,7 +9,7 @@ _FAILED_FIRST_S, _FAILED_LONGEST_S = 1.0, 30.0
 _FAILED_STARTS = 5
 """Starts in a row that never got ready, after which no other is tried."""
 _CRASHED_STARTS = 20
-"""The same for starts that a crash ended: tritonserver 2.51 takes requests before it is ready, and one of them may have crashed it."""
+"""The same for starts that a crash ended: tritonserver 2.51 takes requests before it is ready, and one may have crashed it."""
 
 
 class BackOff:
