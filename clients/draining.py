@@ -196,9 +196,9 @@ class _Ticket:
                 return self._future.result()
             except grpc.FutureCancelledError as error:
                 raise CallFailed("CANCELLED", "the client was closed") from error
-        response, error = self._outcome
-        if error is not None:
-            raise error
+        response, failure = self._outcome
+        if failure is not None:
+            raise failure
         return response
 
 
