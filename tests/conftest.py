@@ -107,7 +107,7 @@ def shop_server(shop_run: Path, shop_config: Config) -> Iterator[TritonServer]:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--hostile-s", type=float, default=15.0, help="seconds of hostile load; 600 is the bar, default %(default)s")
+    parser.addoption("--hostile-s", type=float, default=8.0, help="seconds of hostile load; 600 is the bar, default %(default)s")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
