@@ -8,7 +8,7 @@ import grpc
 from tritonclient.grpc import service_pb2_grpc
 
 from clients.connection import Connection
-from clients.draining import DrainingThreads
+from clients.draining import DrainingCalls
 from clients.steps import Call, CallFailed, Exclusive, Pause, Step, drive
 
 _WATCHER_START_S = 1.0
@@ -33,7 +33,7 @@ class Transport:
         self._ready = False
         self._watched = threading.Event()
         self._lock = threading.Lock()
-        self._calls = DrainingThreads()
+        self._calls = DrainingCalls()
         self._metadata = connection.pairs
         credentials = connection.credentials()
         if credentials is None:
@@ -52,7 +52,7 @@ class Transport:
         if isinstance(step, Call):
             method = getattr(self._stub, step.method)
             try:
-                return self._calls.ask(lambda wire_s: method(step.request, timeout=wire_s, metadata=self._metadata), step.timeout_s)
+                return self._calls.ask(method, step.request, step.timeout_s, self._metadata)
             except grpc.RpcError as error:
                 raise CallFailed(error.code().name, error.details() or "") from error
             except ValueError as error:  # gRPC raises it for a closed channel

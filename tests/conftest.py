@@ -8,6 +8,7 @@ import pytest
 from disks import small_disk  # noqa: F401
 from reports import benchmark_content, evaluated_shop, measured, report_content, tune_config  # noqa: F401
 from servers import certificates, promotable, serving_config, variant  # noqa: F401
+from supervised import serve  # noqa: F401
 
 from distilrec.config import Config
 from distilrec.serving.process.server import TritonServer, free_ports
@@ -109,6 +110,10 @@ def shop_server(shop_run: Path, shop_config: Config) -> Iterator[TritonServer]:
     """A real tritonserver that serves the tiny shop's student, with HTTP open to all."""
     with TritonServer(shop_config.export.repository, free_ports(), shop_run / "tritonserver.log", http=True) as server:
         yield server
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--hostile-s", type=float, default=8.0, help="seconds of hostile load; 600 is the bar, default %(default)s")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

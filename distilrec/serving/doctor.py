@@ -6,14 +6,18 @@ import shutil
 from dataclasses import dataclass
 from importlib import metadata
 
-from tritonclient import grpc
-from tritonclient.utils import InferenceServerException
+from tritonclient.grpc import service_pb2
 
+from clients.connection import Connection
+from clients.errors import ClientError
+from clients.methods import SERVER_METADATA, SERVER_READY
+from clients.steps import Call, CallFailed
+from clients.transport import Transport
 from distilrec.core.errors import DistilRecError
 from distilrec.serving.process import wheel
 from distilrec.serving.process.releases import risk
 
-_TIMEOUT_S = 2
+_TIMEOUT_S = 2.0
 _PACKAGES = {
     "train": ("torch", "transformers", "lightning", "polars"),
     "export": ("onnx", "onnxruntime", "onnxscript"),
@@ -75,12 +79,15 @@ def _with_risk(detail: str, version: str) -> str:
 
 
 def _server(url: str) -> str:
-    client = grpc.InferenceServerClient(url)
     try:
-        ready = client.is_server_ready(client_timeout=_TIMEOUT_S)
-        version = client.get_server_metadata(client_timeout=_TIMEOUT_S).version
+        transport = Transport(Connection(url))
+    except ClientError as error:
+        return str(error)
+    try:
+        ready = transport.carry_out(Call(SERVER_READY.name, service_pb2.ServerReadyRequest(), _TIMEOUT_S)).ready
+        version = transport.carry_out(Call(SERVER_METADATA.name, service_pb2.ServerMetadataRequest(), _TIMEOUT_S)).version
         return _with_risk(f"{url} is ready" if ready else f"{url} answers, but is not ready", version)
-    except InferenceServerException:
+    except CallFailed:
         return f"none at {url}"
     finally:
-        client.close()
+        transport.close()

@@ -173,6 +173,13 @@ def test_threads_of_calls_end_when_they_are_idle_or_the_client_is_closed(late, m
     for _ in range(10):
         transport.carry_out(live(5.0))
     assert len(threads()) == 1
+    late.release.clear()
+    with futures.ThreadPoolExecutor(6) as pool:
+        for _ in range(6):
+            pool.submit(answers, transport)
+        wait_until(lambda: len(late.deadlines_s) == 16)
+        assert len(threads()) == 1  # calls next to others need none
+        late.release.set()
     wait_until(lambda: not threads())
     transport.carry_out(live(5.0))
     transport.close()

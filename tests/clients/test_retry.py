@@ -50,6 +50,12 @@ def test_pauses_have_a_cap_and_differ():
     assert 0.5 <= min(pauses) < max(pauses) <= 1.0
 
 
+def test_default_retries_outlast_the_restart_of_a_server_that_died(monkeypatch):
+    monkeypatch.setattr("random.random", lambda: 0.0)
+    policy = RetryPolicy()
+    assert sum(policy.pause_s(attempt) for attempt in range(1, policy.retries + 1)) > 3.5
+
+
 def test_retries_are_counted_and_reported():
     with pytest.raises(ServerUnavailable, match=r"no server answers: connection refused.*\(4 attempts in "):
         attempt([DOWN] * 4)

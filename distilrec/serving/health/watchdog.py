@@ -6,11 +6,14 @@ started again, with pauses if that repeats (``distilrec.serving.health.backoff``
 is restarted (``distilrec.serving.health.memory``). Requests in between fail, so clients should retry. Wrong answers are only
 reported, because loading the same files again would not change them.
 
+A version that does not finish unloading has its processes ended (``distilrec.serving.health.leftovers``).
+
 Nothing else restarts a server.
 """
 
 import contextlib
 import logging
+import os
 import signal
 import threading
 import time
@@ -22,10 +25,11 @@ from typing import Self
 from distilrec.core.errors import ServerError
 from distilrec.core.specs import MODEL_NAME
 from distilrec.serving.health.backoff import BackOff
+from distilrec.serving.health.leftovers import Leftovers, has_two_versions
 from distilrec.serving.health.memory import DEFAULT_GROWTH_MB, PATIENCE_S, MemoryWatch
 from distilrec.serving.health.probe import FailureCount, Fault, GoldenProbe, ProbeResult, over_grpc, over_http
 from distilrec.serving.process.environment import LOOPBACK
-from distilrec.serving.process.processes import ModelProcesses
+from distilrec.serving.process.processes import ModelProcesses, model_processes
 from distilrec.serving.process.server import TritonServer
 
 logger = logging.getLogger(__name__)
@@ -33,12 +37,15 @@ logger = logging.getLogger(__name__)
 _RELOAD_TRIES = 2
 _UNLOAD_TIMEOUT_S = 10.0
 _LOAD_TIMEOUT_S = 30.0
+_LEFTOVERS_EVERY_S = 5.0
+_INDEX_TIMEOUT_S = 2.0
 _CONFIRM_S = 5.0
 """Seconds in which a probe must succeed after a reload or restart."""
 _CONFIRM_PAUSE_S = 0.1
 _MB = 1_000_000
 _NOTICE_S = 0.1
-"""Seconds within which the end of the server's process is noticed."""
+"""Seconds within which the watchdog's own end is noticed."""
+_CRASHES = (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS)
 
 
 class Watchdog:
@@ -59,6 +66,7 @@ class Watchdog:
         restarts: How often the server was restarted because a model could not be brought back.
         memory_restarts: How often the server was restarted because it kept too much memory.
         deaths: How often the server's process ended by itself.
+        ended: Number of model processes that were ended because their version did not finish unloading.
         faults: Number of failed probes by reason.
         last_success_s: Time of the last good probe, in seconds since 1970; 0 before it.
 
@@ -80,6 +88,7 @@ class Watchdog:
         self.restarts = 0
         self.memory_restarts = 0
         self.deaths = 0
+        self.ended = 0
         self.faults: Counter[Fault] = Counter()
         self.last_success_s = 0.0
         self._server, self._interval_s = server, interval_s
@@ -90,6 +99,8 @@ class Watchdog:
         self._probe = GoldenProbe(server.repository, send)
         self._processes = ModelProcesses()
         self._failures = FailureCount()
+        self._leftovers = Leftovers()
+        self._leftovers_due_s = 0.0
         self._backoff = BackOff()
         self._memory = MemoryWatch(memory_growth_mb * _MB)
         self._gave_up = False
@@ -137,6 +148,9 @@ class Watchdog:
             "# HELP distilrec_watchdog_server_deaths_total Ends of the server's process that nobody asked for.",
             "# TYPE distilrec_watchdog_server_deaths_total counter",
             f"distilrec_watchdog_server_deaths_total {self.deaths}",
+            "# HELP distilrec_watchdog_processes_ended_total Model processes ended because their version did not finish unloading.",
+            "# TYPE distilrec_watchdog_processes_ended_total counter",
+            f"distilrec_watchdog_processes_ended_total {self.ended}",
             "# HELP distilrec_watchdog_faults_total Failed probes.",
             "# TYPE distilrec_watchdog_faults_total counter",
             *reasons,
@@ -171,9 +185,9 @@ class Watchdog:
     def _pause(self) -> bool:
         """Wait until the next probe is due or the server has ended; returns whether the watchdog is to stop."""
         due = time.monotonic() + self._interval_s
-        while time.monotonic() < due and self._server.alive:
-            if self._stopping.wait(min(_NOTICE_S, self._interval_s)):
-                return True
+        while not self._stopping.is_set() and (left_s := due - time.monotonic()) > 0:
+            if self._server.ended_within(min(left_s, _NOTICE_S)):
+                break
         return self._stopping.is_set()
 
     def _revive(self) -> None:
@@ -195,7 +209,7 @@ class Watchdog:
             try:
                 self._server.restart()
             except ServerError as error:
-                next_s = self._backoff.after_failed_start()
+                next_s = self._backoff.after_failed_start(crashed=self._server.status in _CRASHES)
                 if next_s is None or self._server.stopping:
                     raise
                 pause_s = next_s
@@ -212,6 +226,7 @@ class Watchdog:
 
     def _check(self) -> None:
         self._server.protect_memory()
+        self._end_leftovers()
         if dead := self._processes.dead(self._server.pid):
             for model in sorted(dead):
                 self._note(ProbeResult(Fault.PROCESS_DEAD, f"a process of model {model!r} has ended"))
@@ -236,6 +251,31 @@ class Watchdog:
         )
         self.memory_restarts += 1
         self._start_again(0)
+
+    def _end_leftovers(self) -> None:
+        """End model processes whose version has been unloading for too long: the requests it waits for are lost."""
+        now_s = time.monotonic()
+        if now_s < self._leftovers_due_s:
+            return
+        self._leftovers_due_s = now_s + _LEFTOVERS_EVERY_S
+        running = model_processes(self._server.pid)
+        if not has_two_versions(running):
+            return
+        try:
+            states = self._server.access.index(_INDEX_TIMEOUT_S)
+        except ServerError:  # the probe says what is wrong
+            return
+        unloading = {(state.name, int(state.version)) for state in states if state.state == "UNLOADING"}
+        for process in self._leftovers.overdue(running, unloading, now_s):
+            self._processes.ignore(process.pid)
+            self._server.abandon({process.pid})
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
+            self.ended += 1
+            logger.warning(
+                "watchdog: model %r version %d does not finish unloading, most likely because the server lost requests that clients"
+                " gave up; ended its process %d", process.model, process.version, process.pid,
+            )  # fmt: skip
 
     def _succeed(self) -> None:
         if self._last_logged is not None:

@@ -2,8 +2,20 @@
 
 import contextlib
 from pathlib import Path
+from typing import NamedTuple
 
 _STUB = "triton_python_backend_stub"
+_START_FIELD = 19
+
+
+class ModelProcess(NamedTuple):
+    """A living model process of a server."""
+
+    pid: int
+    start: int
+    """Time of its start, in clock ticks since the boot; tells it from a later process with the same id."""
+    model: str
+    version: int
 
 
 class ModelProcesses:
@@ -37,12 +49,27 @@ class ModelProcesses:
         self._suspects = ended
         return {self._models[pid] for pid in dead}
 
+    def ignore(self, pid: int) -> None:
+        """Ignore a process that is going to be ended, so that its end is not taken for a death."""
+        self._models.pop(pid, None)
+        self._forgotten.add(pid)
+
     def forget(self, model: str) -> set[int]:
         """Ignore the processes that a model has had until now, because it gets new ones. Returns their ids."""
         pids = {pid for pid, name in self._models.items() if name == model}
         self._models = {pid: name for pid, name in self._models.items() if name != model}
         self._forgotten |= pids
         return pids
+
+
+def model_processes(server_pid: int) -> set[ModelProcess]:
+    """Model processes of a server that have not ended."""
+    processes = set()
+    for pid in _children(server_pid):
+        with contextlib.suppress(OSError, IndexError, ValueError):  # gone meanwhile, or no model of ours
+            if folder := _folder_of(pid):
+                processes.add(ModelProcess(pid, int(_stat(pid)[_START_FIELD]), folder.parent.name, int(folder.name)))
+    return processes
 
 
 def living(server_pid: int) -> set[int]:
@@ -74,11 +101,22 @@ def _children(pid: int) -> list[int]:
     return children
 
 
+def _stat(pid: int) -> list[str]:
+    """Fields of /proc/PID/stat from the process' state on."""
+    return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+
+
 def _state(pid: int) -> str:
-    return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+    return _stat(pid)[0]
 
 
 def _model_of(pid: int) -> str | None:
-    """Model of a stub process, from its command line: stub, .../model/version/model.py, ..."""
+    """Model of a stub process."""
+    folder = _folder_of(pid)
+    return folder.parent.name if folder else None
+
+
+def _folder_of(pid: int) -> Path | None:
+    """Version folder of a stub process, from its command line: stub, .../model/version/model.py, ..."""
     command = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-    return Path(command[1]).parts[-3] if Path(command[0]).name == _STUB else None
+    return Path(command[1]).parent if Path(command[0]).name == _STUB else None

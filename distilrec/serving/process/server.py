@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import secrets
+import select
 import signal
 import subprocess
 import threading
@@ -140,6 +141,17 @@ class TritonServer:
     def forbid_restart(self) -> None:
         """Let a restart under way give up, and begin no other: the server is about to be stopped."""
         self._stopping = True
+
+    def ended_within(self, timeout_s: float) -> bool:
+        """Wait until the server's process ends, at most so many seconds; returns whether it has ended. Does not poll."""
+        try:
+            process = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return True
+        try:
+            return bool(select.select([process], [], [], timeout_s)[0])
+        finally:
+            os.close(process)
 
     def wait(self) -> int:
         """Wait until the server ends by itself; returns its exit status. A restart is not an end."""

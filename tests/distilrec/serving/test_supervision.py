@@ -1,21 +1,18 @@
 """``distilrec serve`` on a real tritonserver that dies, hangs at the stop or was left behind."""
 
 import contextlib
-import json
 import os
 import re
 import signal
 import socket
 import stat
-import subprocess
-import sys
 import threading
 import time
-import urllib.request
 from pathlib import Path
 
 import pytest
 from golden_load import Load
+from supervised import regions
 
 from clients.errors import ClientError
 from clients.grpc_model import GrpcModel
@@ -29,80 +26,10 @@ from distilrec.serving.process.server import TritonServer
 
 pytestmark = pytest.mark.server
 
-BACK_S = 30
-"""Generous: it takes about 2 s on an idle machine."""
-
-
-class Serve:
-    """A ``distilrec serve`` of its own, whose output is read as it comes."""
-
-    def __init__(self, repository, ports, home, *options):
-        self.ports, self.home = ports, home
-        self.log = home / "serve.log"
-        self.watchdog_port = free_ports().grpc
-        command = [sys.executable, "-m", "distilrec", "serve", "--repository", str(repository)]
-        command += [f"--{name}-port={port}" for name, port in vars(ports).items()]
-        command += [f"--watchdog-port={self.watchdog_port}", *options]
-        environment = os.environ | {"XDG_RUNTIME_DIR": str(home), "DISTILREC_CONTROL_SECRET": ControlSecret().value}
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-
-    @property
-    def url(self):
-        return f"127.0.0.1:{self.ports.grpc}"
-
-    @property
-    def pid_file(self):
-        return self.home / "distilrec" / f"server-{self.ports.grpc}.json"
-
-    @property
-    def server_pid(self):
-        return json.loads(self.pid_file.read_text())["server"]["pid"]
-
-    def text(self):
-        return self.log.read_text(errors="replace")
-
-    def wait_for(self, words, count=1, timeout_s=BACK_S):
-        deadline = time.monotonic() + timeout_s
-        while len(re.findall(words, self.text())) < count:
-            assert self.process.poll() is None, self.text()
-            assert time.monotonic() < deadline, f"{words!r} not within {timeout_s} s:\n{self.text()}"
-            time.sleep(0.02)
-
-    def metrics(self):
-        return urllib.request.urlopen(f"http://127.0.0.1:{self.watchdog_port}/metrics", timeout=5).read().decode()
-
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(60)
-
-
-@pytest.fixture
-def serve(serving_config, tmp_path):
-    started = []
-
-    def start(*options, ports=None):
-        started.append(Serve(serving_config.repository, ports or free_ports(), tmp_path, *options))
-        started[-1].wait_for("ready: gRPC on", count=len(started))
-        return started[-1]
-
-    yield start
-    for entry in started:
-        with contextlib.suppress(OSError, ValueError):
-            os.killpg(entry.server_pid, signal.SIGKILL)
-        entry.process.kill()
-        entry.process.wait()
-
 
 @pytest.fixture
 def golden(serving_config):
     return load_golden(serving_config.repository / "student" / "1" / "golden.npz")
-
-
-def regions(served):
-    """Shared memory that the server has mapped."""
-    maps = Path(f"/proc/{served.server_pid}/maps").read_text().splitlines()
-    return sorted({Path(line.split(maxsplit=5)[5]) for line in maps if "/dev/shm/distilrec_" in line})
 
 
 def is_gone(pid):
@@ -138,7 +65,7 @@ def test_repeated_deaths_back_off_and_leave_no_shared_memory(serve, golden):
         os.kill(served.server_pid, signal.SIGSEGV)
         served.wait_for("tritonserver is ready again", count=deaths)
     found = re.findall(r"starting it again (now|in [\d.]+ s)", served.text())
-    assert found == ["now", "in 0.25 s", "in 0.5 s"]
+    assert found == ["now", "in 0.1 s", "in 0.2 s"]
     prefix = at_start[0].name.rpartition("_")[0]
     left = set(at_start[0].parent.glob(f"{prefix}_*"))
     assert left == set(regions(served))

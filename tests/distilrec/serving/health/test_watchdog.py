@@ -1,22 +1,28 @@
 """Against a real tritonserver: a dead model process is healed, wrong answers are reported, a stop under load loses nothing."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 import urllib.request
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from golden_load import Load
+from google.protobuf import json_format
 from tritonclient import grpc
 
+from clients.errors import ClientError
+from clients.grpc_model import GrpcModel
 from distilrec.core.errors import DataError, ServerError
 from distilrec.core.golden import Golden, load_golden
 from distilrec.serving.health import memory
+from distilrec.serving.health.leftovers import Leftovers
 from distilrec.serving.health.probe import PATIENCE, Fault, ProbeResult, judge, over_grpc, over_http
 from distilrec.serving.health.watchdog import Watchdog
 from distilrec.serving.process.control import ModelControl
@@ -24,6 +30,7 @@ from distilrec.serving.process.processes import ModelProcesses
 from distilrec.serving.process.security import ControlSecret
 from distilrec.serving.process.server import TritonServer, free_ports
 from export.repository.fill import fill_repository
+from export.repository.versions import parse_config, version_configs
 
 pytestmark = pytest.mark.server
 
@@ -236,3 +243,32 @@ def test_children_that_are_no_model_processes_are_left_alone():
 def test_taken_metrics_port_is_said_plainly(server):
     with pytest.raises(ServerError, match=r"port \d+ \(watchdog metrics\) on 127\.0\.0\.1 is taken.*--watchdog-port"):
         Watchdog(server, metrics_port=server.ports.metrics)
+
+
+def test_processes_of_a_version_that_never_unloads_are_ended(repository, golden, tmp_path, monkeypatch):
+    """A request that is not answered keeps its version UNLOADING, as requests that tritonserver 2.51 lost do."""
+    monkeypatch.setattr("distilrec.serving.health.watchdog.Leftovers", partial(Leftovers, limit_s=1.0))
+    monkeypatch.setattr("distilrec.serving.health.watchdog._LEFTOVERS_EVERY_S", 0.2)
+    student = repository / "student"
+    shutil.copytree(student / "1", student / "2")
+    hung = "    def execute(self, requests):\n        import time; time.sleep(600)\n\n    def unused(self, requests):"
+    code = (student / "2" / "model.py").read_text()
+    (student / "1" / "model.py").write_text(code.replace("    def execute(self, requests):", hung))
+    configs = version_configs(repository, ["student"], 1)
+    newer = str(json_format.MessageToJson(parse_config(configs["student"].replace("versions: 1", "versions: 2"))))
+    secret = ControlSecret()
+    with TritonServer(repository, free_ports(), tmp_path / "log", secret=secret) as server, GrpcModel(server.url) as model:
+        old = stubs(server, "student")
+        with pytest.raises(ClientError):
+            GrpcModel(server.url, timeout_s=0.2).recommend(golden.history[:1], golden.exclude[:1])
+        ModelControl(server.url, secret).load("student", 30, newer)
+        with Watchdog(server, interval_s=0.1) as watchdog:
+            deadline = time.monotonic() + 20
+            while set(old) & set(stubs(server, "student")) and time.monotonic() < deadline:
+                time.sleep(0.1)
+            time.sleep(0.5)
+            assert watchdog.ended in {1, 2}  # an instance without a request ends by itself or with the others
+            assert watchdog.heals == 0
+            assert "distilrec_watchdog_processes_ended_total" in watchdog.metrics()
+        assert not set(old) & set(stubs(server, "student"))
+        assert model.recommend_with_version(golden.history[:1], golden.exclude[:1])[2] == "2"
