@@ -18,8 +18,6 @@ import signal
 import threading
 import time
 from collections import Counter
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
 
 from distilrec.core.errors import ServerError
@@ -27,8 +25,8 @@ from distilrec.core.specs import MODEL_NAME
 from distilrec.serving.health.backoff import BackOff
 from distilrec.serving.health.leftovers import Leftovers, has_two_versions
 from distilrec.serving.health.memory import DEFAULT_GROWTH_MB, PATIENCE_S, MemoryWatch
+from distilrec.serving.health.metrics import serve_metrics
 from distilrec.serving.health.probe import FailureCount, Fault, GoldenProbe, ProbeResult, over_grpc, over_http
-from distilrec.serving.process.environment import LOOPBACK
 from distilrec.serving.process.processes import ModelProcesses, model_processes
 from distilrec.serving.process.server import TritonServer
 
@@ -106,7 +104,7 @@ class Watchdog:
         self._gave_up = False
         self._last_logged: Fault | None = None
         self._stopping = threading.Event()
-        self._metrics = None if metrics_port is None else _serve_metrics(self, metrics_port)
+        self._metrics = None if metrics_port is None else serve_metrics(self.metrics, metrics_port)
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
         self._thread.start()
 
@@ -338,31 +336,3 @@ def _describe(status: int | None) -> str:
         with contextlib.suppress(ValueError):
             return signal.Signals(-status).name
     return f"status {status}"
-
-
-def _serve_metrics(watchdog: Watchdog, port: int) -> ThreadingHTTPServer:
-    class Handler(BaseHTTPRequestHandler):
-        timeout = 5
-
-        def do_GET(self) -> None:
-            """Answer /metrics."""
-            known = self.path == "/metrics"
-            body = watchdog.metrics().encode() if known else b"see /metrics\n"
-            self.send_response(HTTPStatus.OK if known else HTTPStatus.NOT_FOUND)
-            self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            """Do not log every scrape."""
-
-    try:
-        server = ThreadingHTTPServer((LOOPBACK, port), Handler)
-    except OSError as error:
-        raise ServerError(
-            f"port {port} (watchdog metrics) on {LOOPBACK} is taken ({error.strerror}); choose another with --watchdog-port"
-        ) from error
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, name="watchdog-metrics", daemon=True).start()
-    return server
