@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from distilrec.config.section import Positive, Section
-from distilrec.config.student import StudentName
 from distilrec.core.registry import Registry
 
 SERVING_TARGETS: Registry[Any] = Registry("serving target", "export.repository.targets", "export")
@@ -72,7 +71,7 @@ class ExportConfig(Section):
     target: ServingTargetName = "python"
     """What serves the student: the name of a module of ``export/repository/targets``, with ``-`` for ``_``. ``python`` needs no
     more than what pip installs; the others are for NVIDIA's container."""
-    student: Literal["auto"] | StudentName = "auto"
+    student: Literal["auto", "distilled", "undistilled"] = "auto"
     """Which student is exported and served. ``auto``: the distilled one, unless the same student trained without a teacher ranks
     the validation users better. A student that is named here ships in any case, with a warning where the other one is better."""
     precision: Literal["auto", "fp32", "fp16", "int8"] = "auto"

@@ -47,7 +47,9 @@ def lines_of(text: str) -> list[str]:
 def test_evaluation_shows_attributes_as_they_are(held_out_metrics, slices):
     evaluation = compare_metrics(held_out_metrics, slices, references=("u", "t"))
     sizes = dict.fromkeys(held_out_metrics, 1)
-    text = render_markdown(EvaluationReport("shop", "test", (0,), 0, 0, Roles("t", "u", "d"), sizes, sizes, 1.0, 1.0, evaluation))
+    verdicts = {0: "the distilled student ships"}
+    report = EvaluationReport("shop", "test", (0,), 0, 0, Roles("t", "u", "d"), verdicts, sizes, sizes, 1.0, 1.0, evaluation)
+    text = render_markdown(report)
     rows = [line for line in lines_of(text) if line.startswith("|")]
     assert rows
     assert all(line.startswith(f"| {ESCAPED} | 30 |") for line in rows)
