@@ -30,6 +30,7 @@ from distilrec.serving.process.loopback import call
 from distilrec.serving.process.pid_file import end_orphan, write_pid_file
 from distilrec.serving.process.processes import living
 from distilrec.serving.process.security import ControlSecret, TlsConfig, hide_from_process_list
+from export.repository.locks import hold_as_server
 from export.repository.versions import version_folder
 
 logger = logging.getLogger(__name__)
@@ -106,6 +107,7 @@ class TritonServer:
         self._cut_short = False
         self._ended: subprocess.Popen[bytes] | None = None
         self._output: IO[bytes] | None = log.open("wb") if log else None
+        self._hold = hold_as_server(repository)
         self._process = self._spawn()
         try:
             self._wait_until_ready()
@@ -172,6 +174,9 @@ class TritonServer:
             self._end(_STOP_TIMEOUT_S + _KILL_MARGIN_S)
             if self._output:
                 self._output.close()
+            if self._hold is not None:
+                os.close(self._hold)
+                self._hold = None
             if self._pid_file is not None:
                 self._pid_file.unlink(missing_ok=True)
             return 0 if self._cut_short else self._process.returncode
@@ -222,6 +227,7 @@ class TritonServer:
             stderr=output,
             start_new_session=True,
             umask=wheel.PRIVATE_UMASK,
+            pass_fds=() if self._hold is None else (self._hold,),
         )
         if self._pid_file is not None:
             write_pid_file(self._pid_file, process.pid)
