@@ -8,11 +8,14 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+
 from clients import RecommenderClient
 from clients.grpc_model import GrpcModel
 from distilrec.evaluation.parity import compare
 from distilrec.serving.process.security import state_folder
 from distilrec.serving.process.server import TritonServer, free_ports
+from distilrec.serving.rollout.live import ready_versions
 from distilrec.serving.rollout.promotion import versions
 from export.repository.models import MODELS
 from export.repository.versions import config_path, served_version
@@ -28,7 +31,11 @@ from distilrec.serving.rollout.promotion import promote
 artefact, repository, url = sys.argv[1:]
 server = Server(url, ControlSecret(os.environ["SECRET"]))
 print("begins", flush=True)
-promote(Path(artefact), Path(repository), ExportConfig(instances=1, max_batch_size=8), server, limits=Limits(0.2, 0.001, 5000))
+def report(step):
+    print(step, flush=True)
+promote(
+    Path(artefact), Path(repository), ExportConfig(instances=1, max_batch_size=8), server, limits=Limits(0.2, 0.001, 5000), report=report
+)
 """
 
 EXPORT = """
@@ -42,21 +49,47 @@ fill_repository(Path(artefact), ExportConfig(instances=1, max_batch_size=8, repo
 """
 
 
-def killed(command: str, artefact: Path, repository: Path, server, after_s: float) -> tuple[bool, float]:
-    """Run a command, and kill it ``after_s`` seconds after its imports; returns whether it was killed, and the seconds it took."""
+def run(command: str, artefact: Path, repository: Path, server, kill_at: tuple[int, float] | None = None) -> list[float]:
+    """Run a command, and kill it some seconds after it has printed some lines.
+
+    Args:
+        command: Program text; it prints a line before its work, and after each of its steps.
+        artefact: Export that it takes.
+        repository: Repository that it changes.
+        server: Server that runs on the repository.
+        kill_at: Number of lines, and seconds after the last of them; None lets it end.
+
+    Returns:
+        Seconds between its lines, up to its end.
+    """
     arguments = [sys.executable, "-c", command, str(artefact), str(repository), server.url]
     environment = os.environ | {"SECRET": server.secret.value}
     process = subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "begins\n", process.stderr.read()
-    began = time.monotonic()
-    try:
-        _, errors = process.communicate(timeout=after_s)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        return True, after_s
+    times = []
+    while process.stdout.readline():
+        times.append(time.monotonic())
+        if kill_at and len(times) == kill_at[0]:
+            time.sleep(kill_at[1])
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            return []
+    _, errors = process.communicate()
     assert process.returncode == 0, errors
-    return False, time.monotonic() - began
+    times.append(time.monotonic())
+    return np.diff(times).tolist()
+
+
+def moments(steps_s: list[float], count: int, seed: int) -> list[tuple[int, float]]:
+    """Random moments, one in each part of a command's time, as numbers of lines and seconds after the last of them.
+
+    So they fall into the same step however busy the machine is then.
+    """
+    ends = np.cumsum(steps_s)
+    at = ends[-1] * (np.arange(count) + np.random.default_rng(seed).random(count)) / count
+    return [
+        (int(step) + 1, float(moment - (ends[step - 1] if step else 0)))
+        for moment, step in zip(at, np.searchsorted(ends, at), strict=True)
+    ]
 
 
 def check_live(server, goldens: dict[str, object]) -> None:
@@ -75,10 +108,10 @@ def check_restart(repository: Path, log: Path, goldens: dict[str, object]) -> No
         check_live(server, goldens)
 
 
-def leftovers(repository: Path) -> list[str]:
-    """What lies in a repository that neither its journal nor a pin accounts for."""
+def leftovers(repository: Path, server) -> list[str]:
+    """What lies in a repository that is neither pinned, nor good in its journal, nor live."""
     entries = versions(repository)
-    kept = {entry.number for entry in entries if entry.state in {"serving", "good"}}
+    kept = {entry.number for entry in entries if entry.state in {"serving", "good"}} | ready_versions(server, "student")
     expected = {repository / name for name in ("versions.json", "versions.lock")}
     for model in MODELS:
         folder = repository / model.name

@@ -1,14 +1,13 @@
-import errno
 import shutil
 from pathlib import Path
 
 import pytest
+from disks import failing_writes
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from distill.models.teachers.load import load_teacher
 from distilrec.config import ExportConfig, spec_of_artefact
-from distilrec.core import files as files_module
 from distilrec.core.errors import ManifestError, RepositoryError
 from distilrec.core.manifest import read_manifest
 from export.graph.onnx_runner import OnnxRunner
@@ -133,17 +132,6 @@ def test_checkout_without_weights_is_filled_as_version_1(shop_run, shop_config, 
     assert (tmp_path / "repo" / "student" / "1" / "model.onnx").exists()
 
 
-def failing(function, left):
-    """``function``, which finds a full disk once ``left`` is exhausted."""
-
-    def write(*arguments, **settings):
-        if next(left, None) is None:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return function(*arguments, **settings)
-
-    return write
-
-
 @pytest.mark.parametrize("first", [True, False])
 def test_full_disk_at_any_write_leaves_the_former_state_or_the_new_one(
     first, shop_run, shop_config, variant, tmp_path, monkeypatch
@@ -154,10 +142,8 @@ def test_full_disk_at_any_write_leaves_the_former_state_or_the_new_one(
         fill_repository(shop_run / "export", config)
     former = set(files(config.repository))
     for writes in range(100):
-        left = iter(range(writes))
         with monkeypatch.context() as patch:
-            patch.setattr(files_module, "replace_whole", failing(files_module.replace_whole, left))
-            patch.setattr(shutil, "copyfile", failing(shutil.copyfile, left))
+            failing_writes(patch, writes)
             try:
                 fill_repository(artefact, config)
             except RepositoryError:

@@ -1,5 +1,6 @@
 """Promotion in a real tritonserver under steady load: no client notices a new version, nor one that is refused."""
 
+import errno
 import os
 import shutil
 import signal
@@ -22,6 +23,7 @@ from distilrec.data.vocabulary import Vocabulary, load_vocabulary
 from distilrec.evaluation.parity import compare
 from distilrec.serving.process.security import ControlSecret
 from distilrec.serving.process.server import TritonServer, free_ports
+from distilrec.serving.rollout import promotion
 from distilrec.serving.rollout.live import Server, ready_versions
 from distilrec.serving.rollout.live_checks import Limits
 from distilrec.serving.rollout.promotion import PromotionError, promote, rollback, versions
@@ -53,10 +55,10 @@ def test_promotions_and_rollbacks_fail_no_request_and_mix_no_answers(variant, se
         for number in (2, 3, 4, 5):
             artefact = variant(number)
             expected[number] = load_golden(artefact / "golden.npz")
-            promotion = promote(artefact, serving_config.repository, serving_config, promotable, limits=QUICK)
-            assert (promotion.version, promotion.former) == (number, number - 1)
-            assert promotion.watched.failed == 0
-            assert promotion.watched.requests > promotion.watched.probes > 5
+            done = promote(artefact, serving_config.repository, serving_config, promotable, limits=QUICK)
+            assert (done.version, done.former) == (number, number - 1)
+            assert done.watched.failed == 0
+            assert done.watched.requests > done.watched.probes > 5
         assert rollback(serving_config.repository, promotable).version == 4
         assert rollback(serving_config.repository, promotable).version == 3
         time.sleep(1)
@@ -197,6 +199,21 @@ def test_slow_version_and_missing_secret_are_refused(variant, serving_config, pr
     assert served(serving_config) == {1}
 
 
+def test_full_disk_at_the_decision_brings_the_former_version_back(variant, serving_config, promotable, shop_run, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    artefact, goldens = variant(0), {1: load_golden(shop_run / "export" / "golden.npz")}
+    goldens[2] = load_golden(artefact / "golden.npz")
+    monkeypatch.setattr(promotion, "decide_move", full)
+    with Load(promotable.url, goldens) as load, pytest.raises(PromotionError, match="No space left"):
+        promote(artefact, serving_config.repository, serving_config, promotable, limits=QUICK, rehearsed=False)
+    monkeypatch.undo()
+    assert (load.failed, load.wrong) == ([], [])
+    assert ready_versions(promotable, "student") == served(serving_config) == {1}
+    assert not (serving_config.repository / "student" / "2").exists()
+
+
 def test_load_that_does_not_end_is_given_up_and_the_former_version_serves_on(variant, serving_config, promotable, shop_run):
     hangs = model_that(("        config = json.loads(", "        import time; time.sleep(600)\n        config = json.loads("))
     golden = load_golden(shop_run / "export" / "golden.npz")
@@ -225,6 +242,7 @@ import os, signal, sys
 from pathlib import Path
 from distilrec.config import ExportConfig
 from distilrec.serving.process.security import ControlSecret
+from distilrec.serving.rollout import promotion
 from distilrec.serving.rollout.live import Server
 from distilrec.serving.rollout.live_checks import Limits
 from distilrec.serving.rollout.promotion import promote

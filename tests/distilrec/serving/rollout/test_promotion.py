@@ -4,10 +4,13 @@ import dataclasses
 import os
 import shutil
 
+import numpy as np
 import pytest
 from artefacts import record
+from disks import failing_writes
 
 from distilrec.core.errors import ManifestError, RepositoryError
+from distilrec.core.manifest import sha256_of_file
 from distilrec.evaluation.ranking_record import load_record
 from distilrec.serving.rollout.promotion import PromotionError, promote, rollback, versions
 from export.repository import journal
@@ -219,3 +222,28 @@ def test_files_of_a_served_repository_stay(shop_run, serving_config, variant):
     recovered(serving_config)
     assert not rollback_target.exists()
     assert served(serving_config) == {3}
+
+
+def test_full_disk_at_any_moment_leaves_a_version_that_is_whole(shop_run, serving_config, monkeypatch):
+    """The n-th write fails, for ten seeded n; then the same command is run again."""
+    repository, moments = serving_config.repository, sorted(np.random.default_rng(0).choice(60, 10, replace=False).tolist())
+    for writes in (*moments, 1000):
+        (before,) = served(serving_config)
+        with monkeypatch.context() as patch:
+            failing_writes(patch, writes)
+            try:
+                version = promote(shop_run / "export", repository, serving_config, None).version
+            except (PromotionError, RepositoryError):
+                version = None
+        recovered(serving_config)
+        assert served(serving_config) in ({before}, {version or max(states(versions(repository)))})
+        found = states(versions(repository))
+        kept = {str(number) for number, state in found.items() if state in {"serving", "good"}}
+        for model in MODELS:
+            assert {path.name for path in (repository / model.name).iterdir() if path.is_dir()} - {"warmup"} == kept
+            assert {path.name.split(".")[0] for path in (repository / model.name / "warmup").glob("*")} <= kept
+    assert version
+    assert served(serving_config) == {version}
+    assert sha256_of_file(repository / "student" / str(version) / "model.onnx") == sha256_of_file(
+        shop_run / "export" / "fp32" / "model.onnx"
+    )
