@@ -33,9 +33,8 @@ server = Server(url, ControlSecret(os.environ["SECRET"]))
 print("begins", flush=True)
 def report(step):
     print(step, flush=True)
-promote(
-    Path(artefact), Path(repository), ExportConfig(instances=1, max_batch_size=8), server, limits=Limits(0.2, 0.001, 5000), report=report
-)
+config, limits = ExportConfig(instances=1, max_batch_size=8), Limits(0.2, 0.001, 5000)
+promote(Path(artefact), Path(repository), config, server, limits=limits, report=report)
 """
 
 EXPORT = """

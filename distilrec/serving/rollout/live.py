@@ -69,7 +69,6 @@ def go_live(
     Raises:
         ServerError: the version was refused, or the server cannot be controlled; the message says which version serves.
     """
-    ready_versions(server, MODEL_NAME)  # a wrong secret is refused before anything is loaded
     try:
         watched = _load_and_check(server, repository, names, number, limits=limits, report=report)
         decide()
@@ -77,8 +76,6 @@ def go_live(
         raise ServerError(f"{error}; it serves version {former} on, but takes no more loads: restart it") from error
     except BaseException as error:
         try:
-            # Also after a refused load: otherwise Triton keeps the refused configuration for its next plain load,
-            # and that load is no longer gated by the warm-up.
             bring_back(server, repository, names, former)
         except DistilRecError as second:
             raise ServerError(f"{error}\nVersion {former} could not be brought back: {second}\nRestart the server") from error
@@ -89,7 +86,11 @@ def go_live(
 
 
 def bring_back(server: Server, repository: Path, names: Sequence[str], version: int) -> None:
-    """Load a version that served before, and check its golden answers. Raises as ``go_live``."""
+    """Load a version that served before, and check its golden answers. Raises as ``go_live``.
+
+    It is also called after a refused load: otherwise Triton keeps the refused configuration for its next plain load, and that load
+    is no longer gated by the warm-up.
+    """
     _load_and_check(server, repository, names, version, limits=Limits(watch_s=0), report=lambda _: None)
 
 

@@ -78,16 +78,12 @@ def promote(
     """
     with locked(repository):
         rollout = _Rollout(repository, server, models, limits or Limits(), report)
-        manifest = check_artefact(artefact)
-        report("the artefact is whole and gives its golden answers")
-        rollout.check_ranking(artefact, force=force)
+        manifest = rollout.check(artefact, force=force)
         number = rollout.announce(manifest)
         with rollout.refusing(number), rollout.discarding(number):
             stage(artefact, manifest, repository=repository, config=config, number=number, models=models)
             report(f"version {number} is staged")
-            if rehearsed:
-                rollout.rehearse(number)
-            watched = rollout.go_live(number)
+            watched = rollout.go_live(number, rehearsed=rehearsed)
         return rollout.pin(number, watched)
 
 
@@ -114,7 +110,7 @@ def rollback(
             text = config_path(repository, MODEL_NAME, target).read_text(encoding="utf-8")
             check_version(repository / MODEL_NAME / str(target), text)
             report(f"version {target} gives its golden answers")
-            watched = rollout.go_live(target)
+            watched = rollout.go_live(target, rehearsed=False)
         return rollout.pin(target, watched)
 
 
@@ -148,13 +144,15 @@ class _Rollout:
             raise PromotionError(f"nothing was changed: {error}") from error
         (self.former,) = self.journal.numbers("serving")
 
-    def check_ranking(self, artefact: Path, *, force: bool) -> None:
-        """Refuse an artefact that ranks worse than the version that clients get now.
+    def check(self, artefact: Path, *, force: bool) -> Manifest:
+        """Refuse an artefact that is damaged, or, unless forced, one that ranks worse than the version that clients get now.
 
         Raises:
             PromotionError: the loss exceeds the ranking budget.
-            DataError: a record of the ranking cannot be read.
+            ManifestError, ParityError, DataError, RepositoryError: as ``check_artefact``.
         """
+        manifest = check_artefact(artefact)
+        self._report("the artefact is whole and gives its golden answers")
         new = load_record(artefact / ranking_record.FILE_NAME)
         served = load_record(self._repository / MODEL_NAME / str(self._live) / ranking_record.FILE_NAME)
         if new is None or served is None or new.held_out_sha256 != served.held_out_sha256:
@@ -166,6 +164,7 @@ class _Rollout:
             if not force:
                 raise PromotionError(f"{artefact} was refused: {fault}. Promote it all the same with --force")
             self._report(f"warning: {fault}; promoted all the same")
+        return manifest
 
     def announce(self, manifest: Manifest) -> int:
         """Note in the journal that an artefact is being staged; returns the number of its version."""
@@ -201,7 +200,7 @@ class _Rollout:
                 recover_live(self._repository, self._names, self._server)
             raise
 
-    def rehearse(self, number: int) -> None:
+    def _rehearse(self, number: int) -> None:
         """Try a version in a server of its own. A server that is started later refuses to start with a bad version."""
         if self._server is None:
             return
@@ -211,8 +210,10 @@ class _Rollout:
         rehearse(self._repository, self._names, number, self._server.load_timeout_s)
         self._report(f"version {number} answers as it should in a server of its own")
 
-    def go_live(self, number: int) -> WatchResult | None:
-        """Have the server serve a version, and decide for it: from here on, recovery finishes what is interrupted."""
+    def go_live(self, number: int, *, rehearsed: bool) -> WatchResult | None:
+        """Have the server serve a staged version, and decide for it: from here on, recovery finishes what is interrupted."""
+        if rehearsed:
+            self._rehearse(number)
 
         def decide() -> None:
             self.journal = decide_move(self._repository, self._names, self.journal, number)
