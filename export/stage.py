@@ -20,7 +20,9 @@ from distilrec.data import stage as data_stage
 from distilrec.data import vocabulary as vocabularies
 from distilrec.data.dataset import Dataset, HeldOut, held_out
 from distilrec.data.vocabulary import Vocabulary
+from distilrec.evaluation import ranking_record
 from distilrec.evaluation.parity import SCORE_TOLERANCE, Parity, check_parity
+from distilrec.evaluation.ranking_record import record_ranking
 from distilrec.evaluation.verdict import PrecisionMeasurement, Verdict, budget_faults, choose_precision
 from export.artefact import CALIBRATION_FILE, model_path
 from export.engines.backends import Backend
@@ -129,7 +131,7 @@ def _export(config: Config, inputs: Inputs, backend: Backend | None, folder: Pat
     engines: EngineResults | None = None
     if backend is not None:
         engines = make_engines(folder, reference, made, vocabulary_sha256=vocabulary.sha256, config=config.export, backend=backend)
-    _write_golden(folder, verdict.choice, reference)
+    _write_proofs(folder, verdict.choice, reference, vocabulary.sha256)
     student_verdict = _student_verdict(inputs)
     write_report(folder, measured, refused, verdict, student=student_verdict, int8=int8, engines=engines)
     return {
@@ -160,11 +162,16 @@ def _export_fp32(student: Encoder, vocabulary: Vocabulary, spec: RecommenderSpec
     return check_parity(TorchRunner(student, spec), OnnxRunner(path, spec), *requests)
 
 
-def _write_golden(folder: Path, precision: Precision, reference: Reference) -> None:
-    """Write requests with the answers of the precision that is served: at the contract's edges, and of users."""
+def _write_proofs(folder: Path, precision: Precision, reference: Reference, vocabulary_sha256: str) -> None:
+    """Write what travels with the precision that is served: requests with its answers, and how well it ranks.
+
+    The requests are those at the contract's edges and of users.
+    """
     history, exclude = edge_and_user_requests(reference.spec, reference.users, _GOLDEN_USERS)
-    items, scores = OnnxRunner(model_path(folder, precision), reference.spec).recommend(history, exclude)
-    golden.Golden(history, exclude, items, scores).save(folder / golden.FILE_NAME)
+    runner = OnnxRunner(model_path(folder, precision), reference.spec)
+    golden.Golden(history, exclude, *runner.recommend(history, exclude)).save(folder / golden.FILE_NAME)
+    items, _ = answers(runner, reference.users, "ranking")
+    record_ranking(items, reference.users, vocabulary_sha256).save(folder / ranking_record.FILE_NAME)
 
 
 def _examine_int8(

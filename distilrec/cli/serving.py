@@ -84,11 +84,12 @@ def promote(  # noqa: PLR0917
         bool, typer.Option("--no-rehearsal", help="Do not try it in a server of its own first (saves that server's memory).")
     ] = False,
     offline: Annotated[bool, typer.Option("--offline", help="No server runs: only stage and pin.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Promote it even if it ranks worse than the served version.")] = False,
 ) -> None:
     """Put a new version into a running server.
 
-    Its files are checked, it is rehearsed in a server of its own, loaded, checked with its golden requests and watched. If anything
-    is wrong, the former version serves on.
+    Its files are checked, and that it does not rank worse than the served one. It is rehearsed in a server of its own, loaded,
+    checked with its golden requests and watched. If anything is wrong, the former version serves on.
 
     Example: distilrec promote runs/ml-100k/export
     """
@@ -98,8 +99,16 @@ def promote(  # noqa: PLR0917
 
     server = None if offline else _server(url, secret_file, tls_of(tls_ca, tls_cert, tls_key))
     config = load_export_config(preset)
-    limits, rehearsed = Limits(watch_s=watch_s), not no_rehearsal
-    done = promotion.promote(artefact, repository, config, server, limits=limits, rehearsed=rehearsed, report=_say)
+    done = promotion.promote(
+        artefact,
+        repository,
+        config,
+        server,
+        limits=Limits(watch_s=watch_s),
+        rehearsed=not no_rehearsal,
+        force=force,
+        report=_say,
+    )
     print(f"version {done.version} serves (before: {done.former})")
 
 

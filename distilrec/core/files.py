@@ -41,6 +41,16 @@ def replace_folder(new: Path, target: Path) -> None:
     shutil.rmtree(retired, ignore_errors=True)
 
 
+def flush_folder(folder: Path) -> None:
+    """Have the disk hold all files below a folder and its name, so that they also survive a power failure."""
+    for path in (*(path for path in folder.rglob("*") if path.is_file()), folder, folder.parent):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 @contextmanager
 def lock(path: Path) -> Iterator[None]:
     """Hold an exclusive lock on a file, which stays behind. The kernel releases the lock however this process ends.

@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distilrec.core.errors import UnwritableRepositoryError
-from distilrec.core.specs import SERVED_MODELS
+from distilrec.core.specs import MODEL_NAME, SERVED_MODELS
 from distilrec.serving.health.memory import DEFAULT_GROWTH_MB
 from distilrec.serving.health.watchdog import Watchdog
 from distilrec.serving.process.environment import LOOPBACK, Ports
 from distilrec.serving.process.pid_file import pid_file
+from distilrec.serving.process.rehearsal_folder import end_interrupted_rehearsal
 from distilrec.serving.process.releases import http_risk, risk
-from distilrec.serving.process.security import ControlSecret, TlsConfig, published, secret_path, server_secret
+from distilrec.serving.process.security import ControlSecret, TlsConfig, published, secret_path, server_secret, state_folder
 from distilrec.serving.process.server import TritonServer
-from distilrec.serving.rollout.journal import locked, recover
+from export.repository.journal import load_journal, recover
+from export.repository.locks import locked
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +97,7 @@ def _start(settings: ServeSettings, secret: ControlSecret | None) -> TritonServe
         tls=settings.tls,
         grpc_address=settings.grpc_address,
         http=settings.http,
-        pid_file=pid_file(secret_path(settings.ports.grpc).parent, settings.ports.grpc),
+        pid_file=pid_file(state_folder(), settings.ports.grpc),
     )
     version = server.access.version() or "unknown"
     for warning in (risk(version), http_risk(version) if settings.http else None):
@@ -133,10 +135,13 @@ def _interrupt_once(*_: object) -> None:
 
 
 def _finish_promotion(repository: Path) -> None:
-    """Finish or undo what an interrupted promotion left; a repository that cannot be written is served as it is."""
-    names = [name for name in SERVED_MODELS if (repository / name / "config.pbtxt").exists()]
-    if not names:
+    """Finish or undo what an interrupted command left; a repository that cannot be written is served as it is."""
+    if not (repository / MODEL_NAME).is_dir():
         return  # the server's own check says what is missing
     # Not by way of ``promotion``, whose checks load ONNX Runtime: a start should be quick, and some images lack it.
     with suppress(UnwritableRepositoryError), locked(repository):
-        recover(repository, names)
+        end_interrupted_rehearsal(repository)
+        moving = load_journal(repository).moving_to is not None
+        names = [name for name in SERVED_MODELS if moving or (repository / name / "config.pbtxt").exists()]
+        if names:
+            recover(repository, names)

@@ -67,8 +67,9 @@ def _own_faults(config: model_config_pb2.ModelConfig, path: Path, version_folder
         yield f"name: found {config.name!r}, expected {path.parent.name!r}, the folder's"
     if config.max_batch_size < 1:
         yield f"max_batch_size: found {config.max_batch_size}, expected 1 or more, as requests are batched"
-    if list(config.version_policy.specific.versions) != [int(version_folder.name)]:
-        yield f"version_policy: found {list(config.version_policy.specific.versions)}, expected {version_folder.name} alone"
+    number = version_folder.name.split(".")[0]  # of a partial folder, too
+    if list(config.version_policy.specific.versions) != [int(number)]:
+        yield f"version_policy: found {list(config.version_policy.specific.versions)}, expected {number} alone"
     if not config.backend and not config.platform:
         yield "found neither backend nor platform"
     for group in config.instance_group:

@@ -12,6 +12,7 @@ from distilrec.core.files import write_text
 from distilrec.core.manifest import Manifest
 from distilrec.core.specs import FIRST_VERSION, FRONT_DOOR_NAME, MODEL_NAME, VOCABULARY_NAME
 from distilrec.data import vocabulary as vocabularies
+from distilrec.evaluation import ranking_record
 from export.repository.config import ServedModelFacts, config_text, pinned_config, run_on_cpu, set_parameters
 from export.repository.target import serving_target
 from export.repository.version_files import copy_graph, make_version, model_source
@@ -33,8 +34,11 @@ class ServedModel(NamedTuple):
 
 
 def write_student(artefact: Path, manifest: Manifest, config: ExportConfig, folder: Path) -> None:
-    """Write what the target runs, the vocabulary and the golden requests."""
-    make_version(folder, {name: artefact / name for name in (vocabularies.FILE_NAME, golden.FILE_NAME)})
+    """Write what the target runs, the vocabulary, the golden requests and the record of how well it ranks."""
+    names = [vocabularies.FILE_NAME, golden.FILE_NAME]
+    if (artefact / ranking_record.FILE_NAME).exists():  # exports of earlier versions have none
+        names.append(ranking_record.FILE_NAME)
+    make_version(folder, {name: artefact / name for name in names})
     serving_target(config).write(artefact, manifest, folder)
     # For every target: others ignore it, and in a checkout this folder is where it comes from.
     write_text(folder / "model.py", model_source(MODEL_NAME))

@@ -2,19 +2,23 @@
 
 import contextlib
 import json
+import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from distilrec.core.errors import RepositoryError
-from distilrec.core.files import write_text
+from distilrec.core.files import replace_folder, write_text
 from distilrec.core.specs import MODEL_NAME, SERVED_MODELS
 
 JOURNAL = "versions.json"
 """Name of the file in a repository's root that holds what promotion knows of its versions (``serving/rollout/journal.py``)."""
+
+LARGEST_VERSION = 999_999_999
+"""Largest number of a version. Folders with larger numbers are none of ours, and Triton cannot read much larger ones."""
 
 WARMUP = "warmup"
 """Name of the folder below a model's folder in which Triton looks for the model's first requests."""
@@ -64,7 +68,7 @@ def partial_folder(version: Path) -> Path:
 
 
 def config_path(repository: Path, model: str, version: int) -> Path:
-    """A version's own configuration, which is copied to config.pbtxt when it is pinned. Triton ignores it."""
+    """A version's own configuration, which becomes config.pbtxt when the version is pinned. Triton ignores it."""
     return repository / model / f"config.{version}.pbtxt"
 
 
@@ -92,29 +96,44 @@ def used_numbers(repository: Path) -> set[int]:
         raise RepositoryError(f"{path}: found no journal of versions ({error!r}). Move it away to begin a new one.") from error
     folders = [repository / model for model in SERVED_MODELS]
     names = [path.name.split(".")[0] for folder in folders if folder.is_dir() for path in folder.iterdir()]
-    return numbers | {int(name) for name in names if name.isdigit()}
+    numbers |= {int(name) for name in names if re.fullmatch("[0-9]{1,9}", name)}
+    return {number for number in numbers if number <= LARGEST_VERSION}
 
 
 def next_number(repository: Path) -> int:
-    """One more than the largest number ever used: a response cache may still hold answers of any earlier version."""
-    return 1 + max(used_numbers(repository))
+    """One more than the largest number ever used: a response cache may still hold answers of any earlier version.
 
-
-def pin(repository: Path, configs: Mapping[str, str], version: int) -> None:
-    """Make each model's config.pbtxt the one that serves ``version``; the configuration of a version before it is kept.
-
-    Args:
-        repository: The model repository.
-        configs: Text of the new config.pbtxt by the model's name, in the order of writing.
-        version: Number of the version that each text pins.
+    Raises:
+        RepositoryError: the journal cannot be read, or there is no larger number.
     """
-    for model, text in configs.items():
-        path = repository / model / "config.pbtxt"
-        with contextlib.suppress(RepositoryError):  # there is no config.pbtxt yet, or none that could be gone back to
-            former = served_version(repository, model)
-            if former != version:
-                write_text(config_path(repository, model, former), path.read_text(encoding="utf-8"))
-        write_text(path, text)
+    number = 1 + max(used_numbers(repository), default=0)
+    if number > LARGEST_VERSION:
+        raise RepositoryError(
+            f"{repository}: found a folder or journal entry of version {LARGEST_VERSION}, expected smaller ones; remove it"
+        )
+    return number
+
+
+def save_pinned(repository: Path, model: str, moving_to: int) -> None:
+    """Keep the configuration of the version that is pinned now, unless it is the one that the pin moves to."""
+    with contextlib.suppress(RepositoryError):  # there is no config.pbtxt yet, or none that could be gone back to
+        former = served_version(repository, model)
+        if former != moving_to:
+            text = (repository / model / "config.pbtxt").read_text(encoding="utf-8")
+            write_text(config_path(repository, model, former), text)
+
+
+def move_pin(repository: Path, model: str, version: int) -> None:
+    """Let config.pbtxt serve ``version``, by renames alone: of its folder, where that is still partial, and of its configuration.
+
+    What has its name already is left as it is, so an interrupted move is finished by the same call.
+    """
+    folder = repository / model / str(version)
+    if partial_folder(folder).exists():
+        # All files at once: a model with the weights of another would answer nonsense without an error.
+        replace_folder(partial_folder(folder), folder)
+    with contextlib.suppress(FileNotFoundError):
+        config_path(repository, model, version).replace(folder.with_name("config.pbtxt"))
 
 
 def remove_version(repository: Path, model: str, version: int) -> None:

@@ -1,12 +1,13 @@
 import onnx
 import pytest
 import torch
+from disks import fill
 
 from distill.models.encoders import Recommender
 from distill.models.runner import TorchRunner
 from distill.models.students.build import build_student, load_student
 from distilrec.config import StudentConfig
-from distilrec.core.errors import ParityError
+from distilrec.core.errors import DistilRecError, ParityError
 from distilrec.core.manifest import verify_manifest
 from distilrec.core.specs import RecommenderSpec
 from distilrec.data import stage as data_stage
@@ -97,3 +98,21 @@ def test_student_survives_saving(shop_run, shop_config):
     student = load_student(shop_config, shop_run / "student", 90)
     assert not student.training
     assert student.items.popularity is None
+
+
+@pytest.mark.parametrize("left_bytes", [2_000, 40_000])
+def test_full_disk_during_the_export_costs_nothing_but_time(shop_run, shop_config, small_disk, left_bytes):
+    config = shop_config.model_copy(update={"export": shop_config.export.model_copy(update={"engines": "off"})})
+    inputs = {name: shop_run / name for name in ("data", "student")}
+    filler = fill(small_disk, left_bytes)
+    with pytest.raises((OSError, DistilRecError), match="No space left"):
+        stage.run(config, inputs, small_disk / "export")
+    assert not (small_disk / "export").exists()
+    filler.unlink()
+    stage.run(config, inputs, small_disk / "export")
+    expected, found = (verify_manifest(folder / "export").files for folder in (shop_run, small_disk))
+    # The report has times; everything that is served is the same to the last bit.
+    assert {name: record for name, record in found.items() if name in expected and name != "report.json"} == {
+        name: record for name, record in expected.items() if name in found and name != "report.json"
+    }
+    assert {"fp32/model.onnx", "int8/model.onnx", "golden.npz", "ranking.json"} <= found.keys() & expected.keys()

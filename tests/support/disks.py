@@ -1,11 +1,15 @@
-"""A real disk that can be full."""
+"""A real disk that can be full, and writes that fail as if it was."""
 
+import errno
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from distilrec.core import files
 
 
 @pytest.fixture
@@ -30,3 +34,20 @@ def fill(disk: Path, left_bytes: int = 0) -> Path:
     filler = disk / "filler"
     filler.write_bytes(bytes(max(found.f_bavail * found.f_bsize - left_bytes, 0)))
     return filler
+
+
+def failing_writes(patch: pytest.MonkeyPatch, left: int) -> None:
+    """Let ``left`` files be written; each one after that finds the disk full."""
+    remaining = iter(range(left))
+
+    def failing(function):
+        def write(*arguments, **settings):
+            if next(remaining, None) is None:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return function(*arguments, **settings)
+
+        return write
+
+    patch.setattr(files, "replace_whole", failing(files.replace_whole))
+    patch.setattr(shutil, "copyfile", failing(shutil.copyfile))
+    patch.setattr(Path, "write_bytes", failing(Path.write_bytes))

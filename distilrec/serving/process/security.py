@@ -135,10 +135,15 @@ def read_secret(path: Path) -> ControlSecret:
         ) from error
 
 
-def secret_path(grpc_port: int) -> Path:
-    """The default file for the secret of the server on this port: in the user's runtime folder, else in the cache."""
+def state_folder() -> Path:
+    """Folder of secrets and of what names running servers: in the user's runtime folder, else in the cache."""
     base = os.environ.get("XDG_RUNTIME_DIR") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "distilrec" / f"control-{grpc_port}"
+    return Path(base) / "distilrec"
+
+
+def secret_path(grpc_port: int) -> Path:
+    """The default file for the secret of the server on this port."""
+    return state_folder() / f"control-{grpc_port}"
 
 
 def server_secret(secret_file: Path | None) -> tuple[ControlSecret, bool]:

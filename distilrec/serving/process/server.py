@@ -31,6 +31,7 @@ from distilrec.serving.process.pid_file import end_orphan, write_pid_file
 from distilrec.serving.process.processes import living, private_bytes
 from distilrec.serving.process.repository import check_repository
 from distilrec.serving.process.security import ControlSecret, TlsConfig, hide_from_process_list
+from export.repository.locks import hold_as_server
 
 logger = logging.getLogger(__name__)
 
@@ -107,10 +108,11 @@ class TritonServer:
         self._region_prefix = f"{region_prefix()}{secrets.token_hex(4)}_"
         self._command, self._environment = wheel.server_command(self._options(grpc_address))
         self._lock = threading.RLock()
-        self._stopping, self._cut_short = False, False
+        self._stopping = self._cut_short = False
         self._abandoned: set[int] = set()
         self._ended: subprocess.Popen[bytes] | None = None
         self._output: IO[bytes] | None = log.open("wb") if log else None
+        self._hold = hold_as_server(repository)
         self._process = self._spawn()
         try:
             self._wait_until_ready()
@@ -188,6 +190,9 @@ class TritonServer:
             self._end(_STOP_TIMEOUT_S + _KILL_MARGIN_S)
             if self._output:
                 self._output.close()
+            if self._hold is not None:
+                os.close(self._hold)
+                self._hold = None
             if self._pid_file is not None:
                 self._pid_file.unlink(missing_ok=True)
             return 0 if self._cut_short else self._process.returncode
@@ -249,6 +254,7 @@ class TritonServer:
             stderr=output,
             start_new_session=True,
             umask=wheel.PRIVATE_UMASK,
+            pass_fds=() if self._hold is None else (self._hold,),
         )
         if self._pid_file is not None:
             write_pid_file(self._pid_file, process.pid)

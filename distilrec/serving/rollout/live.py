@@ -44,9 +44,17 @@ def ready_versions(server: Server, model: str) -> set[int]:
 
 
 def go_live(
-    server: Server, repository: Path, names: Sequence[str], *, former: int, number: int, limits: Limits, report: ReportStep
+    server: Server,
+    repository: Path,
+    names: Sequence[str],
+    *,
+    former: int,
+    number: int,
+    limits: Limits,
+    report: ReportStep,
+    decide: Callable[[], None],
 ) -> WatchResult | None:
-    """Load a version and check it; whatever goes wrong, load the former version again.
+    """Load a version, check it and decide for it; whatever goes wrong, load the former version again.
 
     Args:
         server: Server that gets the version.
@@ -56,25 +64,34 @@ def go_live(
         number: Version to load.
         limits: What the version may do while it is watched.
         report: Is called with each step that was taken.
+        decide: Notes that the version serves from now on.
 
     Raises:
         ServerError: the version was refused, or the server cannot be controlled; the message says which version serves.
     """
-    ready_versions(server, MODEL_NAME)  # a wrong secret is refused before anything is loaded
     try:
-        return _load_and_check(server, repository, names, number, limits=limits, report=report)
+        watched = _load_and_check(server, repository, names, number, limits=limits, report=report)
+        decide()
     except ControlTimeout as error:
         raise ServerError(f"{error}; it serves version {former} on, but takes no more loads: restart it") from error
     except BaseException as error:
         try:
-            # Also after a refused load: otherwise Triton keeps the refused configuration for its next plain load,
-            # and that load is no longer gated by the warm-up.
-            _load_and_check(server, repository, names, former, limits=Limits(watch_s=0), report=report)
+            bring_back(server, repository, names, former)
         except DistilRecError as second:
             raise ServerError(f"{error}\nVersion {former} could not be brought back: {second}\nRestart the server") from error
         if isinstance(error, DistilRecError):
             raise ServerError(f"{error}\nVersion {former} serves on and gives its golden answers.") from error
         raise
+    return watched
+
+
+def bring_back(server: Server, repository: Path, names: Sequence[str], version: int) -> None:
+    """Load a version that served before, and check its golden answers. Raises as ``go_live``.
+
+    It is also called after a refused load: otherwise Triton keeps the refused configuration for its next plain load, and that load
+    is no longer gated by the warm-up.
+    """
+    _load_and_check(server, repository, names, version, limits=Limits(watch_s=0), report=lambda _: None)
 
 
 def _load_and_check(

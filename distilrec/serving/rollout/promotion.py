@@ -7,7 +7,7 @@ server comes up with the last version that was proven.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,17 +16,19 @@ from distilrec.config import ExportConfig
 from distilrec.core.errors import DistilRecError, ServerError
 from distilrec.core.manifest import Manifest
 from distilrec.core.specs import MODEL_NAME
+from distilrec.evaluation import ranking_record
+from distilrec.evaluation.ranking_record import load_record, ranking_fault
+from distilrec.serving.process.rehearsal_folder import end_interrupted_rehearsal
 from distilrec.serving.rollout.checks import check_artefact, check_version
-from distilrec.serving.rollout.journal import Journal, State, VersionInfo, locked, read_journal, recover, write_journal
-from distilrec.serving.rollout.live import ReportStep, Server, go_live, ready_versions
+from distilrec.serving.rollout.live import ReportStep, Server, go_live
 from distilrec.serving.rollout.live_checks import Limits, WatchResult
 from distilrec.serving.rollout.rehearsal import can_rehearse, rehearse
+from distilrec.serving.rollout.settling import live_version, recover_live, settle
 from distilrec.serving.rollout.staging import stage
+from export.repository.journal import Journal, VersionInfo, decide_move, read_journal, write_journal
+from export.repository.locks import locked
 from export.repository.models import MODELS, ServedModel
-from export.repository.versions import config_path, next_number, pin, version_configs
-
-KEPT_GOOD = 3
-"""Good versions whose folders are kept to go back to; older ones are retired."""
+from export.repository.versions import config_path, next_number
 
 
 class PromotionError(ServerError):
@@ -52,6 +54,7 @@ def promote(
     *,
     limits: Limits | None = None,
     rehearsed: bool = True,
+    force: bool = False,
     models: Sequence[ServedModel] = MODELS,
     report: ReportStep = lambda _: None,
 ) -> Promotion:
@@ -64,6 +67,7 @@ def promote(
         server: Server of the repository; None stages and pins only, for a server that is started later.
         limits: What the version may do while it is watched.
         rehearsed: Whether a server of its own tries the version first; it needs memory for one more instance of each model.
+        force: Whether a version that ranks worse than the served one is promoted all the same.
         models: Models that are promoted together, under one number; a model comes after those that it calls.
         report: Is called with each step that was taken.
 
@@ -74,16 +78,13 @@ def promote(
     """
     with locked(repository):
         rollout = _Rollout(repository, server, models, limits or Limits(), report)
-        manifest = check_artefact(artefact)
-        report("the artefact is whole and gives its golden answers")
+        manifest = rollout.check(artefact, force=force)
         number = rollout.announce(manifest)
         with rollout.refusing(number), rollout.discarding(number):
             stage(artefact, manifest, repository=repository, config=config, number=number, models=models)
             report(f"version {number} is staged")
-            if rehearsed:
-                rollout.rehearse(number)
-            watched = rollout.go_live(number)
-        return rollout.pin(number, watched, former_state="good")
+            watched = rollout.go_live(number, rehearsed=rehearsed)
+        return rollout.pin(number, watched)
 
 
 def rollback(
@@ -109,8 +110,8 @@ def rollback(
             text = config_path(repository, MODEL_NAME, target).read_text(encoding="utf-8")
             check_version(repository / MODEL_NAME / str(target), text)
             report(f"version {target} gives its golden answers")
-            watched = rollout.go_live(target)
-        return rollout.pin(target, watched, former_state="retired")
+            watched = rollout.go_live(target, rehearsed=False)
+        return rollout.pin(target, watched)
 
 
 def versions(repository: Path, models: Sequence[ServedModel] = MODELS) -> list[VersionInfo]:
@@ -135,8 +136,35 @@ class _Rollout:
     ) -> None:
         self._repository, self._server, self._limits, self._report = repository, server, limits, report
         self._names = [model.name for model in models]
-        self.journal = recover(repository, self._names)
+        try:
+            end_interrupted_rehearsal(repository)
+            self.journal = settle(repository, self._names, server, report)
+            self._live = live_version(repository, self._names, server)
+        except ServerError as error:
+            raise PromotionError(f"nothing was changed: {error}") from error
         (self.former,) = self.journal.numbers("serving")
+
+    def check(self, artefact: Path, *, force: bool) -> Manifest:
+        """Refuse an artefact that is damaged, or, unless forced, one that ranks worse than the version that clients get now.
+
+        Raises:
+            PromotionError: the loss exceeds the ranking budget.
+            ManifestError, ParityError, DataError, RepositoryError: as ``check_artefact``.
+        """
+        manifest = check_artefact(artefact)
+        self._report("the artefact is whole and gives its golden answers")
+        new = load_record(artefact / ranking_record.FILE_NAME)
+        served = load_record(self._repository / MODEL_NAME / str(self._live) / ranking_record.FILE_NAME)
+        if new is None or served is None or new.held_out_sha256 != served.held_out_sha256:
+            self._report(
+                f"warning: its ranking cannot be compared with that of version {self._live}: found"
+                + (" no record of it" if new is None or served is None else " records of other users, items or right answers")
+            )
+        elif fault := ranking_fault(new, served):
+            if not force:
+                raise PromotionError(f"{artefact} was refused: {fault}. Promote it all the same with --force")
+            self._report(f"warning: {fault}; promoted all the same")
+        return manifest
 
     def announce(self, manifest: Manifest) -> int:
         """Note in the journal that an artefact is being staged; returns the number of its version."""
@@ -165,46 +193,49 @@ class _Rollout:
         try:
             yield
         except BaseException as error:
-            self._write(self.journal.mark(number, "failed", str(error) or type(error).__name__))
-            recover(self._repository, self._names)
+            failed = self.journal.mark(number, "failed", str(error) or type(error).__name__)
+            with suppress(OSError):  # a full disk: without this note, recovery finds the promotion interrupted
+                self._write(failed.model_copy(update={"moving_to": None}))
+            with suppress(OSError):
+                recover_live(self._repository, self._names, self._server)
             raise
 
-    def rehearse(self, number: int) -> None:
+    def _rehearse(self, number: int) -> None:
         """Try a version in a server of its own. A server that is started later refuses to start with a bad version."""
         if self._server is None:
             return
-        ready_versions(self._server, MODEL_NAME)  # a wrong secret is refused before anything is started
         if not can_rehearse():
             self._report(f"version {number} is not rehearsed: there is no tritonserver on this machine to try it in")
             return
         rehearse(self._repository, self._names, number, self._server.load_timeout_s)
         self._report(f"version {number} answers as it should in a server of its own")
 
-    def go_live(self, number: int) -> WatchResult | None:
-        """Have the server serve a version, and note that it is proven: from here on, recovery finishes what is interrupted."""
-        watched = None
-        if self._server is not None:
-            watched = go_live(
-                self._server,
-                self._repository,
-                self._names,
-                former=self.former,
-                number=number,
-                limits=self._limits,
-                report=self._report,
-            )
-        self._write(self.journal.model_copy(update={"moving_to": number}))
-        return watched
+    def go_live(self, number: int, *, rehearsed: bool) -> WatchResult | None:
+        """Have the server serve a staged version, and decide for it: from here on, recovery finishes what is interrupted."""
+        if rehearsed:
+            self._rehearse(number)
 
-    def pin(self, number: int, watched: WatchResult | None, *, former_state: State) -> Promotion:
-        """Pin a version, retire those that are too old to go back to, and remove what is no longer good."""
-        pin(self._repository, version_configs(self._repository, self._names, number), number)
+        def decide() -> None:
+            self.journal = decide_move(self._repository, self._names, self.journal, number)
+
+        if self._server is None:
+            decide()
+            return None
+        return go_live(
+            self._server,
+            self._repository,
+            self._names,
+            former=self._live,
+            number=number,
+            limits=self._limits,
+            report=self._report,
+            decide=decide,
+        )
+
+    def pin(self, number: int, watched: WatchResult | None) -> Promotion:
+        """Pin the version that was decided for, and remove what is no longer good."""
+        recover_live(self._repository, self._names, self._server)
         self._report(f"version {number} is pinned")
-        journal = self.journal.mark(self.former, former_state).mark(number, "serving")
-        for old in journal.numbers("good")[:-KEPT_GOOD]:
-            journal = journal.mark(old, "retired")
-        self._write(journal.model_copy(update={"moving_to": None}))
-        recover(self._repository, self._names)
         return Promotion(number, self.former, watched)
 
     def _write(self, journal: Journal) -> None:

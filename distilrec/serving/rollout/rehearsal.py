@@ -6,13 +6,13 @@ A version that answers wrongly gives clients wrong answers until the live checks
 
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from google.protobuf import text_format
 
 from distilrec.core.errors import MissingExtraError, ServerError
 from distilrec.core.files import write_text
 from distilrec.core.specs import MODEL_NAME
+from distilrec.serving.process.rehearsal_folder import rehearsal_folder
 from distilrec.serving.process.server import TritonServer, free_ports
 from distilrec.serving.process.wheel import find_tritonserver
 from distilrec.serving.rollout.live_checks import LiveChecks
@@ -44,14 +44,14 @@ def rehearse(repository: Path, names: Sequence[str], version: int, load_timeout_
         ServerError: the server does not get ready with it; the message has the end of its log.
         ParityError, DataError: it does not give its golden answers.
     """
-    with TemporaryDirectory(prefix="distilrec-rehearsal-") as folder:
-        alone, log = Path(folder) / "repository", Path(folder) / "tritonserver.log"
+    with rehearsal_folder(repository) as (folder, pid_file):
+        alone, log = folder / "repository", folder / "tritonserver.log"
         configs = version_configs(repository, names, version)
         for name, text in configs.items():
             _link(repository / name, alone / name, text, version)
         max_batch_size = parse_config(configs[MODEL_NAME]).max_batch_size
         with (
-            TritonServer(alone, free_ports(), log, start_timeout_s=load_timeout_s + _EXTRA_START_S) as server,
+            TritonServer(alone, free_ports(), log, start_timeout_s=load_timeout_s + _EXTRA_START_S, pid_file=pid_file) as server,
             LiveChecks(server.url, max_batch_size) as checks,
         ):
             checks.check_version(repository, names, version)

@@ -1,11 +1,10 @@
 """A version's folders and configurations, written under another name and checked before they get their own."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from distilrec.config import ExportConfig
-from distilrec.core.files import write_text
+from distilrec.core.files import flush_folder, write_text
 from distilrec.core.manifest import Manifest
 from distilrec.core.specs import MODEL_NAME
 from distilrec.serving.rollout import warmup
@@ -31,19 +30,9 @@ def stage(
         partial = partial_folder(target)
         model.write(artefact, manifest, config, partial)
         check_copy(artefact, manifest, partial)
-        _flush(partial)
+        flush_folder(partial)
         partial.rename(target)
         text = model.render(artefact_facts(manifest), config, number)
         text += warmup.write(artefact, repository / model.name, number, text)
         write_text(config_path(repository, model.name, number), text)
     serving_target(config).check(config_path(repository, MODEL_NAME, number), repository / MODEL_NAME / str(number))
-
-
-def _flush(folder: Path) -> None:
-    """Have the disk hold what was written, so that a version which is pinned also survives a power failure."""
-    for path in (*(path for path in folder.rglob("*") if path.is_file()), folder, folder.parent):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -4,8 +4,8 @@ import pytest
 
 from distilrec.core.errors import RepositoryError, ServerError
 from distilrec.serving.process.environment import free_ports
-from distilrec.serving.rollout.journal import LOCK_NAME
 from distilrec.serving.serve import ServeSettings, run_server
+from export.repository.locks import LOCK_NAME
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ def repository(shop_run, shop_config, tmp_path):
 def test_declared_target_fills_the_students_version(repository, shop_run):
     item_count = str(read_manifest(shop_run / "export").metrics["item_count"])
     files = {path.name for path in (repository / "student" / "1").iterdir()}
-    assert files == {"sizes.toy", "model.py", "golden.npz", "vocabulary.json"}
+    assert files == {"sizes.toy", "model.py", "golden.npz", "ranking.json", "vocabulary.json"}
     assert (repository / "student" / "1" / "sizes.toy").read_text() == item_count
     config = parse(repository / "student" / "config.pbtxt")
     assert (config.backend, config.parameters["item_count"].string_value) == ("toy", item_count)

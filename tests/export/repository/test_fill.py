@@ -1,6 +1,8 @@
+import shutil
 from pathlib import Path
 
 import pytest
+from disks import failing_writes
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
@@ -11,7 +13,9 @@ from distilrec.core.manifest import read_manifest
 from export.graph.onnx_runner import OnnxRunner
 from export.repository.benchmark_models import fill_benchmark_models
 from export.repository.fill import fill_repository
+from export.repository.locks import locked
 from export.repository.models import MODELS
+from export.repository.versions import served_version
 
 COMMITTED = Path(__file__).parents[3] / "triton_repo"
 
@@ -32,8 +36,11 @@ def test_filled_repository_is_complete_and_serves_the_committed_model(shop_run, 
         "student/1/golden.npz",
         "student/1/model.onnx",
         "student/1/model.py",
+        "student/1/ranking.json",
         "student/1/vocabulary.json",
         "student/config.pbtxt",
+        "versions.json",
+        "versions.lock",
         "vocabulary/1/model.py",
         "vocabulary/1/vocabulary.json",
         "vocabulary/config.pbtxt",
@@ -44,8 +51,6 @@ def test_filled_repository_is_complete_and_serves_the_committed_model(shop_run, 
 
 
 def test_damaged_artefact_is_refused_and_the_repository_untouched(shop_run, tmp_path):
-    import shutil
-
     artefact = tmp_path / "export"
     shutil.copytree(shop_run / "export", artefact)
     with (artefact / "fp32" / "model.onnx").open("r+b") as file:
@@ -79,7 +84,7 @@ def test_target_onnxruntime_leaves_the_graph_to_tritons_own_backend(shop_run, tm
 def test_target_tensorrt_without_an_engine_is_refused_and_nothing_is_left(shop_run, tmp_path):
     with pytest.raises(RepositoryError, match=r"found no engines/tensorrt/fp32\.plan.*export\.engines"):
         fill_repository(shop_run / "export", ExportConfig(target="tensorrt", repository=tmp_path / "repo"))
-    assert files(tmp_path) == []
+    assert files(tmp_path) == ["repo/versions.lock"]
 
 
 def test_benchmark_models_are_of_this_artefact_or_gone(shop_run, shop_config, tmp_path):
@@ -101,3 +106,57 @@ def test_an_export_alone_has_the_idle_model_and_no_teacher(shop_run, shop_config
     fill_benchmark_models(None, shop_run / "export", config)
     assert "identity/1/model.py" in files(config.repository)
     assert not (tmp_path / "repo" / "teacher").exists()
+
+
+def pinned(repository):
+    return {served_version(repository, model.name) for model in MODELS}
+
+
+def test_same_content_keeps_its_number_and_other_content_never_does(serving_config, shop_run, variant):
+    repository = serving_config.repository
+    before = (repository / "student" / "1" / "model.onnx").read_bytes()
+    fill_repository(shop_run / "export", serving_config.model_copy(update={"instances": 2}))
+    assert pinned(repository) == {1}
+    assert "count: 2" in (repository / "student" / "config.pbtxt").read_text()
+    with locked(repository), pytest.raises(RepositoryError, match="another promotion, rollback or export at work"):
+        fill_repository(variant(1), serving_config)
+    fill_repository(variant(1), serving_config)
+    assert pinned(repository) == {2}
+    assert (repository / "student" / "1" / "model.onnx").read_bytes() == before
+
+
+def test_checkout_without_weights_is_filled_as_version_1(shop_run, shop_config, tmp_path):
+    shutil.copytree(COMMITTED, tmp_path / "repo", ignore=shutil.ignore_patterns("*.onnx", "vocabulary.json", "versions.*"))
+    fill_repository(shop_run / "export", shop_config.export.model_copy(update={"repository": tmp_path / "repo"}))
+    assert pinned(tmp_path / "repo") == {1}
+    assert (tmp_path / "repo" / "student" / "1" / "model.onnx").exists()
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_full_disk_at_any_write_leaves_the_former_state_or_the_new_one(
+    first, shop_run, shop_config, variant, tmp_path, monkeypatch
+):
+    """The n-th write fails, for every n; then the same command is run again."""
+    artefact, config = variant(1), shop_config.export.model_copy(update={"repository": tmp_path / "repo", "instances": 1})
+    if not first:
+        fill_repository(shop_run / "export", config)
+    former = set(files(config.repository))
+    for writes in range(100):
+        with monkeypatch.context() as patch:
+            failing_writes(patch, writes)
+            try:
+                fill_repository(artefact, config)
+            except RepositoryError:
+                done = False
+            else:
+                done = True
+        if done:
+            break
+        if not (config.repository / "student" / "config.pbtxt").exists() or (pinned(config.repository) == {1} and not first):
+            assert set(files(config.repository)) - former <= {"versions.lock", "versions.json"}
+        else:
+            assert pinned(config.repository) == {1 if first else 2}
+    assert writes > 12
+    assert pinned(config.repository) == {1 if first else 2}
+    assert (config.repository / "student" / str(1 if first else 2) / "ranking.json").exists()
+    assert not [name for name in files(config.repository) if "partial" in name or "tmp" in name]

@@ -59,6 +59,16 @@ def test_file_that_holds_no_golden_requests_is_refused(tmp_path, content):
         load_golden(tmp_path / "golden.npz")
 
 
+def test_folders_that_are_no_version_of_ours_do_not_count(tmp_path):
+    for name in ("9999999999999999999999", "9223372036854775807", "\u00b2", "notes"):
+        (tmp_path / "student" / name).mkdir(parents=True)
+    (tmp_path / "versions.json").write_text(json.dumps({"versions": [{"number": 3}, {"number": 10**22}]}))
+    assert next_number(tmp_path) == 4
+    (tmp_path / "student" / "999999999").mkdir()
+    with pytest.raises(RepositoryError, match=r"version 999999999, expected smaller ones"):
+        next_number(tmp_path)
+
+
 def test_numbers_are_never_used_twice(tmp_path):
     (tmp_path / "student" / "4.partial").mkdir(parents=True)
     assert next_number(tmp_path) == 5

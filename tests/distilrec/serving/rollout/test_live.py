@@ -1,5 +1,6 @@
 """Promotion in a real tritonserver under steady load: no client notices a new version, nor one that is refused."""
 
+import errno
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ import pytest
 from artefacts import edit_weights, other_sizes
 from golden_load import Load
 
+from clients import RecommenderClient
 from clients.grpc_model import GrpcModel
 from distilrec.core.errors import DistilRecError
 from distilrec.core.golden import load_golden
@@ -21,15 +23,17 @@ from distilrec.data.vocabulary import Vocabulary, load_vocabulary
 from distilrec.evaluation.parity import compare
 from distilrec.serving.process.security import ControlSecret
 from distilrec.serving.process.server import TritonServer, free_ports
-from distilrec.serving.rollout.journal import locked, recover
+from distilrec.serving.rollout import promotion
 from distilrec.serving.rollout.live import Server, ready_versions
 from distilrec.serving.rollout.live_checks import Limits
 from distilrec.serving.rollout.promotion import PromotionError, promote, rollback, versions
+from distilrec.serving.rollout.settling import settle
+from export.repository.locks import locked
 from export.repository.models import MODELS, write_student
 from export.repository.versions import served_version
 
 QUICK = Limits(watch_s=0.5, max_p99_ms=2000)
-STEPS = ["the artefact is whole", "is staged", "in a server of its own", "is loaded", "answers as it should", "is pinned"]
+LIVE_STEPS = ["is loaded", "answers as it should", "is pinned"]
 
 
 def restart(serving_config, tmp_path, golden, version):
@@ -51,10 +55,10 @@ def test_promotions_and_rollbacks_fail_no_request_and_mix_no_answers(variant, se
         for number in (2, 3, 4, 5):
             artefact = variant(number)
             expected[number] = load_golden(artefact / "golden.npz")
-            promotion = promote(artefact, serving_config.repository, serving_config, promotable, limits=QUICK)
-            assert (promotion.version, promotion.former) == (number, number - 1)
-            assert promotion.watched.failed == 0
-            assert promotion.watched.requests > promotion.watched.probes > 5
+            done = promote(artefact, serving_config.repository, serving_config, promotable, limits=QUICK)
+            assert (done.version, done.former) == (number, number - 1)
+            assert done.watched.failed == 0
+            assert done.watched.requests > done.watched.probes > 5
         assert rollback(serving_config.repository, promotable).version == 4
         assert rollback(serving_config.repository, promotable).version == 3
         time.sleep(1)
@@ -195,6 +199,21 @@ def test_slow_version_and_missing_secret_are_refused(variant, serving_config, pr
     assert served(serving_config) == {1}
 
 
+def test_full_disk_at_the_decision_brings_the_former_version_back(variant, serving_config, promotable, shop_run, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    artefact, goldens = variant(0), {1: load_golden(shop_run / "export" / "golden.npz")}
+    goldens[2] = load_golden(artefact / "golden.npz")
+    monkeypatch.setattr(promotion, "decide_move", full)
+    with Load(promotable.url, goldens) as load, pytest.raises(PromotionError, match="No space left"):
+        promote(artefact, serving_config.repository, serving_config, promotable, limits=QUICK, rehearsed=False)
+    monkeypatch.undo()
+    assert (load.failed, load.wrong) == ([], [])
+    assert ready_versions(promotable, "student") == served(serving_config) == {1}
+    assert not (serving_config.repository / "student" / "2").exists()
+
+
 def test_load_that_does_not_end_is_given_up_and_the_former_version_serves_on(variant, serving_config, promotable, shop_run):
     hangs = model_that(("        config = json.loads(", "        import time; time.sleep(600)\n        config = json.loads("))
     golden = load_golden(shop_run / "export" / "golden.npz")
@@ -223,12 +242,13 @@ import os, signal, sys
 from pathlib import Path
 from distilrec.config import ExportConfig
 from distilrec.serving.process.security import ControlSecret
+from distilrec.serving.rollout import promotion
 from distilrec.serving.rollout.live import Server
 from distilrec.serving.rollout.live_checks import Limits
 from distilrec.serving.rollout.promotion import promote
 artefact, repository, url, at = sys.argv[1:]
 def report(step):
-    if at in step:
+    if step.endswith(at):
         os.kill(os.getpid(), signal.SIGKILL)
 promote(Path(artefact), Path(repository), ExportConfig(instances=1, max_batch_size=8),
         Server(url, ControlSecret(os.environ["SECRET"])), limits=Limits(watch_s=0.1, max_p99_ms=2000), report=report)
@@ -236,18 +256,24 @@ promote(Path(artefact), Path(repository), ExportConfig(instances=1, max_batch_si
 
 
 def test_promotion_that_is_killed_leaves_a_repository_that_starts(variant, serving_config, promotable, shop_run, tmp_path):
-    artefact, golden = variant(0), load_golden(shop_run / "export" / "golden.npz")
-    for place, step in enumerate(STEPS):
+    artefact, golden, pinned = variant(0), load_golden(shop_run / "export" / "golden.npz"), 1
+    for number, step in enumerate(LIVE_STEPS, start=2):
+        if pinned > 1:
+            golden = load_golden(artefact / "golden.npz")
         command = [sys.executable, "-c", KILLED, str(artefact), str(serving_config.repository), promotable.url, step]
-        assert (
-            subprocess.run(command, check=False, timeout=120, env=os.environ | {"SECRET": promotable.secret.value}).returncode
-            == -signal.SIGKILL
-        )
-        proven = step == STEPS[-1]
-        expected, number = (load_golden(artefact / "golden.npz"), place + 1) if proven else (golden, 1)
-        restart(serving_config, tmp_path, expected, number)
+        secret = {"SECRET": promotable.secret.value}
+        done = subprocess.run(command, check=False, timeout=120, env=os.environ | secret, capture_output=True, text=True)
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        live = ready_versions(promotable, "student")
+        decided = step == LIVE_STEPS[-1]
+        restart(serving_config, tmp_path, *((load_golden(artefact / "golden.npz"), number) if decided else (golden, pinned)))
         with locked(serving_config.repository):
-            recover(serving_config.repository, [model.name for model in MODELS])
-        assert served(serving_config) == {number}
-    assert [entry.state for entry in versions(serving_config.repository)] == ["good", *["failed"] * 4, "serving"]
-    assert promote(variant(1), serving_config.repository, serving_config, promotable, limits=QUICK).version == 7
+            settle(serving_config.repository, [model.name for model in MODELS], promotable, print)
+        # What clients get is never taken from them.
+        assert ready_versions(promotable, "student") == live
+        assert live == served(serving_config) == {number}
+        pinned = number
+        with RecommenderClient(promotable.url) as client:
+            assert client.recommend(["item-1"]).model_version == str(pinned)
+    assert [entry.state for entry in versions(serving_config.repository)] == ["good", "good", "good", "serving"]
+    assert promote(variant(1), serving_config.repository, serving_config, promotable, limits=QUICK).version == 5

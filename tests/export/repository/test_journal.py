@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 import pytest
 
 from distilrec.core.errors import RepositoryError
-from distilrec.serving.rollout.journal import Journal, VersionInfo, reconcile
 from distilrec.serving.rollout.promotion import versions
+from export.repository.journal import Journal, VersionInfo, reconcile
 
 
 def entry(number, state, vocabulary="v"):
