@@ -71,8 +71,9 @@ def _has_teacher(subject: Subject) -> bool:
 
 def _fill_benchmark_models(subject: Subject, config: ExportConfig) -> None:
     run = subject.config
-    taught = run is not None and _has_teacher(subject)
-    teacher = load_ensemble(run, mixture_weights(run), teacher_folders(run), subject.spec.item_count) if taught else None
+    teacher = None
+    if run is not None and _has_teacher(subject):
+        teacher = load_ensemble(run, mixture_weights(run), teacher_folders(run), subject.spec.item_count)
     fill_benchmark_models(teacher, subject.artefact, config)
 
 

@@ -106,7 +106,7 @@ def batch_size(config: TrainingConfig, windows: Windows) -> int:
     if config.batch_size != "auto":
         return config.batch_size
     lengths = windows.lengths
-    wanted = min(len(lengths) / _STEPS_AN_EPOCH, _PREDICTIONS_A_STEP / lengths.mean())
+    wanted = min(len(lengths) / _STEPS_AN_EPOCH, _PREDICTIONS_A_STEP / float(lengths.mean()))
     return max(_SMALLEST_BATCH, round(wanted))
 
 
