@@ -88,14 +88,19 @@ def fit(
     validation = _validation_users(dataset, spec)
     keep_freed_memory()
     module = NextItemModule(encoder, spec, config, validation, distillation)
-    windows = [hard_windows(dataset, spec.history_length)] if distillation is None else soft_windows(distillation.targets, dataset)
-    windows = [some for some in windows if len(some)]
-    data = SequenceData(windows, validation, batch_size(config, windows[0]), seed)
+    windows = _windows(dataset, spec.history_length, distillation)
+    data, clock = SequenceData(windows, validation, batch_size(config, windows[0]), seed), EpochClock()
+    moments = [EpochSeed(seed), EpochStart(), Curve(give_up), ExpectedTime(), clock]
     with _quiet():
-        clock, moments = EpochClock(), [EpochSeed(seed), EpochStart(), Curve(give_up), ExpectedTime()]
-        trainer = _trainer(config, scratch, [*moments, clock], strategy=_strategy(encoder, processes), processes=processes, log=log)
+        trainer = _trainer(config, scratch, moments, _strategy(encoder, processes), processes=processes, log=log)
         trainer.fit(module, data, ckpt_path=resumable(scratch), weights_only=True)
     return _load_best_epoch(module, scratch, clock)
+
+
+def _windows(dataset: Dataset, history_length: int, distillation: Distillation | None) -> list[Windows]:
+    """What to learn from, one for each epoch in turn."""
+    windows = [hard_windows(dataset, history_length)] if distillation is None else soft_windows(distillation.targets, dataset)
+    return [some for some in windows if len(some)]
 
 
 def batch_size(config: TrainingConfig, windows: Windows) -> int:
@@ -158,7 +163,7 @@ def _precision(config: TrainingConfig) -> Literal["bf16-mixed", "32-true"]:
 
 
 def _trainer(
-    config: TrainingConfig, scratch: Path, moments: list[Callback], *, strategy: str, processes: int, log: Logging | None
+    config: TrainingConfig, scratch: Path, moments: list[Callback], strategy: str, *, processes: int, log: Logging | None
 ) -> lightning.Trainer:
     best = ModelCheckpoint(scratch, Path(BEST).stem, monitor=VALIDATION_METRIC, mode="max", enable_version_counter=False)
     # save_last of the above would write only when the best one improves; a resume needs every epoch.

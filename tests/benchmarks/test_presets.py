@@ -14,4 +14,4 @@ def test_run_with_a_text_teacher_is_the_demos_own_otherwise():
     alike = {"name": demo.name, "teachers": demo.teachers, "targets": demo.targets}
     assert found.model_copy(update=alike) == demo
     assert {name: found.teachers[name] for name in demo.teachers} == demo.teachers
-    assert found.targets.model_copy(update={"weights": None}) == demo.targets
+    assert found.targets == demo.targets

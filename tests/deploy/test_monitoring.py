@@ -92,7 +92,7 @@ def test_every_queried_metric_is_exported(metrics: str) -> None:
 def test_every_queried_metric_of_the_watchdog_is_one_of_its_names() -> None:
     names = re.findall(r"# TYPE (distilrec_watchdog_\w+)", WATCHDOG.read_text(encoding="utf-8"))
 
-    assert len(names) == 7
+    assert len(names) == 8
     assert queried("distilrec_watchdog") <= set(names)
 
 

@@ -103,7 +103,7 @@ def test_student_survives_saving(shop_run, shop_config):
 @pytest.mark.parametrize("left_bytes", [2_000, 40_000])
 def test_full_disk_during_the_export_costs_nothing_but_time(shop_run, shop_config, small_disk, left_bytes):
     config = shop_config.model_copy(update={"export": shop_config.export.model_copy(update={"engines": "off"})})
-    inputs = {name: shop_run / name for name in ("data", "student")}
+    inputs = {"data": shop_run / "data", "student": shop_run / "student", "verdict": shop_run / "student-verdict"}
     filler = fill(small_disk, left_bytes)
     with pytest.raises((OSError, DistilRecError), match="No space left"):
         stage.run(config, inputs, small_disk / "export")

@@ -107,9 +107,8 @@ class TritonServer:
         self._http, self._start_timeout_s, self._pid_file = http, start_timeout_s, pid_file
         self._region_prefix = f"{region_prefix()}{secrets.token_hex(4)}_"
         self._command, self._environment = wheel.server_command(self._options(grpc_address))
-        self._lock = threading.RLock()
+        self._lock, self._abandoned = threading.RLock(), set[int]()
         self._stopping = self._cut_short = False
-        self._abandoned: set[int] = set()
         self._ended: subprocess.Popen[bytes] | None = None
         self._output: IO[bytes] | None = log.open("wb") if log else None
         self._hold = hold_as_server(repository)

@@ -57,7 +57,7 @@ def text_teacher() -> TextTeacher:
     titles = torch.randint(4, 40, (24, 4), dtype=torch.int32)
     titles[1::3, 3:] = -1  # not all titles are equally long
     titles[0], titles[N + 1 :] = -1, -1
-    tokens = TitleTokens(titles, torch.tensor([1, 2, 0, 1], dtype=torch.int32))
+    tokens = TitleTokens(titles, torch.tensor([1, 2, 0, 1, 0], dtype=torch.int32))
     settings = TextTeacherConfig(embedding_size=8, max_titles=L, max_tokens=30)
     return TextTeacher(ItemTable(N, 8, text=torch.randn(N, 5), popularity=POPULARITY), body, tokens, settings)
 

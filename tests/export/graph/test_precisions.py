@@ -91,7 +91,7 @@ def build_text_teacher(_config, item_count, popularity):
     body = BertModel(BertConfig(vocab_size=40, **sizes), add_pooling_layer=False)
     titles = torch.randint(4, 40, (table_rows(item_count), 5), dtype=torch.int32)
     titles[0], titles[item_count + 1 :] = -1, -1
-    tokens = TitleTokens(titles, torch.tensor([1, 2, 0, 1], dtype=torch.int32))
+    tokens = TitleTokens(titles, torch.tensor([1, 2, 0, 1, 0], dtype=torch.int32))
     settings = TextTeacherConfig(embedding_size=8, max_titles=6, max_tokens=20)
     return TextTeacher(ItemTable(item_count, 8, popularity=popularity), body, tokens, settings)
 
