@@ -15,7 +15,7 @@ from distilrec.config import Config, TeacherConfig, with_export_settings
 from distilrec.core.errors import ManifestError
 from distilrec.core.manifest import read_manifest, write_manifest
 from distilrec.pipeline.models import model_folders
-from distilrec.pipeline.stages import run_all, run_dir, run_stage, shipped_student
+from distilrec.pipeline.stages import mixture_weights, run_all, run_dir, run_stage, shipped_student
 from distilrec.tuning.preset import write_preset
 
 pytestmark = pytest.mark.pipeline
@@ -115,3 +115,20 @@ def test_a_student_trained_since_is_not_taken_unseen(harmed):
     with pytest.raises(ManifestError, match=r"verdict on another student than the one in runs/harmed/student, expected"):
         run_stage(harmed.config, "student-qad")
     write_manifest(folder, manifest)
+
+
+def test_in_a_mixture_the_bad_teacher_is_left_out(harmed):
+    teachers = {"good": {"kind": "ease", "l2": 5.0}, "bad": {"kind": "shuffled", "l2": 5.0}}
+    config = Config.model_validate(harmed.config.model_dump() | {"name": "mixed", "teachers": teachers})
+    for stage in ("data", "text", "teacher-good", "teacher-bad", "student-undistilled"):
+        run_stage(config, stage)
+    verdict = run_stage(config, "teacher-verdict").metrics
+    assert list(verdict["weights"]) == ["good"] == list(mixture_weights(config))
+    assert "bad is left out, because the others rank no worse without it" in verdict["reason"]
+    assert verdict["ndcg@10"]["bad"] < verdict["ndcg@10"]["good"] == pytest.approx(verdict["mixture_ndcg@10"])
+
+
+def test_a_bad_teacher_alone_is_named_before_anybody_learns_from_it(harmed):
+    verdict = read_manifest(run_dir(harmed.config) / "teacher-verdict").metrics
+    assert verdict["difference"][2] < 0
+    assert "no mixture of the teachers ranks better than the student alone" in verdict["reason"]
