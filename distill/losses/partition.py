@@ -49,15 +49,18 @@ class _Split(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, targets: Tensor, items: Tensor, temperature: float) -> tuple[Tensor, ...]:
-        gaps = logits.scatter(1, items, NOWHERE)
-        peak = gaps.amax(dim=1)
         target, top = logits.gather(1, targets)[:, 0], logits.gather(1, items)
         if temperature == 1:
-            shares = gaps.softmax(dim=1)  # one pass for what the other temperatures need several for
+            # A softmax is one pass, where the other temperatures need several. The items are put back, as a copy is one more pass.
+            logits.scatter_(1, items, NOWHERE)
+            peak, shares = logits.amax(dim=1), logits.softmax(dim=1)
+            logits.scatter_(1, items, top)
             ctx.save_for_backward(targets, items, shares, None, None, None)
             ctx.temperature = temperature
             rest = peak - shares.amax(dim=1).log()
             return target, top, rest, rest.clone()
+        gaps = logits.scatter(1, items, NOWHERE)
+        peak = gaps.amax(dim=1)
         gaps.sub_(peak[:, None])
         if temperature > 1:
             gaps.div_(temperature)
