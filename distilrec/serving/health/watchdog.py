@@ -43,7 +43,6 @@ _CONFIRM_PAUSE_S = 0.1
 _MB = 1_000_000
 _NOTICE_S = 0.1
 """Seconds within which the watchdog's own end is noticed."""
-_CRASHES = (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS)
 
 
 class Watchdog:
@@ -207,7 +206,7 @@ class Watchdog:
             try:
                 self._server.restart()
             except ServerError as error:
-                next_s = self._backoff.after_failed_start(crashed=self._server.status in _CRASHES)
+                next_s = self._backoff.after_failed_start(crashed=self._server.crashed)
                 if next_s is None or self._server.stopping:
                     raise
                 pause_s = next_s

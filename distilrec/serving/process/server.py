@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 __all__ = ["LOOPBACK", "Ports", "TritonServer", "check_ports", "free_ports"]
 
+_CRASHES = (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS)
 _STOP_TIMEOUT_S = 10
 """Seconds in which the server answers what is in flight when it stops.
 
@@ -114,7 +115,7 @@ class TritonServer:
         self._hold = hold_as_server(repository)
         self._process = self._spawn()
         try:
-            self._wait_until_ready()
+            self._start()
         except BaseException:
             self.stop()
             raise
@@ -196,6 +197,11 @@ class TritonServer:
                 self._pid_file.unlink(missing_ok=True)
             return 0 if self._cut_short else self._process.returncode
 
+    @property
+    def crashed(self) -> bool:
+        """Whether a crash has ended the server's process."""
+        return self.status in _CRASHES
+
     def protect_memory(self) -> None:
         """Let only this account read the shared memory; again whenever a model may have been loaded."""
         protect_regions(self._region_prefix)
@@ -242,6 +248,23 @@ class TritonServer:
         if self.tls:
             options |= self.tls.options()
         return [*(f"{name}={value}" for name, value in options.items()), "--disable-auto-complete-config"]
+
+    def _start(self) -> None:
+        """Wait until the first process is ready. A crash is tried once more, as tritonserver 2.51 sometimes dies of its own locks.
+
+        Seen once in 50 starts beside a loaded server: SIGABRT, boost::interprocess::lock_exception.
+        """
+        try:
+            self._wait_until_ready()
+        except ServerError:
+            if not self.crashed:
+                raise
+            logger.warning(
+                "tritonserver crashed at its start (%s); starting it once more", signal.Signals(-self._process.returncode).name
+            )
+            self._end(0)
+            self._process = self._spawn()
+            self._wait_until_ready()
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         # A session of its own: Ctrl-C in the terminal then reaches only this process, which ends the server in order.

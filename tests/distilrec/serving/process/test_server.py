@@ -229,3 +229,25 @@ def test_teacher_and_idle_model_are_served_for_benchmarks(shop_run, shop_config,
     assert compare(TorchRunner(teacher, spec).recommend(users.history, users.exclude), found).misplaced == 0
     assert items.shape == (40, 20)
     assert not items.any()
+
+
+@pytest.mark.parametrize("crashes", [1, 2])
+def test_a_crash_at_the_start_is_tried_once_more(shop_config, shop_run, tmp_path, monkeypatch, caplog, crashes):
+    fill_repository(shop_run / "export", shop_config.export.model_copy(update={"repository": tmp_path / "repo"}))
+    real = wheel.server_command
+    tries = tmp_path / "tries"
+    script = f'echo >> {tries}; [ $(wc -l < {tries}) -gt {crashes} ] && exec "$@"; kill -ABRT $$'
+
+    def crashing(options):
+        command, environment = real(options)
+        return ["bash", "-c", script, "bash", *command], environment
+
+    monkeypatch.setattr(wheel, "server_command", crashing)
+    if crashes == 1:
+        with TritonServer(tmp_path / "repo", free_ports(), tmp_path / "log") as server:
+            assert server.access.is_ready()
+        assert "tritonserver crashed at its start (SIGABRT); starting it once more" in caplog.text
+    else:
+        with pytest.raises(ServerError, match="ended with status -6 before it was ready"):
+            TritonServer(tmp_path / "repo", free_ports(), tmp_path / "log")
+        assert len(tries.read_text().splitlines()) == 2
