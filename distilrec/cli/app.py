@@ -15,14 +15,16 @@ from distilrec.cli.options import DEFAULT_PRESET, Force, Preset, Student
 from distilrec.config import Config, load_config, with_export_settings, with_seed
 from distilrec.core.errors import DataWarning, DistilRecError
 from distilrec.pipeline.stages import (
+    MIXED_TARGETS,
     STUDENT_VERDICT,
+    TEACHERS_VERDICT,
     fill_repository,
     run_all,
     run_dir,
     run_stage,
     stages,
     student_verdict,
-    teacher_verdict,
+    teachers_verdict,
 )
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, add_completion=False)
@@ -140,18 +142,19 @@ def teacher(preset: Preset = DEFAULT_PRESET, force: Force = False) -> None:
 
     Example: distilrec teacher --preset ml-100k
     """
-    _run_some(preset, "teacher-", force=force)
+    _run_some(preset, ("teacher-",), force=force)
 
 
 @app.command()
 def targets(preset: Preset = DEFAULT_PRESET, force: Force = False) -> None:
-    """Write the soft targets of all teachers, and their mixture.
+    """Write the soft targets of all teachers, judge the teachers, and mix their soft targets.
 
-    Soft targets are a teacher's top items and logits for every training prefix.
+    Soft targets are a teacher's top items and logits for every training prefix. Teachers are judged against the student without a
+    teacher, which is trained first.
 
     Example: distilrec targets --preset ml-100k
     """
-    _run_some(preset, "targets-", force=force)
+    _run_some(preset, ("targets-", "student-undistilled", TEACHERS_VERDICT, MIXED_TARGETS), force=force)
 
 
 @app.command()
@@ -208,14 +211,15 @@ def qad(preset: Preset = DEFAULT_PRESET, force: Force = False) -> None:
     fill_repository(_run_one(preset, "export-qad", force=force))
 
 
-def _run_some(preset: str, prefix: str, *, force: bool) -> None:
-    """Run the stages whose folders begin with ``prefix``.
+def _run_some(preset: str, prefixes: tuple[str, ...], *, force: bool) -> None:
+    """Run the stages whose folders begin with one of ``prefixes``.
 
     Where an assistant is distilled from other teachers, all teachers and soft targets are made, in the order of the stages.
     """
     config = load_config(preset)
     assistants = any(teacher.learns_from for teacher in config.teachers.values())
-    prefixes = ("teacher-", "targets-") if assistants else (prefix,)
+    if assistants:
+        prefixes = ("teacher-", "targets-", *prefixes)
     for stage in stages(config):
         if stage.startswith(prefixes):
             run_stage(config, stage, force=force)
@@ -230,7 +234,7 @@ def _run_one(preset: str, stage: str, *, force: bool) -> Config:
 
 
 def _print_student(config: Config) -> None:
-    print(f"teachers: {teacher_verdict(config)['reason']}")
+    print(f"teachers: {teachers_verdict(config)['reason']}")
     print(f"student: {student_verdict(config)['reason']}")
 
 

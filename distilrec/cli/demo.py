@@ -11,7 +11,7 @@ from distilrec.core.errors import ServerError
 from distilrec.core.printable import printable
 from distilrec.pipeline.comparison import compare_models, comparison_table
 from distilrec.pipeline.models import why_teacher_is_left_out
-from distilrec.pipeline.stages import run_all, run_dir, student_verdict, teacher_verdict
+from distilrec.pipeline.stages import run_all, run_dir, student_verdict, teachers_verdict
 from distilrec.serving.process.server import TritonServer, free_ports
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ def run_demo(config: Config, say: Callable[[str], None]) -> None:
     say(f"\n{comparison_table(comparison.rows)}\n")
     say(f"Full ranking of the whole catalogue for {len(users.users)} held-out users of {config.name}, seen items removed")
     say(f"({users.unjudged_users} users have no held-out item, {users.truncated_users} saw more items than a request can name).")
-    say(f"Teachers: {teacher_verdict(config)['reason']}.")
+    say(f"Teachers: {teachers_verdict(config)['reason']}.")
     say(f"Student: {student_verdict(config)['reason']}.")
     note = why_teacher_is_left_out(config, users)
     if note:

@@ -89,7 +89,7 @@ class TargetsConfig(Section):
     batch_size: Positive = 64
     weights: dict[str, Annotated[float, Field(gt=0)]] | None = Field(default=None, min_length=1)
     """The ensemble: teachers by name, and the weight of each one's log-probabilities. Default: all teachers that no assistant
-    learns from; the stage ``teacher-verdict`` finds their weights on validation users, and leaves out those that add nothing."""
+    learns from; the stage ``teachers-verdict`` finds their weights on validation users, and leaves out those that add nothing."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -32,8 +32,11 @@ class _Stage(NamedTuple):
     """Whether it has one more input, ``student``: the folder of the student that the stage ``student-verdict`` has chosen."""
 
 
-TEACHER_VERDICT = "teacher-verdict"
+TEACHERS_VERDICT = "teachers-verdict"
 """Folder of the stage that judges the teachers."""
+
+MIXED_TARGETS = "mixed-targets"
+"""Folder of their soft targets, mixed with the weights that this stage found."""
 
 STUDENT_FOLDERS: dict[StudentName, str] = {"undistilled": "student-undistilled", "distilled": "student"}
 """Stage folder of each student."""
@@ -58,11 +61,11 @@ def stages(config: Config) -> dict[str, _Stage]:
     judged = {name: f"teacher-{name}" for name in config.student_teachers}
     options = {"weights": config.student_teachers, "fixed": config.targets.weights is not None}
     judges = data | {"undistilled": "student-undistilled"}
-    graph[TEACHER_VERDICT] = _Stage("distill.stages.teacher_verdict", "train", judges | judged, options)
+    graph[TEACHERS_VERDICT] = _Stage("distill.stages.teachers_verdict", "train", judges | judged, options)
     if _weights_are_found(config):
-        inputs = data | {"verdict": TEACHER_VERDICT} | {name: f"targets-{name}" for name in config.student_teachers}
-        graph["targets-mixture"] = _Stage("distill.stages.targets", "train", inputs, {}, "run_mix")
-        learned = {"targets": "targets-mixture"}
+        inputs = data | {"verdict": TEACHERS_VERDICT} | {name: f"targets-{name}" for name in config.student_teachers}
+        graph[MIXED_TARGETS] = _Stage("distill.stages.targets", "train", inputs, {}, "run_mix")
+        learned = {"targets": MIXED_TARGETS}
     else:
         learned = _add_mixture(graph, config.student_teachers)
     graph["student"] = _Stage("distill.stages.student", "train", trained | learned)
@@ -111,7 +114,7 @@ def mixture_weights(config: Config) -> dict[str, float]:
         return config.student_teachers
     from distill.data.mixture_weights import read_weights  # here, because it is a part of the extra that trains
 
-    return read_weights(run_dir(config) / TEACHER_VERDICT)
+    return read_weights(run_dir(config) / TEACHERS_VERDICT)
 
 
 def run_dir(config: Config) -> Path:
@@ -174,13 +177,13 @@ def run_all(config: Config, *, serve: bool = True, force: bool = False) -> Path:
         return fill_repository(config) if serve else served_artefact(config)
 
 
-def teacher_verdict(config: Config) -> dict[str, Any]:
-    """Metrics of the stage ``teacher-verdict``: weights of the teachers, the reason, and the figures.
+def teachers_verdict(config: Config) -> dict[str, Any]:
+    """Metrics of the stage ``teachers-verdict``: weights of the teachers, the reason, and the figures.
 
     Raises:
         ManifestError: The stage has not been run.
     """
-    return read_manifest(run_dir(config) / TEACHER_VERDICT).metrics
+    return read_manifest(run_dir(config) / TEACHERS_VERDICT).metrics
 
 
 def student_verdict(config: Config) -> dict[str, Any]:

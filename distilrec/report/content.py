@@ -9,7 +9,7 @@ from distilrec.config import Config
 from distilrec.core.errors import DataError, DistilRecError, ManifestError
 from distilrec.core.manifest import Manifest, read_manifest, verify_manifest
 from distilrec.evaluation.report import JSON_FILE
-from distilrec.pipeline.stages import STUDENT_VERDICT, TEACHER_VERDICT, run_dir, served_artefact, stages
+from distilrec.pipeline.stages import STUDENT_VERDICT, TEACHERS_VERDICT, run_dir, served_artefact, stages
 from distilrec.report.benchmark_file import BenchmarkFile, read_benchmark_file
 from distilrec.report.evaluation_file import EvaluationFile, exported_model_name, read_evaluation_file
 from distilrec.report.side_by_side import ExampleUser, example_users
@@ -52,9 +52,9 @@ class ReportContent:
     """What was not measured, and why, as whole sentences."""
 
     @property
-    def teacher_verdict(self) -> dict[str, Any]:
-        """What each teacher is worth, from the manifest of ``teacher-verdict``."""
-        return self.stages[TEACHER_VERDICT].metrics
+    def teachers_verdict(self) -> dict[str, Any]:
+        """What each teacher is worth, from the manifest of ``teachers-verdict``."""
+        return self.stages[TEACHERS_VERDICT].metrics
 
     @property
     def student_verdict(self) -> dict[str, Any]:

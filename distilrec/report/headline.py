@@ -60,7 +60,7 @@ def findings(content: ReportContent) -> list[str]:
     assert gain is not None  # Only the undistilled student has no gain.
     significance = "a clear difference" if gain.excludes_zero else "which these users cannot tell from no difference"
     sentences = [
-        f"Teachers: {content.teacher_verdict['reason']}.",
+        f"Teachers: {content.teachers_verdict['reason']}.",
         f"Student: {content.student_verdict['reason']}.",
         f"The distilled student against the same one trained without a teacher, {evaluation.split} users:"
         f" {number_with_interval(gain, '+')} {evaluation.metric}, {significance}. The intervals are over users"

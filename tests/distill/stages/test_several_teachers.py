@@ -4,9 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from distill.models.runner import TorchRunner
 from distill.models.teachers.load import load_ensemble
+from distilrec.cli.app import app
 from distilrec.config import Config, parse_config
 from distilrec.core.errors import ConfigError
 from distilrec.core.manifest import read_manifest
@@ -15,6 +17,7 @@ from distilrec.data.dataset import held_out
 from distilrec.data.stage import load
 from distilrec.evaluation.ranking import ranking_metrics, recommend_all
 from distilrec.pipeline.stages import mixture_weights, run_dir, run_stage, stages, teacher_folders
+from distilrec.tuning.preset import write_preset
 
 SEVERAL = """
 name = "several"
@@ -116,19 +119,19 @@ def several(shop_config, tmp_path_factory) -> Config:
 @pytest.mark.pipeline
 def test_every_learner_names_what_it_learned_from(several):
     folder = run_dir(several)
-    caches = ("targets-linear", "targets-other", "targets-assistant", "targets-mixture")
+    caches = ("targets-linear", "targets-other", "targets-assistant", "mixed-targets")
     digest = {stage: read_manifest(folder / stage).digest for stage in caches}
     assert read_manifest(folder / "teacher-assistant").inputs["targets"] == digest["targets-linear"]
-    mixed = read_manifest(folder / "targets-mixture")
+    mixed = read_manifest(folder / "mixed-targets")
     assert (mixed.inputs["other"], mixed.inputs["assistant"]) == (digest["targets-other"], digest["targets-assistant"])
-    assert mixed.inputs["verdict"] == read_manifest(folder / "teacher-verdict").digest
-    assert read_manifest(folder / "student").inputs["targets"] == digest["targets-mixture"]
+    assert mixed.inputs["verdict"] == read_manifest(folder / "teachers-verdict").digest
+    assert read_manifest(folder / "student").inputs["targets"] == digest["mixed-targets"]
     assert mixed.metrics["gb_a_million_prefixes"] > 0
 
 
 @pytest.mark.pipeline
 def test_teachers_are_judged_against_the_student_alone_before_it_learns(several):
-    found = read_manifest(run_dir(several) / "teacher-verdict").metrics
+    found = read_manifest(run_dir(several) / "teachers-verdict").metrics
     assert set(found["ndcg@10"]) == {"other", "assistant"}
     assert found["weights"] == mixture_weights(several)
     assert set(found["weights"]) | set(found["left_out"]) == {"other", "assistant"}
@@ -148,3 +151,13 @@ def test_the_ensemble_is_evaluated_as_any_other_model(several):
     assert not np.isin(items, 0).any()
     parts = [read_manifest(teacher_folders(several)[name]).metrics["parameters"] for name in mixture_weights(several)]
     assert teacher.parameter_count() == sum(parts)
+
+
+@pytest.mark.pipeline
+def test_the_command_targets_makes_all_that_the_mixture_needs(several, tmp_path):
+    write_preset(tmp_path / "several.toml", several, "")
+    result = CliRunner().invoke(app, ["targets", "--preset", str(tmp_path / "several.toml")], catch_exceptions=False)
+    made = [line.split()[0].rpartition("/")[2].rstrip(":") for line in result.stdout.splitlines() if "runs/several/" in line]
+    assert result.exit_code == 0, result.output
+    assert {"targets-other", "targets-assistant", "student-undistilled", "teachers-verdict", "mixed-targets"} <= set(made)
+    assert "student" not in made

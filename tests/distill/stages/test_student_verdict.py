@@ -122,13 +122,13 @@ def test_in_a_mixture_the_bad_teacher_is_left_out(harmed):
     config = Config.model_validate(harmed.config.model_dump() | {"name": "mixed", "teachers": teachers})
     for stage in ("data", "text", "teacher-good", "teacher-bad", "student-undistilled"):
         run_stage(config, stage)
-    verdict = run_stage(config, "teacher-verdict").metrics
+    verdict = run_stage(config, "teachers-verdict").metrics
     assert list(verdict["weights"]) == ["good"] == list(mixture_weights(config))
     assert "bad is left out, because the others rank no worse without it" in verdict["reason"]
     assert verdict["ndcg@10"]["bad"] < verdict["ndcg@10"]["good"] == pytest.approx(verdict["mixture_ndcg@10"])
 
 
 def test_a_bad_teacher_alone_is_named_before_anybody_learns_from_it(harmed):
-    verdict = read_manifest(run_dir(harmed.config) / "teacher-verdict").metrics
+    verdict = read_manifest(run_dir(harmed.config) / "teachers-verdict").metrics
     assert verdict["difference"][2] < 0
     assert "no mixture of the teachers ranks better than the student alone" in verdict["reason"]

@@ -189,7 +189,7 @@ def test_lists_are_calibrated_written_mixed_and_learned(shop_config, tmp_path, m
     assert mixed.metrics["prefixes"] == read_manifest(tmp_path / "runs/mixed/targets-linear").metrics["prefixes"]
     assert run_stage(config, "student").metrics["validation_ndcg@10"] > 0.1
     run_stage(config, "student-undistilled")
-    judged = run_stage(config, "teacher-verdict").metrics
+    judged = run_stage(config, "teachers-verdict").metrics
     assert judged["ndcg@10"]["lists"] == pytest.approx(facts["validation_ndcg@10"], abs=0.02)  # ties
 
 

@@ -1,4 +1,4 @@
-"""Stage ``teacher-verdict``: judge the teachers and their mixture on validation users, before a student learns from them."""
+"""Stage ``teachers-verdict``: judge the teachers and their mixture on validation users, before a student learns from them."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -51,11 +51,11 @@ def run(config: Config, inputs: Inputs, out_dir: Path, *, weights: dict[str, flo
     def work(folder: Path, _scratch: Path) -> dict[str, Any]:
         findings = _find(config, inputs, weights, fixed=fixed)
         write_weights(folder, findings["weights"])
-        logger.info("teacher-verdict: %s", findings["reason"])
+        logger.info("teachers-verdict: %s", findings["reason"])
         return findings
 
     return run_stage(
-        "teacher-verdict",
+        "teachers-verdict",
         settings={
             "weights": weights,
             "fixed": fixed,
