@@ -1,6 +1,6 @@
 """Promotion and export, killed at random moments: the running server and the next start are healthy, and nothing is left over.
 
-``DISTILREC_KILL_MOMENTS=20`` kills each at 20 moments instead of 2, and prints where they fell.
+``DISTILREC_KILL_MOMENTS=20`` kills each at 20 moments instead of one, and prints where they fell.
 """
 
 import os
@@ -15,7 +15,7 @@ from export.repository.locks import locked
 from export.repository.models import MODELS
 from export.repository.versions import served_version
 
-MOMENTS = int(os.environ.get("DISTILREC_KILL_MOMENTS", "2"))
+MOMENTS = int(os.environ.get("DISTILREC_KILL_MOMENTS", "1"))
 
 
 @pytest.mark.parametrize("command", [PROMOTE, EXPORT], ids=["promote", "export"])
