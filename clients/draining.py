@@ -17,7 +17,7 @@ import grpc
 from clients.steps import CallFailed
 
 DRAIN_S = 30.0
-"""Seconds that a call may drain. A server that stops takes at most 30 s for what is in flight, and a served model answers in
+"""Seconds that a call may drain. A server that stops takes at most 10 s for what is in flight, and a served model answers in
 milliseconds: what has no answer by then is most likely lost, and no longer worked on."""
 MAX_DRAINING = 64
 """Calls of one client that may drain at once. Full batches keep a server busy with about 32 requests in flight; a server that owes
