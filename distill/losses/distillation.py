@@ -104,6 +104,7 @@ class Distillation(nn.Module):
         weights = self._prediction_weights(batch)
         if not weights:
             return vectors.new_zeros(())
+
         def summed(student: StudentLogits, rows: slice) -> Tensor:
             teacher = TeacherLogits(batch.soft.items[rows], batch.soft.logits[rows], batch.soft.rest[rows], batch.temperature)
             total = student.target.new_zeros(())

@@ -13,7 +13,6 @@ from torch.nn import functional
 from distill.data.indices import columns_of, items_at
 from distill.losses.partition import NOWHERE, StudentLogits, split_logits
 
-
 _DRAWN = 1024
 _SMALLEST_SAMPLED = 8 * _DRAWN
 
