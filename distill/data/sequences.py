@@ -42,7 +42,8 @@ def training_windows(dataset: Dataset, history_length: int) -> NDArray[np.int64]
     user = np.repeat(np.arange(dataset.user_count), windows)
     newer = np.arange(len(user)) - np.repeat(np.cumsum(windows) - windows, windows)  # windows of the same user that come before
     ends = lengths[user] - newer * history_length
-    return dataset.offsets[user][:, None] + np.stack([np.maximum(ends - history_length, 0), ends], axis=1)
+    windows_in_user: NDArray[np.int64] = np.stack([np.maximum(ends - history_length, 0), ends], axis=1)
+    return dataset.offsets[user][:, None] + windows_in_user
 
 
 def training_targets(dataset: Dataset) -> NDArray[np.int32]:
@@ -73,7 +74,8 @@ class Windows(TorchDataset[NDArray[np.int64]]):
         return len(self.windows)
 
     def __getitem__(self, index: int) -> NDArray[np.int64]:
-        return self.windows[index]
+        window: NDArray[np.int64] = self.windows[index]
+        return window
 
     def __getitems__(self, indices: list[int]) -> NDArray[np.int64]:
         """The windows of a batch at once; PyTorch's loader asks for it."""
@@ -82,14 +84,16 @@ class Windows(TorchDataset[NDArray[np.int64]]):
     @property
     def lengths(self) -> NDArray[np.int64]:
         """int64 [W]."""
-        return self.windows[:, 1] - self.windows[:, 0]
+        lengths: NDArray[np.int64] = self.windows[:, 1] - self.windows[:, 0]
+        return lengths
 
-    def collate(self, windows: NDArray[np.int64]) -> Batch:
-        """Right-pad windows (int64 [B, 2]) to the longest of them."""
-        begins, lengths = windows[:, :1], windows[:, 1] - windows[:, 0]
+    def collate(self, windows: NDArray[np.int64] | list[NDArray[np.int64]]) -> Batch:
+        """Right-pad B windows (int64 [B, 2]) to the longest of them."""
+        begins, ends = np.asarray(windows).T
+        lengths = ends - begins
         ages = np.arange(lengths.max())
         valid = ages < lengths[:, None]
-        prefixes = np.where(valid, begins + ages, begins)
+        prefixes = np.where(valid, begins[:, None] + ages, begins[:, None])
         history = np.where(valid, self.items[prefixes], PADDING).astype(np.int64)
         targets = self.targets[prefixes[valid]].astype(np.int64)
         return Batch(*(torch.from_numpy(a) for a in (history, valid, targets, prefixes[valid])))
