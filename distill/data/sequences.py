@@ -16,13 +16,6 @@ from distilrec.core.specs import PADDING
 from distilrec.data.dataset import Dataset
 
 
-class Window(NamedTuple):
-    """Consecutive training interactions, flat positions ``begin`` to ``end`` (exclusive). Each one predicts the next."""
-
-    begin: int
-    end: int
-
-
 class Batch(NamedTuple):
     """M = number of True in ``valid``."""
 
@@ -36,59 +29,72 @@ class Batch(NamedTuple):
     """int64 [M]: flat position of each valid position, the row of the soft targets."""
 
 
-def training_windows(dataset: Dataset, history_length: int) -> list[Window]:
+def training_windows(dataset: Dataset, history_length: int) -> NDArray[np.int64]:
     """Cut users' training parts into windows of at most ``history_length`` prefixes, from the newest backwards.
 
     The last prefix of a user is the whole training part: its next item is not for training, but a teacher can score it.
+
+    Returns:
+        int64 [W, 2]: flat positions, begin and end (exclusive) of consecutive interactions, each of which predicts the next.
     """
-    windows = []
-    for offset, length in zip(dataset.offsets[:-1], dataset.validation_start, strict=True):
-        end = int(length)
-        while end > 0:
-            begin = max(0, end - history_length)
-            windows.append(Window(int(offset) + begin, int(offset) + end))
-            end = begin
-    return windows
+    lengths = dataset.validation_start
+    windows = -(-lengths // history_length)  # of each user
+    user = np.repeat(np.arange(dataset.user_count), windows)
+    newer = np.arange(len(user)) - np.repeat(np.cumsum(windows) - windows, windows)  # windows of the same user that come before
+    ends = lengths[user] - newer * history_length
+    windows_in_user: NDArray[np.int64] = np.stack([np.maximum(ends - history_length, 0), ends], axis=1)
+    return dataset.offsets[user][:, None] + windows_in_user
 
 
 def training_targets(dataset: Dataset) -> NDArray[np.int32]:
     """The item after each flat position where it is in the same user's training part, else 0. int32 [interactions]."""
-    targets = np.full(len(dataset.items), PADDING, np.int32)
-    for offset, length in zip(dataset.offsets[:-1], dataset.validation_start, strict=True):
-        targets[offset : offset + max(length - 1, 0)] = dataset.items[offset + 1 : offset + max(length, 1)]
+    targets = np.append(dataset.items[1:], np.int32(PADDING))
+    targets[~_training_positions(dataset, dataset.validation_start - 1)] = PADDING
     return targets
 
 
+def _training_positions(dataset: Dataset, ends: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Mask of the flat positions that come before ``ends`` (int64 [users]) in their user's sequence. bool [interactions]."""
+    lengths = np.diff(dataset.offsets)
+    return np.arange(len(dataset.items)) < np.repeat(dataset.offsets[:-1] + ends, lengths)
+
+
 @dataclass(frozen=True)
-class Windows(TorchDataset[Window]):
+class Windows(TorchDataset[NDArray[np.int64]]):
     """Map-style data set of windows; ``collate`` makes a batch of several."""
 
     items: NDArray[np.int32]
     """int32 [P]: sequences one after another."""
     targets: NDArray[np.int32]
     """int32 [P]: the item each position predicts; 0 where none is for training."""
-    windows: list[Window]
+    windows: NDArray[np.int64]
+    """int64 [W, 2]: begin and end of each, as ``training_windows`` cuts them."""
 
     def __len__(self) -> int:
         return len(self.windows)
 
-    def __getitem__(self, index: int) -> Window:
-        return self.windows[index]
+    def __getitem__(self, index: int) -> NDArray[np.int64]:
+        window: NDArray[np.int64] = self.windows[index]
+        return window
+
+    def __getitems__(self, indices: list[int]) -> NDArray[np.int64]:
+        """The windows of a batch at once; PyTorch's loader asks for it."""
+        return self.windows[indices]
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """int64 [windows]."""
-        return np.array([end - begin for begin, end in self.windows], np.int64)
+        """int64 [W]."""
+        lengths: NDArray[np.int64] = self.windows[:, 1] - self.windows[:, 0]
+        return lengths
 
-    def collate(self, windows: list[Window]) -> Batch:
-        """Right-pad windows to the longest of them."""
-        length = max(end - begin for begin, end in windows)
-        history = np.full((len(windows), length), PADDING, np.int64)
-        prefixes = np.full((len(windows), length), -1, np.int64)
-        for row, (begin, end) in enumerate(windows):
-            history[row, : end - begin] = self.items[begin:end]
-            prefixes[row, : end - begin] = np.arange(begin, end)
-        valid = prefixes >= 0
+    def collate(self, windows: NDArray[np.int64] | list[NDArray[np.int64]]) -> Batch:
+        """Right-pad B windows (int64 [B, 2]) to the longest of them."""
+        begins, ends = np.asarray(windows).T
+        lengths = ends - begins
+        ages = np.arange(lengths.max())
+        valid = ages < lengths[:, None]
+        prefixes = np.where(valid, begins[:, None] + ages, begins[:, None])
+        history = np.where(valid, self.items[prefixes], PADDING).astype(np.int64)
         targets = self.targets[prefixes[valid]].astype(np.int64)
         return Batch(*(torch.from_numpy(a) for a in (history, valid, targets, prefixes[valid])))
 
@@ -105,24 +111,26 @@ def soft_windows(targets: SoftTargets, dataset: Dataset) -> list[Windows]:
     """
     true_items = np.full(len(targets.sequences), PADDING, np.int32)
     true_items[: len(dataset.items)] = training_targets(dataset)
-    copies = int(targets.windows[:, 2].max()) + 1
-    per_copy = [[Window(*row[:2]) for row in targets.windows[targets.windows[:, 2] == copy].tolist()] for copy in range(copies)]
-    return [Windows(targets.sequences, true_items, windows) for windows in per_copy]
+    copy = targets.windows[:, 2]
+    return [Windows(targets.sequences, true_items, targets.windows[copy == number, :2]) for number in range(int(copy.max()) + 1)]
 
 
-def perturbed_copy(dataset: Dataset, history_length: int, drop_fraction: float, seed: int) -> list[NDArray[np.int32]]:
+def perturbed_copy(
+    dataset: Dataset, history_length: int, drop_fraction: float, seed: int
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """The newest ``history_length`` training items of each user, each left out with a probability of ``drop_fraction``.
 
     No model was trained on these sequences, but they are similar to the training data. The same seed gives the same copy.
+
+    Returns:
+        int32 [S], the sequences one after another, and int64 [C], the lengths of those that are not empty.
     """
-    random = np.random.default_rng(seed)
-    sequences = []
-    for user, length in enumerate(dataset.validation_start):
-        sequence = dataset.sequence(user)[:length][-history_length:]
-        kept = sequence[random.random(len(sequence)) >= drop_fraction]
-        if len(kept):
-            sequences.append(kept)
-    return sequences
+    ends = dataset.validation_start
+    newest = _training_positions(dataset, ends) & ~_training_positions(dataset, np.maximum(ends - history_length, 0))
+    kept = np.flatnonzero(newest)
+    kept = kept[np.random.default_rng(seed).random(len(kept)) >= drop_fraction]
+    lengths = np.diff(np.searchsorted(kept, dataset.offsets))
+    return dataset.items[kept], lengths[lengths > 0]
 
 
 class LengthBatchSampler(Sampler[list[int]]):

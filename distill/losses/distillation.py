@@ -1,14 +1,17 @@
 """What a student learns from soft targets: the losses that its settings name, each with its weight at that time."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from distill.data.indices import columns_of
 from distill.data.soft_targets import SoftBatch, SoftTargets
 from distill.losses._base import LogitLoss, LossSetup, TeacherLogits, VectorLoss
-from distill.losses.catalogue import catalogue_loss
-from distill.losses.partition import split_logits
+from distill.losses.catalogue import catalogue_loss, sample_loss
+from distill.losses.negatives import columns_in_sample, draw_candidates, own_logits, split_sample
+from distill.losses.partition import StudentLogits, split_logits
 from distill.losses.weighting import scheduled, teacher_confidence
 from distilrec.config import DistillationConfig, Ramp
 
@@ -36,10 +39,19 @@ class Distillation(nn.Module):
         targets: Soft targets of a teacher.
         item_counts: int64 [N + 1], training interactions by item index.
         user_vector_size: d of the student's user vectors.
+        negatives: Drawn items of a sampled softmax; None for the whole catalogue. It needs T = 1.
     """
 
-    def __init__(self, settings: DistillationConfig, targets: SoftTargets, item_counts: Tensor, user_vector_size: int) -> None:
+    def __init__(
+        self,
+        settings: DistillationConfig,
+        targets: SoftTargets,
+        item_counts: Tensor,
+        user_vector_size: int,
+        negatives: int | None = None,
+    ) -> None:
         super().__init__()
+        self.negatives = negatives
         self.settings = settings
         self.targets = targets
         losses = settings.losses.items()
@@ -92,19 +104,19 @@ class Distillation(nn.Module):
         weights = self._prediction_weights(batch)
         if not weights:
             return vectors.new_zeros(())
-        soft, temperature = batch.soft, batch.temperature
 
-        def chunk_loss(logits: Tensor, rows: slice) -> Tensor:
-            student = split_logits(logits, batch.true_items[rows], soft.items[rows], temperature)
-            teacher = TeacherLogits(soft.items[rows], soft.logits[rows], soft.rest[rows], temperature)
-            total = logits.new_zeros(())
+        def summed(student: StudentLogits, rows: slice) -> Tensor:
+            teacher = TeacherLogits(batch.soft.items[rows], batch.soft.logits[rows], batch.soft.rest[rows], batch.temperature)
+            total = student.target.new_zeros(())
             for name, of_predictions in weights.items():
                 values = self.on_logits[name].values(student, teacher, self.states[name])
                 parts[name] += values.detach().sum()
                 total = total + (values * of_predictions[rows]).sum()
             return total
 
-        return catalogue_loss(vectors, table, chunk_loss)
+        if self.negatives is None:
+            return _over_catalogue(vectors, table, batch, summed)
+        return _over_sample(vectors, table, batch, summed, self.negatives)
 
     def _prediction_weights(self, batch: BatchTargets) -> dict[str, Tensor]:
         """Weight of each prediction in each loss on logits that counts now, float32 [M]."""
@@ -124,6 +136,32 @@ class Distillation(nn.Module):
 
     def _counts(self, loss: LogitLoss) -> bool:
         return loss.is_on or (self.settings.confidence and loss.takes_distrusted_weight)
+
+
+_SplitLoss = Callable[[StudentLogits, slice], Tensor]
+"""Logits of a student for some predictions, and which of the M they are -> their summed loss, a scalar."""
+
+
+def _over_catalogue(vectors: Tensor, table: Tensor, batch: BatchTargets, loss: _SplitLoss) -> Tensor:
+    """Sum of ``loss`` over all predictions, the whole catalogue scored."""
+
+    def chunk_loss(logits: Tensor, rows: slice) -> Tensor:
+        return loss(split_logits(logits, batch.true_items[rows], batch.soft.items[rows], batch.temperature), rows)
+
+    return catalogue_loss(vectors, table, chunk_loss)
+
+
+def _over_sample(vectors: Tensor, table: Tensor, batch: BatchTargets, loss: _SplitLoss, negatives: int) -> Tensor:
+    """As ``_over_catalogue`` at T = 1, where the mass outside the teacher's items is estimated from a sample of the catalogue."""
+    candidates = draw_candidates(batch.true_items[batch.true_items > 0], len(table), negatives)
+    targets = columns_in_sample(candidates, batch.true_items, len(table))
+    items = columns_in_sample(candidates, batch.soft.items, len(table))
+
+    def chunk_loss(logits: Tensor, own: Tensor, rows: slice) -> Tensor:
+        return loss(split_sample(logits + candidates.correction, own, targets[rows], items[rows]), rows)
+
+    own = own_logits(vectors, table, batch.soft.items)
+    return sample_loss(vectors, table[columns_of(candidates.items)], own, chunk_loss)
 
 
 def value_at(setting: float | Ramp, progress: float) -> float:

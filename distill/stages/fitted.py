@@ -11,6 +11,7 @@ from torch import Tensor
 
 from distill.data.soft_targets import load_soft_targets
 from distill.losses.distillation import Distillation
+from distill.losses.negatives import drawn_items
 from distill.models.catalogue import Catalogue
 from distill.models.encoders import Encoder
 from distill.models.item_table import popularity_prior
@@ -126,4 +127,7 @@ def _distillation(model: FittedModel, encoder: Encoder, inputs: Inputs, dataset:
     if "targets" not in inputs or model.distillation is None:
         return None
     item_counts = torch.from_numpy(dataset.training_counts())
-    return Distillation(model.distillation, load_soft_targets(inputs["targets"]), item_counts, encoder.items.embedding_size)
+    targets, size = load_soft_targets(inputs["targets"]), encoder.items.embedding_size
+    sampled = model.distillation.temperature == 1  # otherwise a drawn item would need a weight for each temperature
+    negatives = drawn_items(model.training.negatives, dataset.item_count) if sampled else None
+    return Distillation(model.distillation, targets, item_counts, size, negatives)

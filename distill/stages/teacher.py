@@ -8,7 +8,7 @@ from distill.models.runner import TorchRunner
 from distill.models.teachers._base import FittedTeacherConfig, ListedTeacherConfig, SolvedTeacherConfig
 from distill.stages.card import Description, write_card
 from distill.stages.fitted import FittedModel, run_fitted
-from distilrec.config import Config, spec_of_run
+from distilrec.config import Config, TeacherConfig, spec_of_run
 from distilrec.config.section import declarations_of
 from distilrec.core.files import write_text
 from distilrec.core.manifest import Manifest
@@ -25,11 +25,8 @@ _BATCH_SIZE = 64
 def run(config: Config, inputs: Inputs, out_dir: Path, *, name: str) -> Manifest:
     """Train the teacher of this name. Inputs: data, text, and targets for one that learns from others."""
     settings = config.teachers[name]
-    if isinstance(settings, SolvedTeacherConfig):
-        return _solve(settings, config, inputs, out_dir)
-    if isinstance(settings, ListedTeacherConfig):
-        return _read(settings, config, inputs, out_dir)
-    assert isinstance(settings, FittedTeacherConfig)
+    if not isinstance(settings, FittedTeacherConfig):
+        return _run_unfitted(settings, config, inputs, out_dir)
     model = FittedModel(
         section=settings,
         training=settings.training,
@@ -43,11 +40,19 @@ def run(config: Config, inputs: Inputs, out_dir: Path, *, name: str) -> Manifest
     return run_fitted(out_dir.name, model, config, inputs, out_dir)
 
 
-def _solve(settings: SolvedTeacherConfig, config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
+def _run_unfitted(settings: TeacherConfig, config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
+    """A teacher that no training makes: one solved in closed form, or lists that are read."""
     recorded = settings.recorded(config.text)
+    if isinstance(settings, ListedTeacherConfig):
+        recorded |= {"history_length": config.history_length}
 
     def work(folder: Path, _scratch: Path) -> dict[str, Any]:
         dataset, _ = data_stage.load(inputs["data"])
+        if isinstance(settings, ListedTeacherConfig):
+            facts = _read(settings, config, inputs["data"], dataset, folder)
+            _write_facts(folder, f"DistilRec {out_dir.name}", settings.summary, facts)
+            return facts
+        assert isinstance(settings, SolvedTeacherConfig)
         teacher = settings.solve(dataset)
         settings.save(teacher, folder)
         description = Description(f"DistilRec {out_dir.name}", settings.summary, recorded)
@@ -65,28 +70,17 @@ def _solve(settings: SolvedTeacherConfig, config: Config, inputs: Inputs, out_di
     )
 
 
-def _read(settings: ListedTeacherConfig, config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
-    recorded = settings.recorded(config.text) | {"history_length": config.history_length}
+def _read(settings: ListedTeacherConfig, config: Config, data: Path, dataset: Dataset, folder: Path) -> dict[str, Any]:
+    """Read lists, keep them in ``folder``, and return what was found."""
+    teacher, facts = settings.read(data, config.history_length)
+    settings.save(teacher, folder)
+    return facts | {"parameters": teacher.parameter_count()} | _evaluated_by_lists(settings, teacher, folder, config, dataset)
 
-    def work(folder: Path, _scratch: Path) -> dict[str, Any]:
-        dataset, _ = data_stage.load(inputs["data"])
-        teacher, facts = settings.read(inputs["data"], config.history_length)
-        settings.save(teacher, folder)
-        facts |= {"parameters": teacher.parameter_count()} | _evaluated_by_lists(settings, teacher, folder, config, dataset)
-        rows = [[name.replace("_", " "), str(value)] for name, value in facts.items()]
-        table = markdown_table(["", "value"], rows)
-        write_text(folder / FILE_NAME, f"# DistilRec {out_dir.name}\n\n{settings.summary}\n\n{table}\n")
-        return facts
 
-    return run_stage(
-        out_dir.name,
-        settings=recorded,
-        seed=config.seed,
-        inputs=inputs,
-        out_dir=out_dir,
-        work=work,
-        declarations=declarations_of(settings),
-    )
+def _write_facts(folder: Path, title: str, summary: str, facts: dict[str, Any]) -> None:
+    """Write the card of a teacher of which only its lists are known."""
+    table = markdown_table(["", "value"], [[name.replace("_", " "), str(value)] for name, value in facts.items()])
+    write_text(folder / FILE_NAME, f"# {title}\n\n{summary}\n\n{table}\n")
 
 
 def _evaluated_by_lists(

@@ -14,7 +14,7 @@ from distill.data.sequences import Batch, LengthBatchSampler, Windows
 from distill.losses.catalogue import catalogue_loss
 from distill.losses.distillation import Distillation
 from distill.losses.hard import hard_cross_entropy
-from distill.losses.negatives import draw_candidates
+from distill.losses.negatives import draw_candidates, drawn_items
 from distill.losses.partition import split_logits
 from distill.models.encoders import Encoder, Recommender
 from distill.training.optimizers import build_optimizer, learning_rate_factor
@@ -113,9 +113,10 @@ class NextItemModule(lightning.LightningModule):
 
     def _hard_loss(self, vectors: Tensor, targets: Tensor) -> Tensor:
         """Summed cross-entropy. float32 [M, d], int64 [M] -> scalar."""
-        if self.config.negatives is None:
+        negatives = drawn_items(self.config.negatives, self.encoder.item_count)
+        if negatives is None:
             return catalogue_loss(vectors, self._table(), lambda logits, rows: _hard_sum(logits, targets[rows]))
-        candidates = draw_candidates(targets, self.encoder.item_count, self.config.negatives)
+        candidates = draw_candidates(targets, self.encoder.item_count, negatives)
         return catalogue_loss(
             vectors,
             self.encoder.items()[candidates.items],

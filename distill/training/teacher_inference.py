@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from distill.data.indices import columns_of
-from distill.data.sequences import LengthBatchSampler, Window, Windows, perturbed_copy, training_windows
+from distill.data.sequences import LengthBatchSampler, Windows, perturbed_copy, training_windows
 from distill.data.soft_targets import SoftTargets, SoftTargetWriter
 from distill.models.encoders import Encoder, Scorer
 from distill.models.teachers.prefix_encoder import newest_positions
@@ -26,14 +26,18 @@ def sequences_to_score(
     dataset: Dataset, history_length: int, settings: TargetsConfig, seed: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """The training data and its perturbed copies: sequences int32 [P] and windows int64 [W, 3] (``soft_targets``)."""
-    parts, end = [dataset.items], len(dataset.items)
-    windows = [(*window, 0) for window in training_windows(dataset, history_length)]
+    parts, windows = [dataset.items], [_of_copy(training_windows(dataset, history_length), 0)]
     for copy in range(1, settings.perturbed_copies + 1):
-        for sequence in perturbed_copy(dataset, history_length, settings.drop_fraction, seed + copy):
-            windows.append((end, end + len(sequence), copy))
-            parts.append(sequence)
-            end += len(sequence)
-    return np.concatenate(parts), np.array(windows, np.int64)
+        sequences, lengths = perturbed_copy(dataset, history_length, settings.drop_fraction, seed + copy)
+        ends = sum(map(len, parts)) + np.cumsum(lengths)
+        windows.append(_of_copy(np.stack([ends - lengths, ends], axis=1), copy))
+        parts.append(sequences)
+    return np.concatenate(parts), np.concatenate(windows)
+
+
+def _of_copy(windows: NDArray[np.int64], copy: int) -> NDArray[np.int64]:
+    """Windows with the number of the copy that they are of. int64 [W, 2] -> [W, 3]."""
+    return np.pad(windows, ((0, 0), (0, 1)), constant_values=copy)
 
 
 @torch.inference_mode()
@@ -59,7 +63,7 @@ def write_soft_targets(
         newest: Newest prefixes of each window that are scored; items are 0 in the rows of the others. None for all.
     """
     sequences, windows = sequences_to_score(dataset, history_length, settings, seed)
-    scored = Windows(sequences, np.full(len(sequences), PADDING, np.int32), [Window(*row[:2]) for row in windows.tolist()])
+    scored = Windows(sequences, np.full(len(sequences), PADDING, np.int32), windows[:, :2])
     features = teacher.items.embedding_size if settings.features and isinstance(teacher, Encoder) else None
     sampler = LengthBatchSampler(scored.lengths, settings.batch_size, None)
     device = next((parameter.device for parameter in teacher.parameters()), torch.device("cpu"))

@@ -90,6 +90,11 @@ class Config(Section):
                     f"{place}.distillation.temperature: found {value}, expected one within targets.temperatures"
                     f" ({min(grid)} to {max(grid)})"
                 )
+        if teachers and isinstance(student.negatives, int) and temperature != 1:
+            raise ValueError(
+                f"{place}.negatives: found {student.negatives} with a distillation temperature of {temperature}, expected"
+                ' "auto" or "all": drawn items can stand for the others at temperature 1 only'
+            )
         if self.targets.perturbed_copies and teachers and not any(self.teachers[name].scores_any_history for name in teachers):
             raise ValueError(
                 f"targets.perturbed_copies: found {self.targets.perturbed_copies}, expected 0 where {place} learns only from"

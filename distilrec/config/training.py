@@ -40,6 +40,6 @@ class TrainingConfig(Section):
     """Validate and keep an exponential moving average of the weights with this decay a step; 0 keeps the weights themselves."""
     precision: Literal["auto", "float32"] = "auto"
     """``auto``: matrix products in bfloat16 where the GPU or the CPU multiplies it faster; weights and losses are float32."""
-    negatives: Positive | None = None
-    """Random items of a sampled softmax for each batch; None for a softmax over the whole catalogue (up to some 50,000 items).
-    It applies to a training without soft targets; with them, the whole catalogue is always read."""
+    negatives: Positive | Literal["auto", "all"] = "auto"
+    """Random items that each step scores besides the true ones (sampled softmax) and those of the teacher; ``all``: the whole
+    catalogue. ``auto``: all of up to some 8,000 items, else 1,024. Soft targets allow it at temperature 1."""

@@ -16,6 +16,15 @@ from distill.data.sequences import training_targets
 from distill.models.encoders import Scorer
 from distill.models.teachers._base import ListedTeacherConfig
 from distill.models.teachers.list_calibration import fit_outside, fit_temperature, log_probabilities
+from distill.models.teachers.list_matching import (
+    Matches,
+    are_training,
+    history_key,
+    list_offsets,
+    match_histories,
+    match_users,
+    with_items_alone,
+)
 from distill.models.teachers.prefix_encoder import prefixes_at
 from distill.models.weights import WEIGHTS
 from distilrec.config import TextConfig
@@ -26,7 +35,6 @@ from distilrec.data import stage as data_stage
 from distilrec.data import user_ids
 from distilrec.data.dataset import Dataset
 from distilrec.data.recommendation_lists import RecommendationLists, list_files, read_lists
-from distilrec.data.vocabulary import Vocabulary
 
 _ENOUGH_HELD_BACK = 100
 """Lists with a held-back next item from which on these alone calibrate."""
@@ -71,8 +79,8 @@ class ExternalTeacherConfig(ListedTeacherConfig):
             matched = match_histories(found, dataset, vocabulary, history_length)
         else:
             matched = match_users(found, dataset, user_ids.load(data))
-        matched = _with_items_alone(matched, found)
-        trained = _is_training(matched.prefixes, dataset)
+        matched = with_items_alone(matched, found)
+        trained = are_training(matched.prefixes, dataset)
         facts = _facts(found, matched) | {"training_prefixes_with_a_list": int(trained.sum())}
         if not trained.any():
             raise DataError(
@@ -94,7 +102,7 @@ class ExternalTeacherConfig(ListedTeacherConfig):
     def unlisted(self, folder: Path, histories: NDArray[np.int32]) -> NDArray[np.bool_]:
         """See ``TeacherConfig``."""
         known = _list_of_history(load_file(folder / WEIGHTS))
-        return np.array([_key(row) not in known for row in histories], np.bool_)
+        return np.array([history_key(row) not in known for row in histories], np.bool_)
 
 
 class ExternalTeacher(Scorer):
@@ -141,7 +149,7 @@ class ExternalTeacher(Scorer):
         Raises:
             DataError: There is no list for a history.
         """
-        lists = [self._known.get(_key(row)) for row in history.cpu().numpy().astype(np.int32)]
+        lists = [self._known.get(history_key(row)) for row in history.cpu().numpy().astype(np.int32)]
         missing = sum(found is None for found in lists)
         if missing:
             raise DataError(
@@ -155,23 +163,6 @@ class ExternalTeacher(Scorer):
         return self.state["log_probabilities"].numel()
 
 
-class Matches(NamedTuple):
-    """Which list is for which prefix."""
-
-    prefixes: NDArray[np.int64]
-    """int64 [P]: flat positions in the data set at which the prefixes end, in rising order."""
-    lists: NDArray[np.int64]
-    """int64 [P]: list of each prefix."""
-    unknown_users: int
-    """Number of lists for users who are not in the data set."""
-    unmatched: int
-    """Number of other lists that are for no prefix: a position or a history that the data set does not have."""
-    repeated: int
-    """Number of lists for the same prefix or history as an earlier list."""
-    unknown_in_histories: int = 0
-    """Number of items of histories that are not in the vocabulary; they are left out of the histories."""
-
-
 class Calibration(NamedTuple):
     """How scores become log-probabilities (``list_calibration``)."""
 
@@ -182,42 +173,6 @@ class Calibration(NamedTuple):
     calibration_lists: int
     calibration_hits: int
     """Lists that hold the true next item."""
-
-
-def match_users(found: RecommendationLists, dataset: Dataset, ids: tuple[str, ...]) -> Matches:
-    """Find the prefixes of lists that name user and position."""
-    assert found.user_ids is not None
-    index = {user_id: user for user, user_id in enumerate(ids)}
-    users = np.array([index.get(user_id, -1) for user_id in found.user_ids], np.int64)
-    positions = dataset.validation_start[users] if found.positions is None else found.positions
-    known = users >= 0
-    valid = known & (positions >= 1) & (positions <= dataset.test_start[users])
-    prefixes, first = np.unique(dataset.offsets[users[valid]] + positions[valid] - 1, return_index=True)
-    lists = np.flatnonzero(valid)[first]
-    return Matches(prefixes, lists, int((~known).sum()), int((known & ~valid).sum()), int(valid.sum()) - len(prefixes))
-
-
-def match_histories(found: RecommendationLists, dataset: Dataset, vocabulary: Vocabulary, history_length: int) -> Matches:
-    """Find the prefixes of lists that name a history. Unknown items of a history are left out, and its newest L items count."""
-    assert found.histories is not None
-    by_history: dict[bytes, int] = {}
-    unknown = 0
-    for number, history in enumerate(found.histories):
-        items = np.array(vocabulary.encode(history), np.int32)
-        unknown += int((items == PADDING).sum())
-        by_history.setdefault(_key(items, history_length), number)
-    prefixes, lists = [], []
-    for user, end in enumerate(dataset.test_start):
-        sequence = dataset.sequence(user)
-        for position in range(1, int(end) + 1):
-            found_list = by_history.get(sequence[max(0, position - history_length) : position].tobytes())
-            if found_list is not None:
-                prefixes.append(int(dataset.offsets[user]) + position - 1)
-                lists.append(found_list)
-    matched = len(set(lists))
-    repeated = len(found.histories) - len(by_history)
-    flat = np.array(prefixes, np.int64)
-    return Matches(flat, np.array(lists, np.int64), 0, len(by_history) - matched, repeated, unknown)
 
 
 def calibrate(
@@ -264,34 +219,17 @@ def _entries_of(
     found: RecommendationLists, lists: NDArray[np.int64], truth: NDArray[np.int32]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]]:
     """Entries of M lists (int64 [M], truth int32 [M]): owners 0..M - 1 int64 [e], scores float64 [e] and is_true bool [e]."""
-    offsets = _offsets(found)
+    offsets = list_offsets(found)
     lengths = np.diff(offsets)[lists]
     owners = np.repeat(np.arange(len(lists)), lengths)
     entries = np.arange(len(owners)) + (offsets[lists] - (np.cumsum(lengths) - lengths))[owners]
     return owners, found.scores[entries], found.items[entries] == truth[owners]
 
 
-def _offsets(found: RecommendationLists) -> NDArray[np.int64]:
-    """First entry of each list, and the number of all entries. int64 [R + 1]."""
-    return np.searchsorted(found.owners, np.arange(len(found) + 1)).astype(np.int64)
-
-
-def _with_items_alone(matched: Matches, found: RecommendationLists) -> Matches:
-    """Without prefixes whose list holds no known item."""
-    kept = np.diff(_offsets(found))[matched.lists] > 0
-    return matched._replace(prefixes=matched.prefixes[kept], lists=matched.lists[kept])
-
-
-def _is_training(prefixes: NDArray[np.int64], dataset: Dataset) -> NDArray[np.bool_]:
-    users = np.searchsorted(dataset.offsets, prefixes, side="right") - 1
-    inside: NDArray[np.bool_] = prefixes - dataset.offsets[users] < dataset.validation_start[users]
-    return inside
-
-
 def _teacher(
     found: RecommendationLists, matched: Matches, dataset: Dataset, calibration: Calibration, history_length: int
 ) -> ExternalTeacher:
-    offsets = _offsets(found)
+    offsets = list_offsets(found)
     in_lists = log_probabilities(found.owners, found.scores, calibration.temperature, calibration.outside)
     others = np.maximum(dataset.item_count - np.diff(offsets), 1)
     users = np.searchsorted(dataset.offsets, matched.prefixes, side="right") - 1
@@ -318,14 +256,8 @@ def _list_of_history(state: dict[str, Tensor]) -> dict[bytes, int]:
     """List of each known history; of two users with the same newest items, the first one's."""
     known: dict[bytes, int] = {}
     for history, number in zip(state["histories"].numpy(), state["history_lists"].tolist(), strict=True):
-        known.setdefault(_key(history), number)
+        known.setdefault(history_key(history), number)
     return known
-
-
-def _key(history: NDArray[np.int32], newest: int | None = None) -> bytes:
-    """The items of a history as bytes, without padding. int32 [n]."""
-    items = history[history != PADDING]
-    return bytes((items if newest is None else items[-newest:]).tobytes())
 
 
 def _facts(found: RecommendationLists, matched: Matches) -> dict[str, Any]:
@@ -337,7 +269,7 @@ def _facts(found: RecommendationLists, matched: Matches) -> dict[str, Any]:
         "lists_of_unknown_users": matched.unknown_users,
         "lists_for_no_prefix": matched.unmatched,
         "repeated_lists": matched.repeated,
-        "lists_without_a_known_item": int((np.diff(_offsets(found)) == 0).sum()),
+        "lists_without_a_known_item": int((np.diff(list_offsets(found)) == 0).sum()),
         "scores": "of the files" if found.has_scores else "minus log of the rank",
     }
 

@@ -32,7 +32,8 @@ def targets(tmp_path, teacher):
 
 def learn(targets, vectors, table, true_items, progress=0.0, **settings):
     torch.manual_seed(0)
-    distillation = Distillation(DistillationConfig(**{**OFF, **settings}), targets, COUNTS, D)
+    negatives = settings.pop("negatives", None)
+    distillation = Distillation(DistillationConfig(**{**OFF, **settings}), targets, COUNTS, D, negatives)
     return distillation(vectors, table, true_items, torch.arange(M), progress)
 
 
@@ -110,3 +111,26 @@ def test_weights_and_temperature_follow_their_ramps(targets, student):
     torch.testing.assert_close(hot, learn(targets, *student, TRUE, soft=1.0, temperature=4.0)[0])
     assert value_at(Ramp(start=2.0, end=4.0, shape="cosine"), 0.25) == pytest.approx(2 + (1 - 2**-0.5))
     assert value_at(3.0, 0.7) == 3.0
+
+
+@pytest.mark.parametrize("name", ["hard", "soft", "ranking", "stratified", "mse"])
+def test_a_sample_of_the_whole_catalogue_changes_nothing(targets, student, name):
+    vectors, table = student
+    results = []
+    for negatives in (None, 100 * N):
+        loss, _ = learn(targets, vectors, table, TRUE, negatives=negatives, **{name: 1.0})
+        results.append((loss.detach(), *torch.autograd.grad(loss, student)))
+    torch.testing.assert_close(results[0], results[1])
+
+
+def test_a_sample_estimates_only_the_mass_outside_the_teachers_items(targets, student):
+    def gradients(negatives, seed):
+        distillation = Distillation(DistillationConfig(), targets, COUNTS, D, negatives)
+        torch.manual_seed(seed)
+        loss, _ = distillation(*student, TRUE, torch.arange(M), 0.0)
+        return torch.cat([gradient.flatten() for gradient in torch.autograd.grad(loss, student)])
+
+    draws = torch.stack([gradients(6, seed) for seed in range(300)])
+    exact = gradients(None, 0)
+    assert (draws[0] - exact).norm() > 0.01 * exact.norm()
+    assert (draws.mean(dim=0) - exact).norm() < 0.1 * exact.norm()

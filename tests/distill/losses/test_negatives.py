@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from distill.losses.negatives import draw_candidates
+from distill.losses.negatives import draw_candidates, drawn_items
 
 N = 50
 
@@ -64,3 +64,10 @@ def test_draws_follow_the_global_seed():
         torch.manual_seed(seed)
         drawn.append(draw_candidates(targets, N, 10).items.tolist())
     assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_the_whole_catalogue_is_scored_unless_it_is_large():
+    assert drawn_items("auto", 8_191) is None
+    assert drawn_items("auto", 8_192) == 1024
+    assert drawn_items("all", 10**6) is None
+    assert drawn_items(50, 100) == 50

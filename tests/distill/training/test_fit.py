@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from distill.data.sequences import Window, Windows
+from distill.data.sequences import Windows
 from distill.models.item_table import popularity_prior
 from distill.models.students.build import build_student, load_student
 from distill.models.weights import save_weights
@@ -172,7 +172,7 @@ def test_no_validation_user_is_an_error(shop_config, shop, tmp_path):
 )
 def test_batch_size_follows_the_data(windows, length, batch):
     ends = np.arange(1, windows + 1) * length
-    data = Windows(np.empty(0, np.int32), np.empty(0, np.int32), [Window(int(end - length), int(end)) for end in ends])
+    data = Windows(np.empty(0, np.int32), np.empty(0, np.int32), np.stack([ends - length, ends], axis=1))
     assert batch_size(TrainingConfig(batch_size="auto"), data) == batch
     assert batch_size(TrainingConfig(batch_size=32), data) == 32
 

@@ -172,3 +172,10 @@ def test_file_that_is_no_text_or_no_toml_is_named(tmp_path, content, message):
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=rf"shop\.toml: .*{message}"):
         load_config(str(path))
+
+
+def test_a_number_of_negatives_needs_temperature_1():
+    text = 'name = "x"\n[data]\nsource = "ml-100k"\n[student]\nnegatives = 500\n[student.distillation]\ntemperature = {}\n'
+    assert parse_config(text.format(1.0), where="x", folder=Path()).student.negatives == 500
+    with pytest.raises(ConfigError, match=r"student\.negatives: found 500 with a distillation temperature of 2\.0"):
+        parse_config(text.format(2.0), where="x", folder=Path())

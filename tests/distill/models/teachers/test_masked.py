@@ -109,7 +109,7 @@ def test_padded_windows_learn_the_same():
 
 
 @pytest.mark.pipeline
-@pytest.mark.parametrize("negatives", [None, 60])
+@pytest.mark.parametrize("negatives", ["all", 60])
 def test_it_learns(shop_config, tmp_path, negatives):
     data_stage.run(shop_config, {}, tmp_path / "data")
     dataset, _ = data_stage.load(tmp_path / "data")
