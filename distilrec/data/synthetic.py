@@ -162,9 +162,10 @@ def _places(shop: Shop, starts: NDArray[np.bool_], timestamp: NDArray[np.int64],
     np.maximum.accumulate(at, out=at)  # the event whose item was drawn, which this event's item follows
     largest = np.full(count, -(-shop.items // shop.categories))
     share = shop.drift * (timestamp - _FIRST_SECOND) / (shop.days * _SECONDS_A_DAY)
-    place: NDArray[np.int64] = (_zipf(largest, rng) + (share * largest).astype(np.int64))[at]
+    place = (_zipf(largest, rng) + (share * largest).astype(np.int64))[at]
     steps = np.arange(count) - at
-    return place - place % _BUNDLE + (place + steps) % _BUNDLE
+    bundle: NDArray[np.int64] = place - place % _BUNDLE
+    return bundle + (place + steps) % _BUNDLE
 
 
 def _zipf(sizes: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
