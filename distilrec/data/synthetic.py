@@ -165,7 +165,8 @@ def _places(shop: Shop, starts: NDArray[np.bool_], timestamp: NDArray[np.int64],
     place = (_zipf(largest, rng) + (share * largest).astype(np.int64))[at]
     steps = np.arange(count) - at
     bundle: NDArray[np.int64] = place - place % _BUNDLE
-    return bundle + (place + steps) % _BUNDLE
+    within: NDArray[np.int64] = (place + steps) % _BUNDLE
+    return bundle + within
 
 
 def _zipf(sizes: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
