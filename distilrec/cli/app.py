@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from distilrec import __version__
-from distilrec.cli import evaluation, kinds, load, recommend, report, serving, training
+from distilrec.cli import evaluation, generate, kinds, load, recommend, report, serving, training
 from distilrec.cli.options import DEFAULT_PRESET, Force, Preset, Student
 from distilrec.config import Config, load_config, with_export_settings, with_seed
 from distilrec.core.errors import DataWarning, DistilRecError
@@ -242,6 +242,7 @@ def _print_folder(config: Config, stage: str) -> None:
     print(f"{stage}: {run_dir(config) / stage}")
 
 
+app.add_typer(generate.app)
 app.add_typer(training.app)
 app.add_typer(kinds.app)
 app.add_typer(evaluation.app)
