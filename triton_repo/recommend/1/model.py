@@ -124,7 +124,6 @@ class TritonPythonModel:
 
     def _upstream(self, model):
         """A function that sends requests to the student on another backend, within the server."""
-
         # A student on a GPU answers in the GPU's memory unless it is asked for this, and numpy cannot read that.
         memory = pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU, 0)
 

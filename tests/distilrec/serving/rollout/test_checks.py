@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from distilrec.config import ExportConfig
 from distilrec.core.errors import ParityError, RepositoryError
 from distilrec.core.golden import Golden, load_golden
 from distilrec.core.manifest import read_manifest, record_files, write_manifest
@@ -22,4 +23,4 @@ def test_golden_answers_of_another_model_are_refused(shop_run, tmp_path):
     Golden(golden.history, golden.exclude, golden.items, golden.scores + 1).save(artefact / "golden.npz")
     write_manifest(artefact, read_manifest(artefact).model_copy(update={"files": record_files(artefact)}))
     with pytest.raises(ParityError, match="golden answers"):
-        check_artefact(artefact)
+        check_artefact(artefact, ExportConfig())
