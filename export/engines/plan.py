@@ -71,6 +71,8 @@ class PlanManifest(_Record):
     precision: Precision
     product_types: dict[str, str]
     """Proof of the precision: operand type of each product with a constant matrix, read from the built engine's layers."""
+    table_types: dict[str, str] | None = None
+    """Type in which each table that rows are looked up in lies in the engine; None where the builder did not say it."""
     opset: int
     item_count: int
     history_length: int
@@ -237,4 +239,5 @@ def _damage(plan_path: Path, manifest: PlanManifest) -> list[str]:
 
 
 def _digest(manifest: PlanManifest) -> str:
-    return sha256_of_json(manifest.model_dump(mode="json", exclude={"digest"}))
+    unsaid = {"table_types"} if manifest.table_types is None else set()  # a manifest of an earlier version has no such field
+    return sha256_of_json(manifest.model_dump(mode="json", exclude={"digest"} | unsaid))
