@@ -1,6 +1,6 @@
 """A TensorRT plan behind the serving contract, run on the current CUDA GPU."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,8 +35,9 @@ class EngineRunner:
         plan_path: The plan; its manifest lies next to it.
         spec: Sizes that it must have.
         vocabulary_sha256: Digest of the vocabulary that its item indices must belong to.
-        cuda_graph_batches: Batch sizes that are replayed as a CUDA graph, which saves the launch of each kernel. Each size needs
-            the memory of another execution context.
+        cuda_graph_batches: Batch sizes that are replayed as a CUDA graph, which saves the launch of each kernel. Smaller batches
+            are replayed by the next larger graph; as in Triton, its other rows hold whatever they held, and nobody reads their
+            answers. Each size needs the memory of another execution context.
 
     Raises:
         EngineError: The plan must not be run here (``check_plan``), there is no CUDA GPU, or TensorRT cannot load the plan.
@@ -80,7 +81,8 @@ class EngineRunner:
 
     def _run(self, history: NDArray[np.int32], exclude: NDArray[np.int32]) -> Answer:
         rows = len(history)
-        slot = self._graphs.get(rows, self._eager)
+        size = graph_size(rows, self._graphs)
+        slot = self._eager if size is None else self._graphs[size]
         with torch.cuda.stream(self._stream):
             for tensor, values in zip(self.spec.inputs, (history, exclude), strict=True):
                 slot.hosts[tensor.name][:rows].copy_(torch.from_numpy(np.ascontiguousarray(values)))
@@ -121,6 +123,11 @@ class EngineRunner:
         with torch.cuda.graph(graph, stream=self._stream):
             execute(slot.context, rows, self._stream.cuda_stream)
         return replace(slot, graph=graph)
+
+
+def graph_size(rows: int, sizes: Iterable[int]) -> int | None:
+    """The smallest captured batch that has room for so many rows; None where there is none."""
+    return min((size for size in sizes if size >= rows), default=None)
 
 
 def bind(context: Any, addresses: Mapping[str, int]) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from distilrec.core.errors import EngineError
 from distilrec.core.specs import RecommenderSpec
-from export.engines.runner import bind, execute, set_batch_size
+from export.engines.runner import bind, execute, graph_size, set_batch_size
 
 SPEC = RecommenderSpec(item_count=90, history_length=12, exclude_length=16, top_k=20)
 
@@ -34,6 +34,10 @@ def test_batch_is_set_for_every_input_and_launched_on_the_stream():
     set_batch_size(context, SPEC, 3)
     execute(context, 3, 77)
     assert context.calls == [("history", 1), ("items", 2), ("history", (3, 12)), ("exclude", (3, 16)), 77]
+
+
+def test_batch_is_replayed_by_the_next_larger_graph():
+    assert [graph_size(rows, (8, 1, 4)) for rows in (1, 2, 4, 5, 8, 9)] == [1, 4, 4, 8, 8, None]
 
 
 def test_what_tensorrt_refuses_is_an_error():
