@@ -148,9 +148,11 @@ def _package(name: str, extra: str) -> InstalledPart:
 
 
 def _machine() -> str:
-    """Architecture, with what PyPI lacks for it."""
+    """Architecture, with what is known of it."""
     architecture = platform.machine()
-    return architecture if architecture in wheel.ARCHITECTURES else f"{architecture}; {wheel.NO_BUILD}"
+    if architecture not in wheel.ARCHITECTURES:
+        return f"{architecture}; {wheel.NO_BUILD}"
+    return "aarch64; not tried: OPERATIONS.md, Jetson and other machines with Arm" if architecture == "aarch64" else architecture
 
 
 def _gpu() -> str:

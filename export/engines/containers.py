@@ -18,6 +18,13 @@ _FIRST_WITH_CUDA_13 = (25, 8)
 _OLDEST_DRIVERS = {12: (525, 60, 13), 13: (580, 65, 6)}
 """Oldest driver on Linux for each major version of CUDA (CUDA's release notes, "Minor Version Compatibility")."""
 
+_FORWARD_COMPATIBLE = (470, 525, 535, 545)
+"""Older branches of the driver on which data-centre GPUs run these releases, with the compatibility package in the image (Triton's
+release notes up to 26.04, "Driver Requirements"; the newer ones refer to CUDA's documentation)."""
+
+_DATA_CENTRE = re.compile(r"\b(T4|V100|[ALBH]\d{1,3}S?|GH200|GB\d{3})\b")
+"""In the names of GPUs that the compatibility package is for; GeForce and RTX cards are none of them."""
+
 _OLDEST_COMPUTE_CAPABILITY = (7, 5)
 """Oldest GPU of the releases from 25.06 on (Triton's release notes, "GPU Requirements")."""
 
@@ -95,7 +102,8 @@ def gpu_faults(gpu: Gpu, container: Container) -> list[str]:
     """Reasons why a machine with this GPU cannot run the container, each as "found ..., expected ..."."""
     oldest = _OLDEST_DRIVERS[container.cuda_major]
     faults = []
-    if version_numbers(gpu.driver) < oldest:
+    forward = _DATA_CENTRE.search(gpu.name) is not None and version_numbers(gpu.driver)[:1] in [(n,) for n in _FORWARD_COMPATIBLE]
+    if version_numbers(gpu.driver) < oldest and not forward:
         faults.append(
             f"found driver {gpu.driver}, expected {'.'.join(f'{part:02}' for part in oldest)} or newer:"
             f" {IMAGE}:{container.release}-py3 has CUDA {container.cuda_major}. Update the driver, or take a release with an older"

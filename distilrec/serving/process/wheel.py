@@ -26,13 +26,10 @@ Triton's shared memory does not follow the umask: see ``distilrec.serving.proces
 SERVER_VERSION = "2.51.0"
 """Version of the server in the wheel that ``pyproject.toml`` pins."""
 
-ARCHITECTURES = ("x86_64",)
-"""Machines that the wheel is built for."""
+ARCHITECTURES = ("x86_64", "aarch64")
+"""Machines that the wheel is built for; the build for aarch64 was not run."""
 
-NO_BUILD = (
-    "PyPI's nvidia-pytriton has no build of tritonserver for this machine; NVIDIA's container has one for aarch64"
-    " (OPERATIONS.md, Jetson and other machines with Arm)"
-)
+NO_BUILD = "PyPI's nvidia-pytriton has no build of tritonserver for this machine"
 
 _HELP_TIMEOUT_S = 30
 _BINARY = "bin/tritonserver"

@@ -50,8 +50,22 @@ def test_plan_fits_only_the_tensorrt_that_the_container_has(built, compatible, i
     [("580.65.06", 13, True), ("580.65.05", 13, False), ("575.57.08", 13, False), ("575.57.08", 12, True), ("610.10", 13, True)],
 )
 def test_driver_must_be_as_new_as_the_containers_cuda(driver, cuda_major, fits):
-    gpu = Gpu("NVIDIA L4", driver, "8.9", 23034)
+    gpu = Gpu("NVIDIA GeForce RTX 4090", driver, "8.9", 24564)
     assert (gpu_faults(gpu, Container("26.05", "10", cuda_major)) == []) is fits
+
+
+@pytest.mark.parametrize(
+    ("name", "driver", "fits"),
+    [
+        ("NVIDIA H100 80GB HBM3", "535.183.06", True),
+        ("NVIDIA L40S", "525.147.05", True),
+        ("NVIDIA A10", "550.54.15", False),
+        ("NVIDIA GeForce RTX 4090", "535.183.06", False),
+        ("NVIDIA RTX A6000", "535.183.06", False),
+    ],
+)
+def test_data_centre_gpu_may_have_a_driver_that_the_image_is_made_compatible_with(name, driver, fits):
+    assert (gpu_faults(Gpu(name, driver, "8.9", 23034), Container("26.02", "10", 13)) == []) is fits
 
 
 def test_gpu_of_an_old_generation_is_refused():
