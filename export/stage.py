@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import onnxruntime
+
 from distill.models.encoders import Encoder, Recommender
 from distill.models.runner import TorchRunner
 from distill.models.students.build import load_student
@@ -97,7 +99,7 @@ def _settings(config: Config, backend: Backend | None) -> dict[str, Any]:
         "precision": export.precision,
         # What is fastest here need not be so elsewhere.
         "measured_on": processor() if export.precision == "auto" else None,
-        **({} if gpu is None else {"gpu": f"{gpu.name}, driver {gpu.driver}"}),
+        **({} if gpu is None else {"gpu": [gpu.name, gpu.driver, *onnxruntime.get_available_providers()]}),
         "calibration": export.calibration.model_dump(mode="json", exclude={"requests"}),
         "calibration_requests_sha256": _digest(export.calibration.requests),
         "score_tolerance": SCORE_TOLERANCE,

@@ -1,10 +1,9 @@
 """What each serving target states in its configuration, ships and refuses. Configurations go through Triton's own messages."""
 
-import json
-import shutil
 from dataclasses import replace
 
 import pytest
+from artefacts import with_precision_by_verdict
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
@@ -139,13 +138,7 @@ def test_unmeasured_target_ships_fp16_with_the_golden_answers_of_fp16(shop_run, 
 
 @pytest.fixture
 def unforced(shop_run, tmp_path):
-    """The shop's export as if its settings had left the precision to the verdict."""
-    artefact = tmp_path / "export"
-    shutil.copytree(shop_run / "export", artefact)
-    content = json.loads((artefact / "manifest.json").read_text())
-    content["settings"]["precision"] = "auto"
-    (artefact / "manifest.json").write_text(json.dumps(content))
-    return artefact
+    return with_precision_by_verdict(shop_run / "export", tmp_path / "export")
 
 
 @pytest.mark.parametrize(("target", "graph"), [("onnxruntime", "model.onnx"), ("onnxruntime-tensorrt", "tensorrt.onnx")])
