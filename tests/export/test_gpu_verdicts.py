@@ -15,6 +15,8 @@ from distilrec.data.dataset import held_out
 from distilrec.evaluation.contract import Agreement
 from distilrec.evaluation.verdict import PrecisionMeasurement
 from export import gpu_verdicts as verdicts
+from export import stage
+from export.engines.host import Gpu
 from export.engines.precisions import EngineResults
 from export.gpu_verdicts import gpu_verdicts, measured_precisions
 from export.graph.precisions import SMALLEST_FIRST, Reference, answers, onnx_runners
@@ -84,3 +86,13 @@ def test_provider_that_fails_is_reported_and_the_export_goes_on(shop_run, refere
     found = ours(gpu_verdicts(shop_run / "export", reference, SMALLEST_FIRST, None))
     assert found["onnxruntime-cuda"].reason == "unmeasured: libcublasLt.so.13: cannot open shared object file"
     assert "was not measured" in caplog.text
+
+
+def test_export_runs_again_on_another_gpu_and_is_what_it_was_without_one(shop_config, monkeypatch):
+    monkeypatch.setattr(stage, "find_gpu", lambda: None)
+    assert "gpu" not in stage._settings(shop_config, None)
+    seen = []
+    for name in ("NVIDIA L4", "NVIDIA A10"):
+        monkeypatch.setattr(stage, "find_gpu", lambda name=name: Gpu(name, "580.95.05", "8.9", 23034))
+        seen.append(stage._settings(shop_config, None)["gpu"])
+    assert seen[0] != seen[1]
