@@ -17,7 +17,7 @@ help:
 	@echo "make demo [PRESET=ml-100k|smoke]  logs -> teacher -> student -> ONNX -> live tritonserver, with the table"
 	@echo "make quick                        format, lint, types, import contracts and fast tests: before each commit"
 	@echo "make test                         the same with all tests, and their line coverage"
-	@echo "make test-gpu                     engines on the GPU of this machine"
+	@echo "make test-gpu                     training, ONNX Runtime, engines and Triton on this machine's GPU; writes runs/gpu-report.md"
 	@echo "make benchmark [PRESET=...]       pytest --benchmark-only on what make demo left; then: distilrec report"
 	@echo "make clean                        remove .venv and runs"
 
@@ -33,7 +33,7 @@ test: lint
 	$(PYTEST) --cov --cov-report=term:skip-covered
 
 test-gpu: $(INSTALLED)
-	$(BIN)/python -m pytest tests/gpu
+	$(BIN)/python -m pytest -rs --gpu-report runs/gpu-report.md tests/gpu
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check

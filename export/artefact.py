@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from distilrec.core.specs import MODEL_FILE, Precision
+from distilrec.core.specs import MODEL_FILE, PLAN_FILE, Precision
 
 TENSORRT_FILE = "tensorrt.onnx"
 """The INT8 graph in the form that TensorRT fuses; ``MODEL_FILE`` next to it is in the form of ONNX Runtime."""
@@ -39,10 +39,38 @@ def plan_path(artefact: Path, backend: str, precision: Precision) -> Path:
     return artefact / _ENGINES_FOLDER / backend / f"{precision.value}.plan"
 
 
+def proof_path(artefact: Path, precision: Precision, name: str) -> Path:
+    """What travels with a served precision: golden requests, record of the ranking.
+
+    Those of the precision that the CPU's verdict chose lie in the artefact itself, those of another one in its folder.
+    """
+    own = model_folder(artefact, precision) / name
+    return own if own.exists() else artefact / name
+
+
 def served_files(artefact: Path, precision: Precision) -> list[Path]:
     """What ONNX Runtime reads for a precision."""
     files = [model_path(artefact, precision), model_folder(artefact, precision) / WEIGHTS_FILE]
     return [path for path in files if path.exists()]
+
+
+def tensorrt_files(artefact: Path, precision: Precision) -> dict[str, Path]:
+    """What a provider that builds TensorRT engines from the graph reads for a precision, by its name in a version folder."""
+    graph = tensorrt_path(artefact, precision)
+    files = {MODEL_FILE: graph, WEIGHTS_FILE: graph.with_name(WEIGHTS_FILE)}
+    return {name: path for name, path in files.items() if path.exists()}
+
+
+def artefact_names(name: str, precision: Precision) -> list[str]:
+    """Where a file of a student's version may come from, as relative paths in the artefact: from what belongs to its precision."""
+    folder = precision.value
+    engines = {
+        PLAN_FILE: f"{_ENGINES_FOLDER}/tensorrt/{folder}.plan",
+        f"{PLAN_FILE}.json": f"{_ENGINES_FOLDER}/tensorrt/{folder}.plan.json",
+    }
+    if name == MODEL_FILE:
+        return [f"{folder}/{MODEL_FILE}", f"{folder}/{TENSORRT_FILE}"]
+    return [engines.get(name, f"{folder}/{name}")]
 
 
 def model_size_bytes(artefact: Path, precision: Precision) -> int:

@@ -14,6 +14,7 @@ from distilrec.evaluation.verdict import PrecisionMeasurement, Verdict, budget_f
 from export.artefact import REPORT_FILE, model_size_bytes
 from export.engines.plan import PlanManifest
 from export.engines.precisions import EngineResults
+from export.gpu_verdicts import GpuVerdict
 
 
 def write_report(
@@ -25,6 +26,7 @@ def write_report(
     student: Mapping[str, Any],
     int8: Mapping[str, Any],
     engines: EngineResults | None,
+    gpu: Mapping[str, GpuVerdict],
 ) -> None:
     """Write the report into the artefact.
 
@@ -36,6 +38,7 @@ def write_report(
         student: Which student ships ("ships"), why ("reason"), and whether the other one ranks better ("ranks_worse"), JSON-ready.
         int8: Further findings about INT8, ready for JSON.
         engines: Results of the TensorRT engines; None where none were to be built.
+        gpu: What is known of the targets on a GPU, by name.
     """
     precisions = {m.precision.value: {**_measurement(m), "size_bytes": model_size_bytes(artefact, m.precision)} for m in measured}
     report = {
@@ -46,6 +49,7 @@ def write_report(
         "student": dict(student),
         "verdict": _verdict(verdict),
         "engines": None if engines is None else _engines(engines),
+        "gpu_targets": {name: _gpu_target(found) for name, found in gpu.items()},
     }
     write_text(artefact / REPORT_FILE, json.dumps(report, indent=2) + "\n")
 
@@ -67,6 +71,10 @@ def _engines(engines: EngineResults) -> dict[str, Any]:
         "measured": {m.precision.value: _measurement(m) for m in measured},
         "verdict": _verdict(choose_precision(measured)) if measured else "not measured: no GPU here that the engines are for",
     }
+
+
+def _gpu_target(found: GpuVerdict) -> dict[str, Any]:
+    return {"measured": {m.precision.value: _measurement(m) for m in found.measured}, "verdict": found.reason}
 
 
 def _plan(manifest: PlanManifest) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import onnxruntime
+
 from distill.models.encoders import Encoder, Recommender
 from distill.models.runner import TorchRunner
 from distill.models.students.build import load_student
@@ -24,9 +26,11 @@ from distilrec.evaluation import ranking_record
 from distilrec.evaluation.parity import SCORE_TOLERANCE, Parity, check_parity
 from distilrec.evaluation.ranking_record import record_ranking
 from distilrec.evaluation.verdict import PrecisionMeasurement, Verdict, budget_faults, choose_precision
-from export.artefact import CALIBRATION_FILE, model_path
+from export.artefact import CALIBRATION_FILE, model_folder, model_path
 from export.engines.backends import Backend
+from export.engines.host import find_gpu
 from export.engines.precisions import EngineResults, find_engine_backend, make_engines
+from export.gpu_verdicts import gpu_verdicts, measured_precisions
 from export.graph import calibration
 from export.graph.onnx import OPSET, export_onnx
 from export.graph.onnx_runner import OnnxRunner
@@ -86,7 +90,7 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
 
 def _settings(config: Config, backend: Backend | None) -> dict[str, Any]:
     """What the artefact depends on besides its inputs, ready for JSON."""
-    export = config.export
+    export, gpu = config.export, find_gpu()
     return {
         "history_length": config.history_length,
         "exclude_length": export.exclude_length,
@@ -95,6 +99,7 @@ def _settings(config: Config, backend: Backend | None) -> dict[str, Any]:
         "precision": export.precision,
         # What is fastest here need not be so elsewhere.
         "measured_on": processor() if export.precision == "auto" else None,
+        **({} if gpu is None else {"gpu": [gpu.name, gpu.driver, *onnxruntime.get_available_providers()]}),
         "calibration": export.calibration.model_dump(mode="json", exclude={"requests"}),
         "calibration_requests_sha256": _digest(export.calibration.requests),
         "score_tolerance": SCORE_TOLERANCE,
@@ -131,9 +136,11 @@ def _export(config: Config, inputs: Inputs, backend: Backend | None, folder: Pat
     engines: EngineResults | None = None
     if backend is not None:
         engines = make_engines(folder, reference, made, vocabulary_sha256=vocabulary.sha256, config=config.export, backend=backend)
-    _write_proofs(folder, verdict.choice, reference, vocabulary.sha256)
+    gpu = gpu_verdicts(folder, reference, made, engines)
+    _write_proofs(folder, verdict.choice, made, reference, vocabulary.sha256)
     student_verdict = _student_verdict(inputs)
-    write_report(folder, measured, refused, verdict, student=student_verdict, int8=int8, engines=engines)
+    write_report(folder, measured, refused, verdict, student=student_verdict, int8=int8, engines=engines, gpu=gpu)
+    measured_on_gpu = measured_precisions(gpu)
     return {
         "item_count": spec.item_count,
         "vocabulary_sha256": vocabulary.sha256,
@@ -142,6 +149,7 @@ def _export(config: Config, inputs: Inputs, backend: Backend | None, folder: Pat
         "parity_tied_items": parity.tied,
         "precision": verdict.choice.value,
         "int8_within_budget": int8.get("within_budget"),
+        **({"gpu_precisions": measured_on_gpu} if measured_on_gpu else {}),
     }
 
 
@@ -162,16 +170,19 @@ def _export_fp32(student: Encoder, vocabulary: Vocabulary, spec: RecommenderSpec
     return check_parity(TorchRunner(student, spec), OnnxRunner(path, spec), *requests)
 
 
-def _write_proofs(folder: Path, precision: Precision, reference: Reference, vocabulary_sha256: str) -> None:
-    """Write what travels with the precision that is served: requests with its answers, and how well it ranks.
+def _write_proofs(folder: Path, served: Precision, made: Sequence[Precision], reference: Reference, vocabulary_sha256: str) -> None:
+    """Write what travels with a precision that is served: requests with its answers, and how well it ranks.
 
-    The requests are those at the contract's edges and of users.
+    The requests are those at the contract's edges and of users. Proofs of ``served`` lie in the artefact itself; the others, which
+    targets on a GPU may serve, lie in their precision's folder.
     """
     history, exclude = edge_and_user_requests(reference.spec, reference.users, _GOLDEN_USERS)
-    runner = OnnxRunner(model_path(folder, precision), reference.spec)
-    golden.Golden(history, exclude, *runner.recommend(history, exclude)).save(folder / golden.FILE_NAME)
-    items, _ = answers(runner, reference.users, "ranking")
-    record_ranking(items, reference.users, vocabulary_sha256).save(folder / ranking_record.FILE_NAME)
+    for precision in made:
+        place = folder if precision is served else model_folder(folder, precision)
+        runner = OnnxRunner(model_path(folder, precision), reference.spec)
+        golden.Golden(history, exclude, *runner.recommend(history, exclude)).save(place / golden.FILE_NAME)
+        items, _ = answers(runner, reference.users, "ranking")
+        record_ranking(items, reference.users, vocabulary_sha256).save(place / ranking_record.FILE_NAME)
 
 
 def _examine_int8(

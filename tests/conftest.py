@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from disks import small_disk  # noqa: F401
+from gpu_report import GpuReport
 from reports import benchmark_content, evaluated_shop, measured, report_content, tune_config  # noqa: F401
 from servers import certificates, promotable, serving_config, variant  # noqa: F401
 from supervised import serve  # noqa: F401
@@ -114,6 +115,12 @@ def shop_server(shop_run: Path, shop_config: Config) -> Iterator[TritonServer]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--hostile-s", type=float, default=8.0, help="seconds of hostile load; 600 is the bar, default %(default)s")
+    parser.addoption("--gpu-report", type=Path, help="file for the report of the tests on a GPU")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if path := config.getoption("--gpu-report"):
+        config.pluginmanager.register(GpuReport(path))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

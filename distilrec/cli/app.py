@@ -177,6 +177,9 @@ def export(
     student: Student = None,
     target: Annotated[str | None, typer.Option(help="Serving target: python, onnxruntime, tensorrt, ...")] = None,
     instances: Annotated[int | None, typer.Option(help="Number of instances of each model on a CPU.")] = None,
+    container: Annotated[
+        str | None, typer.Option(help="Release of NVIDIA's container that serves a target on a GPU, for example 26.05.")
+    ] = None,
     with_benchmarks: Annotated[
         bool, typer.Option("--with-benchmarks", help="Also serve the teacher, and a model that does no work.")
     ] = False,
@@ -186,11 +189,13 @@ def export(
 
     The distilled student is exported unless the same student trained without a teacher ranks validation users better.
     The export is finished only after its answers were equal to those of the PyTorch model. INT8 or FP16 is served only if it is
-    faster on this machine and keeps the ranking. The measurements are in report.json.
+    faster on this machine and keeps the ranking; a target on a GPU that is not here serves FP16, unmeasured. The measurements are
+    in report.json.
 
     Example: distilrec export --preset ml-100k --target python
     """
-    config = with_export_settings(load_config(preset), {"student": student, "target": target, "instances": instances})
+    settings = {"student": student, "target": target, "instances": instances, "container": container}
+    config = with_export_settings(load_config(preset), settings)
     run_stage(config, STUDENT_VERDICT)
     _print_student(config)
     run_stage(config, "export", force=force)

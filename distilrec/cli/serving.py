@@ -147,16 +147,24 @@ def versions(repository: Repository = DEFAULT_REPOSITORY) -> None:
 
 
 @app.command()
-def doctor(url: Url = DEFAULT_URL) -> None:
+def doctor(
+    url: Url = DEFAULT_URL,
+    target: Annotated[
+        str | None, typer.Option(help="Report on one serving target instead: driver, CUDA, TensorRT, container, GPU, what fits.")
+    ] = None,
+    container: Annotated[str | None, typer.Option(help="Release of NVIDIA's container that serves, for example 26.05.")] = None,
+    repository: Repository = DEFAULT_REPOSITORY,
+) -> None:
     """Report what is installed and what is missing.
 
-    Status 1 if tritonserver cannot be started.
+    Status 1 if tritonserver cannot be started, or if the target cannot be served from this machine.
 
-    Example: distilrec doctor
+    Example: distilrec doctor --target tensorrt
     """
-    from distilrec.serving.doctor import examine
+    from distilrec.config import ExportConfig
+    from distilrec.serving.doctor import examine, examine_target
 
-    parts = examine(url)
+    parts = examine_target(target, container or ExportConfig().container, repository) if target else examine(url)
     for part in parts:
         mark = {True: "ok  ", False: "FAIL", None: "    "}[part.ok]
         print(f"{mark} {part.name:20} {part.detail}")

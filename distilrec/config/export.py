@@ -71,11 +71,15 @@ class ExportConfig(Section):
     target: ServingTargetName = "python"
     """What serves the student: the name of a module of ``export/repository/targets``, with ``-`` for ``_``. ``python`` needs no
     more than what pip installs; the others are for NVIDIA's container."""
+    container: Annotated[str, Field(pattern=r"^\d\d\.\d\d$")] = "26.05"
+    """Release of NVIDIA's container ``tritonserver`` that serves the targets on a GPU. Plans, driver and GPU are compared with it
+    before anything is copied; within a container it is that one, whatever stands here."""
     student: Literal["auto", "distilled", "undistilled"] = "auto"
     """Which student is exported and served. ``auto``: the distilled one, unless the same student trained without a teacher ranks
     the validation users better. A student that is named here ships in any case, with a warning where the other one is better."""
     precision: Literal["auto", "fp32", "fp16", "int8"] = "auto"
-    """What is served. ``auto``: the smallest precision that is faster here and keeps the ranking."""
+    """What is served. ``auto``: the smallest precision that is faster and keeps the ranking, as measured for each target: on this
+    CPU, or on the GPU. A target on a GPU that was not measured serves FP16."""
     calibration: CalibrationConfig = CalibrationConfig()
     engines: Literal["auto", "off", "tensorrt", "tensorrt_rtx"] = "auto"
     """Package that builds TensorRT engines into the artefact, next to the ONNX models, whatever the target is. ``auto``: the one

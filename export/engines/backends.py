@@ -67,6 +67,9 @@ _TABLE: dict[tuple[str, int], Capabilities] = {
         own_cuda_graphs=True,
     ),
 }
+RTX_CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
+"""GPUs that TensorRT for RTX 1.7 names (``ComputeCapability``); Hopper (9.0) is none of them."""
+
 _OLDEST_MINOR = {("tensorrt", 10): 12, ("tensorrt_rtx", 1): 4}
 _EXPECTED = {"tensorrt": "10.12 or newer, but below 12", "tensorrt_rtx": "1.4 or newer, but below 2"}
 

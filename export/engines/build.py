@@ -14,7 +14,15 @@ from distilrec.core.errors import EngineError
 from distilrec.core.manifest import sha256_of_file
 from distilrec.core.specs import Precision, RecommenderSpec
 from export.engines.backends import Backend, build_progress, collected_log, errors_of, logger
-from export.engines.inspection import BuiltLayer, built_layers, constant_products, prove_precision
+from export.engines.inspection import (
+    BuiltLayer,
+    built_layers,
+    constant_products,
+    gathered_tables,
+    inspected_layers,
+    prove_precision,
+    table_types,
+)
 from export.engines.plan import CalibrationRecord, PlanManifest, Profile, TensorRecord, this_device, write_plan_manifest
 
 MAX_TOP_K = 3840
@@ -95,9 +103,19 @@ def _build(onnx_path: Path, cache_path: Path, spec: RecommenderSpec, backend: Ba
         if plan is None:
             raise EngineError(f"{onnx_path}: {reader} cannot build an engine of it:\n{errors_of(log)}")
         flags = tuple(name for name, flag in trt.BuilderFlag.__members__.items() if builder_config.get_flag(flag))
-        return _Built(
-            plan, built_layers(log), ("STRONGLY_TYPED", *flags), builder_config.get_timing_cache().serialize() if cached else None
-        )
+        layers = (inspect_plan(plan, backend) if torch.cuda.is_available() else []) or built_layers(log)
+        return _Built(plan, layers, ("STRONGLY_TYPED", *flags), builder_config.get_timing_cache().serialize() if cached else None)
+
+
+def inspect_plan(plan: Any, backend: Backend) -> list[BuiltLayer]:
+    """Layers of a plan by TensorRT's engine inspector; empty where the plan cannot be loaded here. Needs a GPU."""
+    runtime = backend.module.Runtime(logger(backend))
+    runtime.engine_host_code_allowed = True  # this process has just built the plan
+    engine = runtime.deserialize_cuda_engine(plan)
+    if engine is None:
+        return []
+    inspector = engine.create_engine_inspector()
+    return inspected_layers(inspector.get_engine_information(backend.module.LayerInformationFormat.JSON))
 
 
 def _runs_on(config: EngineConfig, backend: Backend) -> dict[str, Any]:
@@ -145,6 +163,7 @@ def _result(built: _Built, model: onnx.ModelProto, precision: Precision) -> dict
         "flags": built.flags,
         "precision": precision,
         "product_types": prove_precision(built.layers, constant_products(model), precision),
+        "table_types": table_types(built.layers, gathered_tables(model)) or None,
         "plan_sha256": hashlib.sha256(built.plan).hexdigest(),
         "plan_size_bytes": built.plan.nbytes,
     }
@@ -193,12 +212,20 @@ def _builder_config(builder: Any, spec: RecommenderSpec, config: EngineConfig, b
         result.num_compute_capabilities = len(config.compute_capabilities)
         for place, capability in enumerate(config.compute_capabilities):
             result.set_compute_capability(trt.ComputeCapability.__members__[_member_name(capability)], place)
-    profile = builder.create_optimization_profile()
-    for tensor in spec.inputs:
-        sizes = (1, config.optimal_batch_size, config.max_batch_size)
-        profile.set_shape(tensor.name, *((size, *tensor.shape) for size in sizes))
-    result.add_optimization_profile(profile)
+    add_profile(builder, result, spec, config)
     return result
+
+
+def add_profile(builder: Any, builder_config: Any, spec: RecommenderSpec, config: EngineConfig) -> None:
+    """Add the batch sizes that the engine runs. Raises EngineError where TensorRT refuses them."""
+    profile = builder.create_optimization_profile()
+    sizes = (1, config.optimal_batch_size, config.max_batch_size)
+    for tensor in spec.inputs:
+        profile.set_shape(tensor.name, *((size, *tensor.shape) for size in sizes))
+    if builder_config.add_optimization_profile(profile) < 0:
+        raise EngineError(
+            f"found batches of {', '.join(map(str, sizes))} refused by TensorRT, expected rising sizes it can build for"
+        )
 
 
 def _check_tensors(onnx_path: Path, network: Any, spec: RecommenderSpec) -> None:

@@ -71,6 +71,8 @@ class PlanManifest(_Record):
     precision: Precision
     product_types: dict[str, str]
     """Proof of the precision: operand type of each product with a constant matrix, read from the built engine's layers."""
+    table_types: dict[str, str] | None = None
+    """Type in which each table that rows are looked up in lies in the engine; None where the builder did not say it."""
     opset: int
     item_count: int
     history_length: int
@@ -181,35 +183,47 @@ def misfits(manifest: PlanManifest, spec: RecommenderSpec, vocabulary_sha256: st
     faults = [f"found {what} {found}, expected {expected}" for what, found, expected in pairs if found != expected]
     if manifest.backend == device.backend and not _version_fits(manifest, device.backend_version):
         faults.append(f"found a plan of {manifest.backend} {manifest.backend_version}, expected {device.backend_version}")
-    return faults + _gpu_misfits(manifest, device)
+    if device.gpu_name is None or device.compute_capability is None:
+        return [*faults, "found no CUDA GPU, expected one with a driver that PyTorch can use"]
+    return faults + gpu_misfits(manifest, device.gpu_name, device.compute_capability)
 
 
 def _version_fits(manifest: PlanManifest, version: str) -> bool:
     """True where ``version`` runs the plan. TensorRT for RTX, too, promises nothing between releases without the setting."""
     if not manifest.version_compatible:
         return manifest.backend_version == version
-    built, here = _numbers(manifest.backend_version), _numbers(version)
+    built, here = version_numbers(manifest.backend_version), version_numbers(version)
     return built[0] == here[0] and built <= here
 
 
-def _gpu_misfits(manifest: PlanManifest, device: Device) -> list[str]:
-    if device.compute_capability is None:
-        return ["found no CUDA GPU, expected one with a driver that PyTorch can use"]
-    here = device.compute_capability
+def gpu_misfits(manifest: PlanManifest, gpu_name: str, compute_capability: str) -> list[str]:
+    """Reasons why a plan must not run on a GPU, each as "found ..., expected ..."."""
     if manifest.hardware_compatible:
-        if _numbers(here) < _OLDEST_COMPATIBLE:
-            return [f"found a GPU of compute capability {here}, expected 8.0 or newer"]
+        if version_numbers(compute_capability) < _OLDEST_COMPATIBLE:
+            return [f"found a GPU of compute capability {compute_capability}, expected 8.0 or newer"]
         return []
-    if here not in manifest.compute_capabilities:
-        return [f"found a plan for compute capability {', '.join(manifest.compute_capabilities)}, expected {here}"]
+    if compute_capability not in manifest.compute_capabilities:
+        return [f"found a plan for compute capability {', '.join(manifest.compute_capabilities)}, expected {compute_capability}"]
     # A plan that was built without a GPU has its kernels chosen when it is loaded; otherwise they were timed on the GPU.
-    if manifest.gpu_name is not None and manifest.backend == "tensorrt" and manifest.gpu_name != device.gpu_name:
-        return [f"found a plan that was tuned on {manifest.gpu_name}, expected {device.gpu_name}"]
+    if manifest.gpu_name is not None and manifest.backend == "tensorrt" and manifest.gpu_name != gpu_name:
+        return [f"found a plan that was tuned on {manifest.gpu_name}, expected {gpu_name}"]
     return []
 
 
-def _numbers(version: str) -> tuple[int, ...]:
+def version_numbers(version: str) -> tuple[int, ...]:
+    """The numbers of a version, by which versions are ordered."""
     return tuple(int(part) for part in version.split(".") if part.isdigit())
+
+
+def check_undamaged(plan_path: Path) -> None:
+    """Refuse a plan that is not the one its manifest describes.
+
+    Raises:
+        EngineError: Plan or manifest are missing, truncated or edited.
+    """
+    faults = _damage(plan_path, read_plan_manifest(plan_path))
+    if faults:
+        raise EngineError(f"{plan_path}: {'; '.join(faults)}. {_REBUILD}")
 
 
 def _damage(plan_path: Path, manifest: PlanManifest) -> list[str]:
@@ -225,4 +239,5 @@ def _damage(plan_path: Path, manifest: PlanManifest) -> list[str]:
 
 
 def _digest(manifest: PlanManifest) -> str:
-    return sha256_of_json(manifest.model_dump(mode="json", exclude={"digest"}))
+    unsaid = {"table_types"} if manifest.table_types is None else set()  # a manifest of an earlier version has no such field
+    return sha256_of_json(manifest.model_dump(mode="json", exclude={"digest"} | unsaid))

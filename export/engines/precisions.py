@@ -78,6 +78,7 @@ def make_engines(
             built[precision] = _build(
                 artefact, precision, reference, vocabulary_sha256=vocabulary_sha256, config=config, backend=backend
             )
+            _warn_of_second_table(built[precision])
         except (EngineError, PrecisionError) as error:
             if config.engines != "auto":
                 raise
@@ -85,6 +86,15 @@ def make_engines(
             logger.warning("export: no %s engine: %s", precision.value, error)
     measured = _measure(artefact, reference, vocabulary_sha256, built) if _runs_here(backend, built) else []
     return EngineResults(built, refused, measured)
+
+
+def _warn_of_second_table(manifest: PlanManifest) -> None:
+    """Say where an INT8 engine keeps the table as floats, too: with many items that is most of its memory."""
+    for node, types in (manifest.table_types or {}).items():
+        if manifest.precision is Precision.INT8 and types != "Int8":
+            logger.warning(
+                "export: the INT8 engine looks rows up in a table of type %s (%s), so it keeps the table twice", types, node
+            )
 
 
 def _build(

@@ -1,6 +1,7 @@
 """A TensorRT plan behind the serving contract, run on the current CUDA GPU."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ class _Slot:
     context: Any
     buffers: dict[str, torch.Tensor]
     """Tensors of the contract by name: [rows, ...]."""
+    hosts: dict[str, torch.Tensor]
+    """Their twins in the CPU's memory, page-locked: copies from other memory wait for each other."""
     graph: torch.cuda.CUDAGraph | None = None
 
 
@@ -32,8 +35,9 @@ class EngineRunner:
         plan_path: The plan; its manifest lies next to it.
         spec: Sizes that it must have.
         vocabulary_sha256: Digest of the vocabulary that its item indices must belong to.
-        cuda_graph_batches: Batch sizes that are replayed as a CUDA graph, which saves the launch of each kernel. Each size needs
-            the memory of another execution context.
+        cuda_graph_batches: Batch sizes that are replayed as a CUDA graph, which saves the launch of each kernel. Smaller batches
+            are replayed by the next larger graph; as in Triton, its other rows hold whatever they held, and nobody reads their
+            answers. Each size needs the memory of another execution context.
 
     Raises:
         EngineError: The plan must not be run here (``check_plan``), there is no CUDA GPU, or TensorRT cannot load the plan.
@@ -77,34 +81,32 @@ class EngineRunner:
 
     def _run(self, history: NDArray[np.int32], exclude: NDArray[np.int32]) -> Answer:
         rows = len(history)
-        slot = self._graphs.get(rows, self._eager)
+        size = graph_size(rows, self._graphs)
+        slot = self._eager if size is None else self._graphs[size]
         with torch.cuda.stream(self._stream):
             for tensor, values in zip(self.spec.inputs, (history, exclude), strict=True):
-                slot.buffers[tensor.name][:rows].copy_(torch.from_numpy(np.ascontiguousarray(values)))
+                slot.hosts[tensor.name][:rows].copy_(torch.from_numpy(np.ascontiguousarray(values)))
+                slot.buffers[tensor.name][:rows].copy_(slot.hosts[tensor.name][:rows], non_blocking=True)
             if slot.graph is None:
-                self._enqueue(slot, rows)
+                set_batch_size(slot.context, self.spec, rows)
+                execute(slot.context, rows, self._stream.cuda_stream)
             else:
                 slot.graph.replay()
-            items, scores = (slot.buffers[tensor.name][:rows].cpu().numpy() for tensor in self.spec.outputs)  # waits
+            for tensor in self.spec.outputs:
+                slot.hosts[tensor.name][:rows].copy_(slot.buffers[tensor.name][:rows], non_blocking=True)
+            self._stream.synchronize()  # once a request
+        items, scores = (slot.hosts[tensor.name][:rows].numpy().copy() for tensor in self.spec.outputs)
         return items, scores
-
-    def _enqueue(self, slot: _Slot, rows: int) -> None:
-        """Launch the engine on the current stream."""
-        for tensor in self.spec.inputs:
-            if not slot.context.set_input_shape(tensor.name, (rows, *tensor.shape)):
-                raise EngineError(f"found a batch of {rows}, expected one of 1..{self.max_batch_size}")
-        if not slot.context.execute_async_v3(torch.cuda.current_stream().cuda_stream):
-            raise EngineError(f"TensorRT refused to run a batch of {rows}; the reason stands in the log above")
 
     def _slot(self, rows: int, context: Any) -> _Slot:
         if context is None:
             raise EngineError(f"found no room on the GPU for an execution context, expected {self.device_memory_bytes >> 20} MiB")
         tensors = (*self.spec.inputs, *self.spec.outputs)
         buffers = {t.name: torch.zeros(rows, *t.shape, dtype=getattr(torch, t.dtype), device="cuda") for t in tensors}
-        for name, buffer in buffers.items():
-            context.set_tensor_address(name, buffer.data_ptr())
+        hosts = {name: torch.zeros_like(buffer, device="cpu").pin_memory() for name, buffer in buffers.items()}
+        bind(context, {name: buffer.data_ptr() for name, buffer in buffers.items()})
         torch.cuda.synchronize()  # requests run on another stream than the one that filled the buffers
-        return _Slot(context, buffers)
+        return _Slot(context, buffers, hosts)
 
     def _graph_slot(self, rows: int, backend: Backend) -> _Slot:
         if backend.capabilities.own_cuda_graphs:
@@ -113,13 +115,39 @@ class EngineRunner:
             config.cuda_graph_strategy = backend.module.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
             return self._slot(rows, self._engine.create_execution_context(config))
         slot = self._slot(rows, self._engine.create_execution_context())
-        with torch.cuda.stream(self._stream):
-            self._enqueue(slot, rows)  # work that is done once per shape must not be captured
+        # Before the capture: the shape, which may not change in it, and work that is done once for each shape.
+        set_batch_size(slot.context, self.spec, rows)
+        execute(slot.context, rows, self._stream.cuda_stream)
         self._stream.synchronize()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, stream=self._stream):
-            self._enqueue(slot, rows)
-        return _Slot(slot.context, slot.buffers, graph)
+            execute(slot.context, rows, self._stream.cuda_stream)
+        return replace(slot, graph=graph)
+
+
+def graph_size(rows: int, sizes: Iterable[int]) -> int | None:
+    """The smallest captured batch that has room for so many rows; None where there is none."""
+    return min((size for size in sizes if size >= rows), default=None)
+
+
+def bind(context: Any, addresses: Mapping[str, int]) -> None:
+    """Tell an execution context where its tensors lie. Raises EngineError where the engine has no such tensor."""
+    refused = [name for name, address in addresses.items() if not context.set_tensor_address(name, address)]
+    if refused:
+        raise EngineError(f"found no tensors {', '.join(refused)} in the engine, expected those of the contract. Export again")
+
+
+def set_batch_size(context: Any, spec: RecommenderSpec, rows: int) -> None:
+    """Set the shapes of a batch. Raises EngineError where the engine has no profile for it."""
+    for tensor in spec.inputs:
+        if not context.set_input_shape(tensor.name, (rows, *tensor.shape)):
+            raise EngineError(f"found a batch of {rows} rows, expected one that the plan was built for")
+
+
+def execute(context: Any, rows: int, stream: int) -> None:
+    """Launch the engine on a CUDA stream. Raises EngineError where TensorRT refuses."""
+    if not context.execute_async_v3(stream):
+        raise EngineError(f"TensorRT refused to run a batch of {rows}; the reason stands in the log above")
 
 
 def _load(plan_path: Path, manifest: PlanManifest, backend: Backend) -> tuple[Any, Any]:

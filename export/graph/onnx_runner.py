@@ -1,4 +1,4 @@
-"""An ONNX model behind the serving contract, run by ONNX Runtime on the CPU."""
+"""An ONNX model behind the serving contract, run by ONNX Runtime on the CPU or, with its other providers, on a GPU."""
 
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from distilrec.core.errors import ParityError
 from distilrec.core.runner import Answer
 from distilrec.core.specs import RecommenderSpec
+from export.graph.providers import Provider, missing_provider, provider_options
 
 _ONNX_DTYPES = {"int32": "tensor(int32)", "float32": "tensor(float)"}
 
@@ -21,26 +22,36 @@ class OnnxRunner:
         spec: Sizes that its tensors must have.
         threads: Threads of ONNX Runtime.
         optimize: True lets ONNX Runtime rewrite the graph; with False, every node runs as it is written.
+        provider: Where it runs. ONNX Runtime would go back to the CPU where a provider cannot be loaded; here that is an error.
 
     Raises:
-        ParityError: The model cannot be loaded, or its tensors are not those of ``spec``.
+        ParityError: The model cannot be loaded, its tensors are not those of ``spec``, or it does not run on ``provider``.
     """
 
-    def __init__(self, path: Path, spec: RecommenderSpec, threads: int = 1, *, optimize: bool = True) -> None:
+    def __init__(
+        self, path: Path, spec: RecommenderSpec, threads: int = 1, *, optimize: bool = True, provider: Provider = "cpu"
+    ) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         if not optimize:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        self._require(path, provider, onnxruntime.get_available_providers())
         try:
-            self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            self.session = onnxruntime.InferenceSession(path, options, providers=provider_options(provider, spec))
         except Exception as error:  # ONNX Runtime has a class of its own for every status
             raise ParityError(f"{path}: ONNX Runtime cannot load it: {error}. Run the export again.") from error
+        self._require(path, provider, self.session.get_providers())
         self.spec = spec
         found = [(t.name, t.type, tuple(t.shape[1:])) for t in (*self.session.get_inputs(), *self.session.get_outputs())]
         expected = [(t.name, _ONNX_DTYPES[t.dtype], t.shape) for t in (*spec.inputs, *spec.outputs)]
         if found != expected:
             raise ParityError(f"{path}: found tensors {found}, expected {expected}")
+
+    @staticmethod
+    def _require(path: Path, provider: Provider, found: list[str]) -> None:
+        if fault := missing_provider(provider, found):
+            raise ParityError(f"{path}: {fault}")
 
     def recommend(self, history: NDArray[np.int32], exclude: NDArray[np.int32]) -> Answer:
         """int32 [B, L] and int32 [B, E] -> items int32 [B, K] and scores float32 [B, K]."""

@@ -17,7 +17,7 @@ from export.repository.config import HEADER, ServedModelFacts
 from export.repository.journal import Journal, VersionInfo, decide_move, load_journal, recover
 from export.repository.locks import locked
 from export.repository.models import MODELS
-from export.repository.target import serving_target
+from export.repository.target import manifest_for_target, serving_target
 from export.repository.versions import config_path, next_number, partial_folder, used_numbers
 
 IDENTITY_NAME = "identity"
@@ -44,7 +44,8 @@ def fill_repository(artefact: Path, config: ExportConfig) -> None:
         ManifestError: the artefact is not what its manifest says.
         RepositoryError: the repository cannot be written, or another command is changing it.
     """
-    manifest = verify_manifest(artefact)
+    manifest = manifest_for_target(verify_manifest(artefact), config)
+    serving_target(config).check_fit(artefact, manifest, config)
     repository, names = config.repository, [model.name for model in MODELS]
     try:
         repository.mkdir(parents=True, exist_ok=True)

@@ -10,9 +10,10 @@ from distilrec.config import ExportConfig
 from distilrec.core import golden, histories
 from distilrec.core.files import write_text
 from distilrec.core.manifest import Manifest
-from distilrec.core.specs import FIRST_VERSION, FRONT_DOOR_NAME, MODEL_NAME, VOCABULARY_NAME
+from distilrec.core.specs import FIRST_VERSION, FRONT_DOOR_NAME, MODEL_NAME, VOCABULARY_NAME, Precision
 from distilrec.data import vocabulary as vocabularies
 from distilrec.evaluation import ranking_record
+from export.artefact import proof_path
 from export.repository.config import ServedModelFacts, config_text, pinned_config, run_on_cpu, set_parameters
 from export.repository.target import serving_target
 from export.repository.version_files import copy_graph, make_version, model_source
@@ -35,10 +36,11 @@ class ServedModel(NamedTuple):
 
 def write_student(artefact: Path, manifest: Manifest, config: ExportConfig, folder: Path) -> None:
     """Write what the target runs, the vocabulary, the golden requests and the record of how well it ranks."""
-    names = [vocabularies.FILE_NAME, golden.FILE_NAME]
-    if (artefact / ranking_record.FILE_NAME).exists():  # exports of earlier versions have none
-        names.append(ranking_record.FILE_NAME)
-    make_version(folder, {name: artefact / name for name in names})
+    precision = Precision(manifest.metrics["precision"])
+    proofs = {name: proof_path(artefact, precision, name) for name in (golden.FILE_NAME, ranking_record.FILE_NAME)}
+    if not proofs[ranking_record.FILE_NAME].exists():  # exports of earlier versions have none
+        del proofs[ranking_record.FILE_NAME]
+    make_version(folder, {vocabularies.FILE_NAME: artefact / vocabularies.FILE_NAME} | proofs)
     serving_target(config).write(artefact, manifest, folder)
     # For every target: others ignore it, and in a checkout this folder is where it comes from.
     write_text(folder / "model.py", model_source(MODEL_NAME))

@@ -8,7 +8,7 @@ from pathlib import Path
 from distilrec.core.errors import RepositoryError
 from distilrec.core.manifest import Manifest
 from distilrec.core.specs import FIRST_VERSION, Precision
-from export.artefact import served_files
+from export.artefact import served_files, tensorrt_files
 
 
 def make_version(folder: Path, files: Mapping[str, Path]) -> None:
@@ -23,6 +23,12 @@ def copy_graph(artefact: Path, manifest: Manifest, folder: Path) -> None:
     """Copy what ONNX Runtime runs: the graph in the precision that is served, and its external weights where it has any."""
     for path in served_files(artefact, Precision(manifest.metrics["precision"])):
         shutil.copyfile(path, folder / path.name)
+
+
+def copy_tensorrt_graph(artefact: Path, manifest: Manifest, folder: Path) -> None:
+    """Copy the graph in the form that TensorRT fuses: it refuses the unsigned activations of ONNX Runtime's INT8."""
+    for name, path in tensorrt_files(artefact, Precision(manifest.metrics["precision"])).items():
+        shutil.copyfile(path, folder / name)
 
 
 def model_source(model: str) -> str:

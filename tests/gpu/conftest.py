@@ -1,4 +1,4 @@
-"""A tiny random student in all precisions, for the GPU that is present."""
+"""A tiny random student in all precisions, for the GPU that is present. Written from documentation: no run on a GPU is recorded."""
 
 import importlib.util
 
@@ -12,22 +12,36 @@ from distill.models.item_table import ItemTable
 from distill.models.students.mlp import MlpStudent
 from distilrec.config import CalibrationConfig, EngineConfig
 from distilrec.core.specs import Precision, RecommenderSpec
+from distilrec.data.vocabulary import Vocabulary
 
 SPEC = RecommenderSpec(item_count=1003, history_length=20, exclude_length=16, top_k=100)
-VOCABULARY = "a" * 64
 ROWS = 150
 
 
 def pytest_collection_modifyitems(items):
-    """Skip this folder's tests where they cannot run."""
-    reason = None
-    if not torch.cuda.is_available():
-        reason = "no CUDA GPU that PyTorch can use"
-    elif not any(importlib.util.find_spec(name) for name in ("tensorrt", "tensorrt_rtx")):
-        reason = "no TensorRT: pip install 'distilrec[tensorrt]' or 'distilrec[tensorrt-rtx]'"
+    """Skip this folder's tests where they cannot run. Those that train, or run ONNX Runtime, need no TensorRT."""
+    has_tensorrt = any(importlib.util.find_spec(name) for name in ("tensorrt", "tensorrt_rtx"))
     for item in items:
-        if reason and item.path.parent.name == "gpu":
+        if item.path.parent.name != "gpu":
+            continue
+        if not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="no CUDA GPU that PyTorch can use"))
+        elif "plans" in item.fixturenames and not has_tensorrt:
+            reason = "no TensorRT: pip install 'distilrec[tensorrt]' or 'distilrec[tensorrt-rtx]'"
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def catalogue():
+    """Vocabulary of the student's items."""
+    ids = tuple(f"item-{index}" for index in range(1, SPEC.item_count + 1))
+    return Vocabulary(ids, ids)
+
+
+@pytest.fixture(scope="session")
+def vocabulary(catalogue):
+    """Digest of the vocabulary that all models and plans are for."""
+    return catalogue.sha256
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +76,7 @@ def requests():
 
 
 @pytest.fixture(scope="session")
-def models(student, requests, tmp_path_factory):
+def models(student, requests, vocabulary, tmp_path_factory):
     """ONNX files by precision, INT8 in TensorRT's form."""
     from export.graph.calibration import CalibrationSet, activation_ranges
     from export.graph.fp16 import to_fp16
@@ -72,17 +86,17 @@ def models(student, requests, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("models")
     paths = {precision: folder / f"{precision.value}.onnx" for precision in Precision}
-    export_onnx(Recommender(student, SPEC).eval(), paths[Precision.FP32], {})
+    export_onnx(Recommender(student, SPEC).eval(), paths[Precision.FP32], {"vocabulary_sha256": vocabulary})
     fp32 = onnx.load(paths[Precision.FP32])
     onnx.save(to_fp16(fp32), paths[Precision.FP16])
     tensors = sorted({layer.activation for layer in weight_layers(fp32.graph) if layer.activation})
-    ranges = activation_ranges(fp32, tensors, CalibrationSet(*requests, VOCABULARY), CalibrationConfig())
+    ranges = activation_ranges(fp32, tensors, CalibrationSet(*requests, vocabulary), CalibrationConfig())
     onnx.save(to_int8(fp32, ranges, Form.TENSORRT), paths[Precision.INT8])
     return paths
 
 
 @pytest.fixture(scope="session")
-def plans(models, tmp_path_factory):
+def plans(models, vocabulary, tmp_path_factory):
     """Plans by precision, built for the GPU that is present."""
     from export.engines.backends import find_backend
     from export.engines.build import build_engine
@@ -99,5 +113,5 @@ def plans(models, tmp_path_factory):
     config = EngineConfig(max_batch_size=64, compute_capabilities=(capability,))
     for precision, model in models.items():
         plan = folder / f"{precision.value}.plan"
-        build_engine(model, plan, SPEC, precision=precision, vocabulary_sha256=VOCABULARY, backend=backend, config=config)
+        build_engine(model, plan, SPEC, precision=precision, vocabulary_sha256=vocabulary, backend=backend, config=config)
     return {precision: folder / f"{precision.value}.plan" for precision in models}

@@ -59,3 +59,11 @@ def other_sizes(base, folder):
     metadata = {"vocabulary_sha256": vocabulary.sha256, "item_count": "40", "precision": "fp32"}
     export_onnx(Recommender(student.eval(), spec).eval(), folder / "fp32" / "model.onnx", metadata)
     return record(folder, spec, edge_requests(spec), item_count=spec.item_count, vocabulary_sha256=vocabulary.sha256)
+
+
+def with_precision_by_verdict(artefact, folder):
+    """A copy of an export as if its settings had left the precision to the verdict; returns its folder."""
+    shutil.copytree(artefact, folder)
+    manifest = read_manifest(folder)
+    write_manifest(folder, manifest.model_copy(update={"settings": manifest.settings | {"precision": "auto"}}))
+    return folder

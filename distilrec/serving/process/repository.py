@@ -5,6 +5,7 @@ from pathlib import Path
 from distilrec.core import histories
 from distilrec.core.errors import ServerError
 from distilrec.core.specs import FRONT_DOOR_NAME, MODEL_FILE, MODEL_NAME, PLAN_FILE
+from export.engines.plan import read_plan_manifest
 from export.repository.versions import version_folder
 
 
@@ -31,6 +32,20 @@ def check_repository(repository: Path) -> None:
         raise ServerError(f"{repository}: found no {', '.join(missing)}. Fill the repository first: distilrec run --preset ml-100k")
     if (repository / FRONT_DOOR_NAME / "config.pbtxt").is_file():
         _check_rule_of_histories(version_folder(repository, FRONT_DOOR_NAME))
+
+
+def plan_options(repository: Path) -> list[str]:
+    """Options of the server that the pinned version's plan needs; none where it has no plan.
+
+    A version-compatible plan brings code of its own TensorRT. The backend runs that only when it is told to.
+
+    Raises:
+        EngineError: the plan has no manifest, or one that was edited.
+    """
+    plan = version_folder(repository) / PLAN_FILE
+    if not plan.is_file() or not read_plan_manifest(plan).version_compatible:
+        return []
+    return ["--backend-config=tensorrt,version-compatible=true"]
 
 
 def _check_rule_of_histories(front_door: Path) -> None:

@@ -29,7 +29,7 @@ from distilrec.serving.process.environment import (
 )
 from distilrec.serving.process.pid_file import end_orphan, write_pid_file
 from distilrec.serving.process.processes import living, private_bytes
-from distilrec.serving.process.repository import check_repository
+from distilrec.serving.process.repository import check_repository, plan_options
 from distilrec.serving.process.security import ControlSecret, TlsConfig, hide_from_process_list
 from export.repository.locks import hold_as_server
 
@@ -247,7 +247,8 @@ class TritonServer:
             options |= {"--model-control-mode": "explicit", "--load-model": "*"}
         if self.tls:
             options |= self.tls.options()
-        return [*(f"{name}={value}" for name, value in options.items()), "--disable-auto-complete-config"]
+        given = [f"{name}={value}" for name, value in options.items()]
+        return [*given, *plan_options(self.repository), "--disable-auto-complete-config"]
 
     def _start(self) -> None:
         """Wait until the first process is ready. A crash is tried once more, as tritonserver 2.51 sometimes dies of its own locks.

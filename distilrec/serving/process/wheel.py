@@ -5,6 +5,7 @@
 
 import importlib.util
 import os
+import platform
 import shutil
 import stat
 import subprocess
@@ -24,6 +25,11 @@ Triton's shared memory does not follow the umask: see ``distilrec.serving.proces
 
 SERVER_VERSION = "2.51.0"
 """Version of the server in the wheel that ``pyproject.toml`` pins."""
+
+ARCHITECTURES = ("x86_64", "aarch64")
+"""Machines that the wheel is built for; the build for aarch64 was not run."""
+
+NO_BUILD = "PyPI's nvidia-pytriton has no build of tritonserver for this machine"
 
 _HELP_TIMEOUT_S = 30
 _BINARY = "bin/tritonserver"
@@ -72,8 +78,11 @@ def server_folder() -> Path:
 
     Raises:
         MissingExtraError: the wheel is not installed.
+        ServerError: there is no wheel for this machine.
     """
     # By path: importing pytriton would load its whole API.
+    if platform.machine() not in ARCHITECTURES:
+        raise ServerError(f"found a machine of architecture {platform.machine()}, expected {', '.join(ARCHITECTURES)}: {NO_BUILD}")
     package = importlib.util.find_spec("pytriton")
     if package is None or not package.submodule_search_locations:
         raise MissingExtraError("tritonserver (the wheel nvidia-pytriton)", "server")

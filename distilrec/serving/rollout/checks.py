@@ -10,28 +10,37 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
-from distilrec.config import spec_of_artefact
+from distilrec.config import ExportConfig, spec_of_artefact
 from distilrec.core import golden
 from distilrec.core.errors import DistilRecError, ParityError, RepositoryError
 from distilrec.core.golden import Golden, load_golden
 from distilrec.core.manifest import Manifest, sha256_of_file, verify_manifest
 from distilrec.core.runner import Answer
-from distilrec.core.specs import MODEL_FILE, Precision, RecommenderSpec
+from distilrec.core.specs import MODEL_FILE, PLAN_FILE, Precision, RecommenderSpec
 from distilrec.data import vocabulary as vocabularies
 from distilrec.data.vocabulary import load_vocabulary
 from distilrec.evaluation.contract import BATCH_TOLERANCE, check_contract
 from distilrec.evaluation.parity import compare
-from export.artefact import model_path
+from export.artefact import artefact_names, model_path, proof_path
+from export.engines.plan import check_undamaged
 from export.graph.onnx_runner import OnnxRunner
+from export.repository.target import manifest_for_target, serving_target
 from export.repository.versions import parse_config
 
 
-def check_artefact(artefact: Path) -> Manifest:
+def check_artefact(artefact: Path, config: ExportConfig) -> Manifest:
     """Check all that can be checked of an export without a server.
+
+    Args:
+        artefact: Folder of the export stage.
+        config: Settings with the target.
+
+    Returns:
+        The export's manifest, with the precision that the target serves.
 
     Raises:
         ManifestError: the artefact is not what its manifest says.
-        RepositoryError: it is not an export, its vocabulary is another one, or its weights are broken.
+        RepositoryError: it is not an export, its vocabulary is another one, its weights are broken, or the target cannot run it.
         ParityError: ONNX Runtime does not give the golden answers, or the serving contract is broken.
         DataError: vocabulary or golden requests cannot be read.
     """
@@ -40,6 +49,8 @@ def check_artefact(artefact: Path) -> Manifest:
         raise RepositoryError(
             f"{artefact}: found an artefact of stage {manifest.stage!r}, expected an export. Make it: distilrec export"
         )
+    manifest = manifest_for_target(manifest, config)
+    serving_target(config).check_fit(artefact, manifest, config)
     spec, precision = spec_of_artefact(manifest), Precision(manifest.metrics["precision"])
     vocabulary = load_vocabulary(artefact / vocabularies.FILE_NAME)
     path = model_path(artefact, precision)
@@ -52,7 +63,8 @@ def check_artefact(artefact: Path) -> Manifest:
             " expected one and the same. Export again: distilrec export"
         )
     check_weights(path)
-    _check_golden_answers(runner, artefact, spec, BATCH_TOLERANCE[precision])
+    requests = load_golden(proof_path(artefact, precision, golden.FILE_NAME))
+    _check_golden_answers(runner, requests, artefact, spec, BATCH_TOLERANCE[precision])
     return manifest
 
 
@@ -75,16 +87,19 @@ def check_version(folder: Path, config_text: str) -> None:
         spec = RecommenderSpec(item_count, dims["history"], dims["exclude"], dims["items"])
         runner = OnnxRunner(path, spec)
         check_weights(path)
-        _check_golden_answers(runner, folder, spec, version_tolerance(folder))
+        _check_golden_answers(runner, load_golden(folder / golden.FILE_NAME), folder, spec, version_tolerance(folder))
+    if (folder / PLAN_FILE).exists():
+        check_undamaged(folder / PLAN_FILE)
 
 
 def check_copy(artefact: Path, manifest: Manifest, folder: Path) -> None:
     """Raise RepositoryError when a staged version lacks model.py or holds another content than the artefact."""
     _check_model_py(folder)
-    precision = manifest.metrics["precision"]
+    precision = Precision(manifest.metrics["precision"])
     for path in folder.iterdir():
-        record = manifest.files.get(f"{precision}/{path.name}") or manifest.files.get(path.name)
-        if record is not None and sha256_of_file(path) != record.sha256:
+        own = [manifest.files[name] for name in artefact_names(path.name, precision) if name in manifest.files]
+        records = own or [manifest.files[name] for name in (path.name,) if name in manifest.files]
+        if records and sha256_of_file(path) not in {record.sha256 for record in records}:
             raise RepositoryError(f"{path}: found another content than in {artefact}; was the artefact changed meanwhile?")
 
 
@@ -132,8 +147,7 @@ def _check_model_py(folder: Path) -> None:
         raise RepositoryError(f"{folder}: found no model.py, expected one; such a version hangs the server")
 
 
-def _check_golden_answers(runner: OnnxRunner, folder: Path, spec: RecommenderSpec, tolerance: float) -> None:
-    requests = load_golden(folder / golden.FILE_NAME)
+def _check_golden_answers(runner: OnnxRunner, requests: Golden, folder: Path, spec: RecommenderSpec, tolerance: float) -> None:
     sizes = [array.shape[1] for array in vars(requests).values()]
     if sizes != [spec.history_length, spec.exclude_length, spec.top_k, spec.top_k] or not len(requests.history):
         raise RepositoryError(f"{folder}: found golden requests of sizes {sizes} (L, E, K, K), expected those of {spec}")

@@ -15,7 +15,7 @@ from pathlib import Path
 from distilrec.config import ExportConfig
 from distilrec.core.errors import DistilRecError, ServerError
 from distilrec.core.manifest import Manifest
-from distilrec.core.specs import MODEL_NAME
+from distilrec.core.specs import MODEL_NAME, Precision
 from distilrec.evaluation import ranking_record
 from distilrec.evaluation.ranking_record import load_record, ranking_fault
 from distilrec.serving.process.rehearsal_folder import end_interrupted_rehearsal
@@ -25,6 +25,7 @@ from distilrec.serving.rollout.live_checks import Limits, WatchResult
 from distilrec.serving.rollout.rehearsal import can_rehearse, rehearse
 from distilrec.serving.rollout.settling import live_version, recover_live, settle
 from distilrec.serving.rollout.staging import stage
+from export.artefact import proof_path
 from export.repository.journal import Journal, VersionInfo, decide_move, read_journal, write_journal
 from export.repository.locks import locked
 from export.repository.models import MODELS, ServedModel
@@ -78,7 +79,7 @@ def promote(
     """
     with locked(repository):
         rollout = _Rollout(repository, server, models, limits or Limits(), report)
-        manifest = rollout.check(artefact, force=force)
+        manifest = rollout.check(artefact, config, force=force)
         number = rollout.announce(manifest)
         with rollout.refusing(number), rollout.discarding(number):
             stage(artefact, manifest, repository=repository, config=config, number=number, models=models)
@@ -144,16 +145,16 @@ class _Rollout:
             raise PromotionError(f"nothing was changed: {error}") from error
         (self.former,) = self.journal.numbers("serving")
 
-    def check(self, artefact: Path, *, force: bool) -> Manifest:
+    def check(self, artefact: Path, config: ExportConfig, *, force: bool) -> Manifest:
         """Refuse an artefact that is damaged, or, unless forced, one that ranks worse than the version that clients get now.
 
         Raises:
             PromotionError: the loss exceeds the ranking budget.
             ManifestError, ParityError, DataError, RepositoryError: as ``check_artefact``.
         """
-        manifest = check_artefact(artefact)
+        manifest = check_artefact(artefact, config)
         self._report("the artefact is whole and gives its golden answers")
-        new = load_record(artefact / ranking_record.FILE_NAME)
+        new = load_record(proof_path(artefact, Precision(manifest.metrics["precision"]), ranking_record.FILE_NAME))
         served = load_record(self._repository / MODEL_NAME / str(self._live) / ranking_record.FILE_NAME)
         if new is None or served is None or new.held_out_sha256 != served.held_out_sha256:
             self._report(

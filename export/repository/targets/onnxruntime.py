@@ -21,7 +21,8 @@ def onnxruntime_config(name: str, facts: ServedModelFacts, config: ExportConfig,
 def render(name: str, facts: ServedModelFacts, config: ExportConfig, version: int) -> str:
     """The configuration of a graph on the CPU, with one thread for each instance."""
     model = onnxruntime_config(name, facts, config, version)
-    set_parameters(model, intra_op_thread_count="1")
+    # One copy of the weights for all instances, in releases that know this; others ignore it and load a copy for each.
+    set_parameters(model, intra_op_thread_count="1", share_session_between_instances="true")
     return config_text(model, run_on_cpu(model, config))
 
 

@@ -6,6 +6,7 @@ import signal
 import threading
 from dataclasses import replace
 from itertools import permutations
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -20,7 +21,7 @@ from distilrec.core.errors import EngineError, PrecisionError
 from distilrec.core.manifest import sha256_of_file
 from distilrec.core.specs import Precision, RecommenderSpec
 from export.engines.backends import find_backend
-from export.engines.build import build_engine
+from export.engines.build import add_profile, build_engine
 from export.engines.inspection import constant_products, prove_precision
 from export.engines.plan import CalibrationRecord, check_plan, manifest_path, read_plan_manifest, this_device
 from export.engines.runner import EngineRunner
@@ -93,6 +94,7 @@ def test_plan_is_built_with_its_precision_proved(build, models, tmp_path, precis
     assert manifest.onnx_sha256 == sha256_of_file(models[precision])
     assert len(manifest.product_types) == 3
     assert set(manifest.product_types.values()) == {TYPES[precision]}
+    assert list(manifest.table_types.values()) == [TYPES[precision]]  # INT8 keeps no second table of floats for the look-up
     assert (manifest.spec, manifest.precision, manifest.opset) == (SPEC, precision, 20)
     assert manifest.compute_capabilities == ("8.6", "8.9", "12.0")
     assert manifest.flags == ("STRONGLY_TYPED",)  # not TF32, which would not be FP32
@@ -251,3 +253,10 @@ def test_precision_is_not_proved_when_a_product_is_not_among_the_layers(models):
         prove_precision([], products, Precision.INT8)
     with pytest.raises(PrecisionError, match="found no product with a constant matrix"):
         prove_precision([], {}, Precision.INT8)
+
+
+def test_profile_that_tensorrt_refuses_is_an_error():
+    """``add_optimization_profile`` answers -1 where the profile is no valid one."""
+    builder = SimpleNamespace(create_optimization_profile=lambda: SimpleNamespace(set_shape=lambda *_: None))
+    with pytest.raises(EngineError, match="found batches of 1, 8, 64 refused by TensorRT"):
+        add_profile(builder, SimpleNamespace(add_optimization_profile=lambda _: -1), SPEC, EngineConfig())

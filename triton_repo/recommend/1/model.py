@@ -124,11 +124,13 @@ class TritonPythonModel:
 
     def _upstream(self, model):
         """A function that sends requests to the student on another backend, within the server."""
+        # A student on a GPU answers in the GPU's memory unless it is asked for this, and numpy cannot read that.
+        memory = pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU, 0)
 
         def infer(history, exclude):
             tensors = [pb_utils.Tensor("history", history), pb_utils.Tensor("exclude", exclude)]
             response = pb_utils.InferenceRequest(
-                model_name=model, requested_output_names=["items", "scores"], inputs=tensors
+                model_name=model, requested_output_names=["items", "scores"], inputs=tensors, preferred_memory=memory
             ).exec()
             if response.has_error():
                 raise RuntimeError(response.error().message())

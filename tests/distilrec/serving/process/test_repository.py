@@ -1,11 +1,13 @@
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
 from distilrec.config import ExportConfig
 from distilrec.core.errors import ServerError
 from distilrec.core.specs import Precision, RecommenderSpec
-from distilrec.serving.process.repository import check_repository
+from distilrec.serving.process import repository as repositories
+from distilrec.serving.process.repository import check_repository, plan_options
 from export.repository.config import ServedModelFacts
 from export.repository.models import MODELS
 from export.repository.version_files import model_source
@@ -42,3 +44,13 @@ def test_front_door_of_an_earlier_version_is_fine(repository):
     (repository / "recommend" / "1" / "histories.py").unlink()
     (repository / "recommend" / "1" / "model.py").write_text("import numpy as np\n")
     check_repository(repository)
+
+
+@pytest.mark.parametrize(
+    ("version_compatible", "options"), [(True, ["--backend-config=tensorrt,version-compatible=true"]), (False, [])]
+)
+def test_server_runs_code_from_a_plan_only_where_the_plan_needs_it(repository, monkeypatch, version_compatible, options):
+    assert plan_options(repository) == []  # there is no plan
+    (repository / "student" / "1" / "model.plan").touch()
+    monkeypatch.setattr(repositories, "read_plan_manifest", lambda _: SimpleNamespace(version_compatible=version_compatible))
+    assert plan_options(repository) == options
