@@ -56,6 +56,15 @@ def read_table(path: Path, columns: dict[str, str]) -> FileTable:
     return FileTable(path, columns, selected.with_row_index(ROW, offset=first_row))
 
 
+def column_names(path: Path) -> list[str]:
+    """Names of the columns of a file that ``read_table`` can read."""
+    suffix = suffix_of(path)
+    with _named_errors(path):
+        if suffix == ".parquet":
+            return list(pl.read_parquet_schema(path))
+        return pl.read_csv(path, separator=SEPARATORS[suffix], infer_schema=False, glob=False, n_rows=0).columns
+
+
 def suffix_of(path: Path) -> str:
     """Suffix of a file's name; for a compressed file both suffixes, for example ".csv.gz"."""
     return "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix

@@ -86,8 +86,16 @@ def test_events_and_ratings_select(tmp_path):
     columns = InteractionColumns(event="event", rating="rating")
     frame = interactions(tmp_path, text, columns=columns, events=("buy",), min_rating=3)
     assert frame["item_id"].to_list() == ["z"]
-    with pytest.raises(DataError, match=r"found no interaction after keeping events \['cart'\]"):
+    message = r"column 'event': found no event 'cart', expected events that occur: 'buy' \(2\), 'view' \(1\)"
+    with pytest.raises(DataError, match=message):
         interactions(tmp_path, text, columns=columns, events=("cart",))
+
+
+def test_an_event_that_does_not_occur_next_to_one_that_does_is_a_warning(tmp_path):
+    text = "user_id,item_id,timestamp,event\na,x,1,view\na,y,2,buy\n"
+    with pytest.warns(DataWarning, match=r"found no event 'purchase', expected events that occur: 'view' \(1\), 'buy' \(1\)"):
+        frame = interactions(tmp_path, text, columns=InteractionColumns(event="event"), events=("buy", "purchase"))
+    assert frame["item_id"].to_list() == ["y"]
 
 
 def test_unparsable_rating_names_its_row(tmp_path):
@@ -303,7 +311,9 @@ def test_milliseconds_among_seconds_are_a_counted_warning(tmp_path):
 
 
 def test_file_that_changes_while_it_is_read_is_not_kept_under_its_former_digest(tmp_path, monkeypatch):
-    config = shop(tmp_path, [f"{user},{item},{t}" for user in "abc" for t, item in enumerate("vwxyz")], k_core=1)
+    config = shop(
+        tmp_path, [f"{user},{item},{t}" for user in "abc" for t, item in enumerate("vwxyz")], k_core=1, split="leave_one_out"
+    )
     first = stage.run(config, {}, tmp_path / "data")
     (tmp_path / "logs.csv").write_text(
         HEADER + "".join(f"{user},{item},{t}\n" for user in "abcd" for t, item in enumerate("vwxyz"))
