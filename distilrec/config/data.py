@@ -86,7 +86,9 @@ class DataConfig(Section):
         for field in ("event", "rating"):
             setting = "events" if field == "event" else "min_rating"
             if getattr(self, setting) is not None and self.source is None and getattr(self.columns, field) is None:
-                raise ValueError(f"'{setting}' selects by the column named in columns.{field}, which is not set")
+                raise ValueError(
+                    f"'{setting}' selects by a column, which columns.{field} has to name, as columns = {{ {field} = \"{field}\" }}"
+                )
         if self.validation_fraction + self.test_fraction >= 1:
             raise ValueError("validation_fraction + test_fraction leave nothing to train on")
         return self
