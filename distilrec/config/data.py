@@ -103,6 +103,6 @@ class TextConfig(Section):
     """Embeddings of item titles, computed once for all models that use text."""
 
     use: Literal["auto", "on", "off"] = "auto"
-    """``auto``: on if the extra [text] is installed."""
+    """``auto``: on if the extra [text] is installed and items have titles."""
     model: Path | None = None
     """Folder of a BERT model and its tokenizer; the default is the model of the extra [text]."""

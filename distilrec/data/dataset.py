@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distilrec.core.histories import cut_history, request_tensors
-from distilrec.core.specs import PADDING, RecommenderSpec
+from distilrec.core.specs import PADDING, ROW_MULTIPLE, RecommenderSpec
 
 Split = Literal["validation", "test"]
 EXCLUDE_LENGTHS = (128, 2048)
 """Smallest and largest ``exclude_length`` that follows from data."""
-_EXCLUDE_STEP = 64
+_EXCLUDE_STEP, _SMALLEST_CATALOGUE = 64, 32
 _ARRAYS = ("items", "offsets", "validation_start", "test_start")
 
 
@@ -133,14 +133,18 @@ def _older(seen: NDArray[np.int32], history_length: int) -> int:
     return len(np.unique(seen[:-history_length])) if len(seen) > history_length else 0
 
 
-def exclude_length_for(older: NDArray[np.int64]) -> int:
+def exclude_length_for(older: NDArray[np.int64], item_count: int, history_length: int) -> int:
     """The ``exclude_length`` that follows from data: room for all older items of each user, and for at least 64 further ones.
 
-    It is a multiple of 64 within ``EXCLUDE_LENGTHS``: a request has that many numbers, however short its history is.
+    It is a multiple of 64 within ``EXCLUDE_LENGTHS``: a request has that many numbers, however short its history is. With a small
+    catalogue there is only room for what a history leaves of it, because TensorRT refuses more indices than items.
 
     Args:
         older: As ``older_items`` gives it.
+        item_count: N.
+        history_length: L.
     """
-    smallest, largest = EXCLUDE_LENGTHS
-    wanted = -(-(int(older.max(initial=0)) + _EXCLUDE_STEP) // _EXCLUDE_STEP) * _EXCLUDE_STEP
-    return min(max(wanted, smallest), largest)
+    needed, (smallest, largest) = int(older.max(initial=0)), EXCLUDE_LENGTHS
+    wanted = -(-(needed + _EXCLUDE_STEP) // _EXCLUDE_STEP) * _EXCLUDE_STEP
+    left = max(item_count - history_length - ROW_MULTIPLE, needed, _SMALLEST_CATALOGUE)
+    return min(max(wanted, smallest), left, largest)

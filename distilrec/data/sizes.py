@@ -13,5 +13,5 @@ def with_sizes(config: Config, dataset: Dataset) -> Config:
     """
     if config.export.exclude_length != "auto":
         return config
-    length = exclude_length_for(older_items(dataset, config.history_length))
+    length = exclude_length_for(older_items(dataset, config.history_length), dataset.item_count, config.history_length)
     return config.model_copy(update={"export": config.export.model_copy(update={"exclude_length": length})})

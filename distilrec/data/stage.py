@@ -64,23 +64,27 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
             "interactions": len(dataset.items),
             "training_interactions": int(dataset.validation_start.sum()),
             "vocabulary_sha256": vocabulary.sha256,
-            "found": asdict(found),
-            "doubts": findings.doubts(found, data, unselected_events(paths["interactions"], config.data)),
             "warnings": [str(w.message) for w in caught if issubclass(w.category, DataWarning)],
-        }
+        } | _found(found, data)
 
     manifest = run_stage("data", settings=settings, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)
-    _report(config, manifest, out_dir)
-    return manifest
+    return _report(config, manifest, out_dir)
 
 
-def _report(config: Config, manifest: Manifest, folder: Path) -> None:
-    """Log what was found, also where the stage had nothing to do."""
+def _found(found: Findings, config: DataConfig) -> dict[str, Any]:
+    """Metrics of what was found in the files, which name their paths."""
+    assert config.interactions is not None  # _locate fills it in
+    return {"found": asdict(found), "doubts": findings.doubts(found, config, unselected_events(config.interactions, config))}
+
+
+def _report(config: Config, manifest: Manifest, folder: Path) -> Manifest:
+    """Log what was found, also where the stage had nothing to do; returns the manifest."""
     dataset, _ = load(folder)
     for line in findings.describe(findings.from_metrics(manifest.metrics), dataset, config):
         logger.info("data: %s", line)
     for doubt in manifest.metrics["doubts"]:
         logger.warning("warning: %s", doubt)
+    return manifest
 
 
 def load(folder: Path) -> tuple[Dataset, Vocabulary]:

@@ -1,5 +1,6 @@
 """Readers of your own interactions, catalogue and users; error messages name file, column and row."""
 
+import contextlib
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -55,10 +56,10 @@ def unselected_events(path: Path, config: DataConfig) -> tuple[str, dict[str, in
     named = (
         [config.columns.event] if config.columns.event else [name for name in column_names(path) if name.casefold() in _EVENT_NAMES]
     )
-    for name in named[:1]:
-        table = read_table(path, {"event": name})
-        if table.frame["event"].dtype in (pl.String, pl.Categorical, pl.Enum):
-            events = _count_events(_texts(table, table.frame, "event"))
+    with contextlib.suppress(DataError):  # a column that is not read may hold anything
+        for name in named[:1]:
+            values = read_table(path, {"event": name}).frame["event"]
+            events = _count_events(values.cast(pl.String).str.strip_chars()) if values.dtype == pl.String else {}
             if 1 < len(events) <= _MOST_EVENTS:
                 return name, events
     return None

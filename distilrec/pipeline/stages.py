@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from distilrec.config import Config, StudentName
 from distilrec.core.errors import ManifestError, MissingExtraError
 from distilrec.core.manifest import Manifest, read_manifest, verify_manifest
+from distilrec.core.memory import give_back_memory
 from distilrec.core.specs import Precision
 from distilrec.core.stage import forget_stage
 from distilrec.data.dataset import load_dataset
@@ -156,7 +157,10 @@ def run_stage(config: Config, stage: str, *, force: bool = False) -> Manifest:
             config = with_sizes_of_data(config)
         if found.reads_shipped_student:
             inputs["student"] = shipped_student(config)
-        return function(config, inputs, folder / stage, **found.options)
+        try:
+            return function(config, inputs, folder / stage, **found.options)
+        finally:
+            give_back_memory()
 
 
 def with_sizes_of_data(config: Config) -> Config:

@@ -45,7 +45,7 @@ def test_counts_are_logged_each_time(tmp_path, caplog):
     text = "\n".join(first)
     assert "310 of 310 users, 20 of 20 items and 3,720 of 3,720 interactions are left after k_core = 1" in text
     assert "histories have 12 items (median) to 12 (longest); 310 users have more than history_length = 5" in text
-    assert "exclude_length = 128 follows from the longest history: every user's history fits into a request" in text
+    assert "exclude_length = 32 follows from the longest history: every user's history fits into a request" in text
     assert "times run from 2023-11-14 22:13 to 2023-11-26 03:22; the longest gap is 19 hours from" in text
     assert "judged by 310 users (validation) and 310 (test) of 310, split = leave_one_out" in text
     assert "items have no titles" in text

@@ -16,6 +16,6 @@ def test_exclude_length_follows_from_the_longest_history_unless_it_is_set(tmp_pa
     with pytest.raises(ManifestError, match="found no manifest"):
         with_sizes_of_data(config)
     run_stage(config, "data")
-    assert with_sizes_of_data(config).export.exclude_length == 512  # 400 different items are older than the newest 50
+    assert with_sizes_of_data(config).export.exclude_length == 400  # all items are older than the newest 50
     named = config.model_copy(update={"export": config.export.model_copy(update={"exclude_length": 7})})
     assert with_sizes_of_data(named) is named
