@@ -1,7 +1,7 @@
 """What the data stage found in your files, in words: counts, and choices that look wrong."""
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from distilrec.config import Config, DataConfig, spec_of_run
 from distilrec.core.printable import printable
 from distilrec.data import splits
 from distilrec.data.dataset import Dataset, Split, older_items
+from distilrec.data.files import shown
 from distilrec.data.sizes import with_sizes
 from distilrec.data.tables import list_events
 from distilrec.data.vocabulary import Vocabulary
@@ -190,13 +191,13 @@ def _ticks(found: Findings) -> float | None:
 
 def _moment(time: float, found: Findings) -> str:
     ticks = _ticks(found)
-    return f"{time:,.0f}" if ticks is None else dt.datetime.fromtimestamp(time / ticks, dt.UTC).strftime("%Y-%m-%d %H:%M")
+    return f"{time:.0f}" if ticks is None else dt.datetime.fromtimestamp(time / ticks, dt.UTC).strftime("%Y-%m-%d %H:%M")
 
 
 def _span(found: Findings) -> str:
     gap, ticks = found.gap_end - found.gap_start, _ticks(found)
     if ticks is None:
-        return f"{gap:,.0f}"
+        return f"{gap:.0f}"
     seconds = gap / ticks
     for unit, size in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * size:
@@ -204,13 +205,16 @@ def _span(found: Findings) -> str:
     return f"{seconds:.0f} s"
 
 
-def doubts(found: Findings, config: DataConfig, unselected: tuple[str, dict[str, int]] | None) -> list[str]:
+def doubts(
+    found: Findings, config: DataConfig, unselected: tuple[str, dict[str, int]] | None, item_ids: Sequence[str]
+) -> list[str]:
     """Choices that look wrong, each with what to do about it.
 
     Args:
         found: Counts.
         config: Section ``data``.
         unselected: Column of events that nothing selects by, and the number of rows of each event, where there is one.
+        item_ids: An item id of the interactions and one of the catalogue, to show how both are written.
     """
     said = [*_doubts_of_filters(found, config), *_doubts_of_split(found, config)]
     if unselected is not None:
@@ -229,7 +233,8 @@ def doubts(found: Findings, config: DataConfig, unselected: tuple[str, dict[str,
     if config.items is not None and found.titled < _MOST * found.items:
         said.append(
             f"{found.titled:,} of {found.items:,} items have a title in {config.items}; for the others the id stands in, and models"
-            " that read titles read ids. Ids are compared as text, so both files must write them alike"
+            " that read titles read ids. Ids are compared as text, so both files must write them alike (found"
+            f" {' and '.join(map(shown, item_ids))})"
         )
     return said
 

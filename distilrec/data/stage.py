@@ -23,7 +23,7 @@ from distilrec.data.files import shown
 from distilrec.data.filtering import k_core
 from distilrec.data.findings import Findings
 from distilrec.data.sources import fetch
-from distilrec.data.tables import read_interactions, read_items, read_users, unselected_events
+from distilrec.data.tables import first_item_id, read_interactions, read_items, read_users, unselected_events
 from distilrec.data.vocabulary import FILE_NAME, Vocabulary, load_vocabulary
 
 logger = logging.getLogger(__name__)
@@ -65,16 +65,17 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
             "training_interactions": int(dataset.validation_start.sum()),
             "vocabulary_sha256": vocabulary.sha256,
             "warnings": [str(w.message) for w in caught if issubclass(w.category, DataWarning)],
-        } | _found(found, data)
+        } | _found(found, data, vocabulary)
 
     manifest = run_stage("data", settings=settings, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)
     return _report(config, manifest, out_dir)
 
 
-def _found(found: Findings, config: DataConfig) -> dict[str, Any]:
+def _found(found: Findings, config: DataConfig, vocabulary: Vocabulary) -> dict[str, Any]:
     """Metrics of what was found in the files, which name their paths."""
     assert config.interactions is not None  # _locate fills it in
-    return {"found": asdict(found), "doubts": findings.doubts(found, config, unselected_events(config.interactions, config))}
+    ids = [vocabulary.item_ids[0], *([first_item_id(config.items, config.item_columns)] if config.items else ())]
+    return {"found": asdict(found), "doubts": findings.doubts(found, config, unselected_events(config.interactions, config), ids)}
 
 
 def _report(config: Config, manifest: Manifest, folder: Path) -> Manifest:

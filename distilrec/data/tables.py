@@ -65,6 +65,12 @@ def unselected_events(path: Path, config: DataConfig) -> tuple[str, dict[str, in
     return None
 
 
+def first_item_id(path: Path, columns: ItemColumns) -> str:
+    """The first item id of a catalogue, as the file writes it."""
+    ids = read_table(path, {"item_id": columns.item_id}).frame["item_id"].drop_nulls()
+    return str(ids[0]) if len(ids) else ""
+
+
 def _count_events(events: pl.Series) -> dict[str, int]:
     counted = events.drop_nulls().value_counts(sort=True)
     return dict(zip(counted[events.name].to_list(), counted["count"].to_list(), strict=True))

@@ -112,6 +112,7 @@ def test_titles_that_match_no_item_and_a_k_core_that_drops_most_are_doubted(tmp_
         _, doubts = run(tmp_path, items=tmp_path / "items.csv", k_core=5, events=["view", "buy"], columns={"event": "event"})
     assert doubts[0].startswith("k_core = 5 drops 55.6 % of the users and 96.2 % of the items")
     assert doubts[1].startswith(f"0 of 20 items have a title in {tmp_path / 'items.csv'}; for the others the id stands in")
+    assert doubts[1].endswith("so both files must write them alike (found '000' and '0')")
     assert len(doubts) == 2
 
 

@@ -55,6 +55,19 @@ def test_missing_column_names_file_and_columns(tmp_path):
         interactions(tmp_path, "user,item_id,timestamp\na,x,1\n")
 
 
+@pytest.mark.parametrize(
+    ("header", "hint"),
+    [
+        ("user_id;item_id;timestamp", "The row of names seems to be separated by ';', expected ','."),
+        ("u7,i3,1700000000", "Row 1 looks like data: write a row of column names above it."),
+        ("userId,Item ID,timestamp", 'For example: { user_id = "userId", item_id = "Item ID" }.'),
+    ],
+)
+def test_missing_columns_come_with_what_may_be_wrong(tmp_path, header, hint):
+    with pytest.raises(DataError, match=re.escape(hint)):
+        interactions(tmp_path, header + ("\na;x;1\n" if ";" in header else "\na,x,1\n"))
+
+
 def test_unparsable_timestamp_names_file_column_and_row(tmp_path):
     with pytest.raises(DataError, match=r"logs\.csv: column 'timestamp', row 3: found 'yesterday'"):
         interactions(tmp_path, HEADER + "a,x,1\na,y,yesterday\n")
