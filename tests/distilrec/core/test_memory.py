@@ -1,5 +1,7 @@
 """Memory of finished work goes back to the machine."""
 
+from pathlib import Path
+
 import numpy as np
 
 from distill.training.allocation import keep_freed_memory
@@ -7,8 +9,8 @@ from distilrec.core.memory import give_back_memory
 
 
 def resident_mb() -> int:
-    with open("/proc/self/status", encoding="utf-8") as status:
-        return next(int(line.split()[1]) // 1024 for line in status if line.startswith("VmRSS"))
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) // 1024 for line in lines if line.startswith("VmRSS"))
 
 
 def test_buffers_that_a_training_has_kept_are_given_back():
