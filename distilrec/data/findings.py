@@ -123,7 +123,8 @@ def _first_positions(dataset: Dataset) -> NDArray[np.int64]:
     """Positions in ``dataset.items`` at which a user meets an item for the first time, int64 [pairs]."""
     users = np.repeat(np.arange(dataset.user_count), np.diff(dataset.offsets))
     pairs = users * (dataset.item_count + 1) + dataset.items
-    return np.unique(pairs, return_index=True)[1]
+    first: NDArray[np.int64] = np.unique(pairs, return_index=True)[1]
+    return first
 
 
 def _other_split(dataset: Dataset, timestamps: NDArray[np.float64], config: DataConfig) -> Dataset:
@@ -257,7 +258,7 @@ def _doubts_of_filters(found: Findings, config: DataConfig) -> list[str]:
 
 def _doubts_of_split(found: Findings, config: DataConfig) -> list[str]:
     fewest = min(found.judged_validation, found.judged_test)
-    if fewest >= _FEW_USERS:
+    if fewest >= _FEW_USERS or config.max_users is not None:
         return []
     other = "leave_one_out" if config.split_kind == "temporal" else "temporal"
     said = f"split = {config.split_kind} leaves {fewest:,} of {found.users:,} users to judge models by"
