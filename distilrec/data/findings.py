@@ -13,9 +13,9 @@ from distilrec.config import Config, DataConfig, spec_of_run
 from distilrec.core.printable import printable
 from distilrec.data import splits
 from distilrec.data.dataset import Dataset, Split, older_items
+from distilrec.data.events import list_events
 from distilrec.data.files import shown
 from distilrec.data.sizes import with_sizes
-from distilrec.data.tables import list_events
 from distilrec.data.vocabulary import Vocabulary
 
 _FEW_USERS = 300

@@ -19,11 +19,12 @@ from distilrec.data import findings, splits
 from distilrec.data import user_ids as ids_of_users
 from distilrec.data.attributes import UNKNOWN, Attributes
 from distilrec.data.dataset import Dataset, load_dataset
-from distilrec.data.files import shown
+from distilrec.data.events import unselected_events
+from distilrec.data.files import read_table, shown
 from distilrec.data.filtering import k_core
 from distilrec.data.findings import Findings
 from distilrec.data.sources import fetch
-from distilrec.data.tables import first_item_id, read_interactions, read_items, read_users, unselected_events
+from distilrec.data.tables import read_interactions, read_items, read_users
 from distilrec.data.vocabulary import FILE_NAME, Vocabulary, load_vocabulary
 
 logger = logging.getLogger(__name__)
@@ -74,7 +75,10 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
 def _found(found: Findings, config: DataConfig, vocabulary: Vocabulary) -> dict[str, Any]:
     """Metrics of what was found in the files, which name their paths."""
     assert config.interactions is not None  # _locate fills it in
-    ids = [vocabulary.item_ids[0], *([first_item_id(config.items, config.item_columns)] if config.items else ())]
+    ids = [vocabulary.item_ids[0]]
+    if config.items is not None:
+        listed = read_table(config.items, {"item_id": config.item_columns.item_id}).frame["item_id"]
+        ids += listed.cast(pl.String).drop_nulls().head(1).to_list()
     return {"found": asdict(found), "doubts": findings.doubts(found, config, unselected_events(config.interactions, config), ids)}
 
 

@@ -1,8 +1,7 @@
 """Readers of your own interactions, catalogue and users; error messages name file, column and row."""
 
-import contextlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
@@ -10,11 +9,10 @@ import polars as pl
 from distilrec.config import DataConfig, InteractionColumns, ItemColumns, UserColumns
 from distilrec.core.errors import DataError, DataWarning
 from distilrec.data.attributes import UNKNOWN
-from distilrec.data.files import ROW, FileTable, column_names, read_table, shown
+from distilrec.data.events import check_events
+from distilrec.data.files import ROW, FileTable, read_table, shown
 from distilrec.data.times import EXAMPLES, DateOrder, Times, parse_times
 
-_EVENT_NAMES = {"event", "event_type", "event_name", "eventtype", "type", "action", "behavior", "behaviour", "activity"}
-_MOST_EVENTS, _SHOWN_EVENTS = 30, 10
 _TIME = f"a number or a date with a year of four digits, as {EXAMPLES}"
 _FIRST_SECOND, _FIRST_MILLISECOND = 1e8, 1e11
 """Smallest times since 1970 that are plausible in these units (3 March 1973)."""
@@ -34,7 +32,9 @@ def read_interactions(path: Path, config: DataConfig) -> pl.DataFrame:
     frame = _drop_rows_without_id(table, ("user_id", "item_id"))
     frame = frame.with_columns(_parse_timestamps(table, frame, config.date_order))
     if config.events is not None:
-        frame = _select_events(table, frame, config.events)
+        events = _texts(table, frame, "event")
+        check_events(table, events, config.events)
+        frame = frame.filter(events.is_in(list(config.events)))
     if config.min_rating is not None:
         frame = frame.filter(_parse_numbers(table, frame, "rating") >= config.min_rating)
     frame = _drop_duplicates(table, frame, ("user_id", "item_id", "timestamp"), "repeated interaction(s)")
@@ -44,62 +44,6 @@ def read_interactions(path: Path, config: DataConfig) -> pl.DataFrame:
         raise DataError(f"{path}: found no interaction{kept}, expected at least one")
     # maintain_order: interactions of the same moment stay in the order of the file.
     return frame.sort("timestamp", maintain_order=True).select("user_id", "item_id", "timestamp")
-
-
-def unselected_events(path: Path, config: DataConfig) -> tuple[str, dict[str, int]] | None:
-    """Column that says what each interaction was, and the number of rows of each event, where nothing selects by it.
-
-    It is the one that the settings name, or one whose name and few values look like it; None where there is none.
-    """
-    if config.events is not None or config.source is not None:
-        return None
-    named = (
-        [config.columns.event] if config.columns.event else [name for name in column_names(path) if name.casefold() in _EVENT_NAMES]
-    )
-    with contextlib.suppress(DataError):  # a column that is not read may hold anything
-        for name in named[:1]:
-            values = read_table(path, {"event": name}).frame["event"]
-            events = _count_events(values.cast(pl.String).str.strip_chars()) if values.dtype == pl.String else {}
-            if 1 < len(events) <= _MOST_EVENTS:
-                return name, events
-    return None
-
-
-def first_item_id(path: Path, columns: ItemColumns) -> str:
-    """The first item id of a catalogue, as the file writes it."""
-    ids = read_table(path, {"item_id": columns.item_id}).frame["item_id"].drop_nulls()
-    return str(ids[0]) if len(ids) else ""
-
-
-def _count_events(events: pl.Series) -> dict[str, int]:
-    counted = events.drop_nulls().value_counts(sort=True)
-    return dict(zip(counted[events.name].to_list(), counted["count"].to_list(), strict=True))
-
-
-def _select_events(table: FileTable, frame: pl.DataFrame, wanted: Sequence[str]) -> pl.DataFrame:
-    """Rows of the wanted events.
-
-    Raises:
-        DataError: None of them occurs; the message lists those that do.
-    """
-    events = _texts(table, frame, "event")
-    found = _count_events(events)
-    missing = [name for name in wanted if name not in found]
-    if missing:
-        message = (
-            f"{table.path}: column {table.columns['event']!r}: found no event {', '.join(map(shown, missing))}, expected events"
-            f" that occur: {list_events(found)}. Correct data.events"
-        )
-        if len(missing) == len(wanted):
-            raise DataError(message)
-        warnings.warn(message, DataWarning, stacklevel=2)
-    return frame.filter(events.is_in(list(wanted)))
-
-
-def list_events(events: Mapping[str, int]) -> str:
-    """Events with the number of their rows, as in a message."""
-    more = f" and {len(events) - _SHOWN_EVENTS} more" if len(events) > _SHOWN_EVENTS else ""
-    return ", ".join(f"{shown(name)} ({count:,})" for name, count in list(events.items())[:_SHOWN_EVENTS]) + more
 
 
 def read_items(path: Path, columns: ItemColumns) -> pl.DataFrame:
