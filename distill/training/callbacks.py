@@ -1,6 +1,5 @@
 """Callbacks of a training: averaged weights, seeds, times, early stopping, one progress bar."""
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -15,7 +14,6 @@ from torch import Tensor
 from distill.training.module import VALIDATION_METRIC, NextItemModule, epoch_seed
 from distilrec.core.progress import say
 
-logger = logging.getLogger(__name__)
 
 GiveUp = Callable[[Sequence[float]], bool]
 """Validation NDCG@10 of the epochs so far -> whether to stop."""
@@ -100,7 +98,7 @@ class ExpectedTime(Callback):
         epoch_s = step_s * trainer.num_training_batches
         epochs = (trainer.max_epochs or 1) - trainer.current_epoch
         if trainer.is_global_zero:
-            logger.info("%s", expected_time(epoch_s, epochs))
+            say(expected_time(epoch_s, epochs))  # not to the log, which processes that share a training do not show
 
 
 def expected_time(epoch_s: float, epochs: int) -> str:

@@ -124,6 +124,9 @@ def demo(preset: Preset = DEFAULT_PRESET, student: Student = None) -> None:
 def data(preset: Preset = DEFAULT_PRESET, force: Force = False) -> None:
     """Read, filter, index and split the interactions.
 
+    Prints what was found, and warns where a choice looks wrong: few users to judge models by, events that nothing selects by,
+    repeats in a row, titles that match no item.
+
     Example: distilrec data --preset shop.toml
     """
     _run_one(preset, "data", force=force)

@@ -138,9 +138,11 @@ def _filtered(config: DataConfig) -> tuple[pl.DataFrame, pl.DataFrame]:
         frame = frame.filter(pl.col("user_id").is_in(frame["user_id"].unique().sort().head(config.max_users).implode()))
     filtered = k_core(frame, config.k_core)
     if filtered.is_empty():
+        medians = (frame.group_by(of).len()["len"].median() for of in ("user_id", "item_id"))
         raise DataError(
             f"{config.interactions}: found {len(frame)} interactions of {frame['user_id'].n_unique()} users with"
             f" {frame['item_id'].n_unique()} items, but no user and item with k_core = {config.k_core} of them; lower k_core"
+            " (half of the users have at most {:.0f}, half of the items at most {:.0f})".format(*medians)
         )
     return read, filtered
 

@@ -179,7 +179,9 @@ def shop(tmp_path: Path, rows: list[str], **settings) -> Config:
 
 def test_empty_after_filtering_is_an_error_and_leaves_nothing(tmp_path):
     config = shop(tmp_path, ["a,x,1", "a,y,2", "b,x,3"], k_core=2)
-    with pytest.raises(DataError, match=r"logs\.csv: found 3 interactions of 2 users with 2 items, but .* k_core = 2"):
+    with pytest.raises(
+        DataError, match=r"logs\.csv: found 3 interactions of 2 users with 2 items, but .* k_core = 2 .*at most 2, .*at most 2\)"
+    ):
         stage.run(config, {}, tmp_path / "data")
     assert not (tmp_path / "data").exists()
 
