@@ -14,7 +14,6 @@ from torch import Tensor
 from distill.training.module import VALIDATION_METRIC, NextItemModule, epoch_seed
 from distilrec.core.progress import say
 
-
 GiveUp = Callable[[Sequence[float]], bool]
 """Validation NDCG@10 of the epochs so far -> whether to stop."""
 
