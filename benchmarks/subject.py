@@ -10,7 +10,7 @@ from distilrec.config import Config, spec_of_artefact
 from distilrec.core.manifest import Manifest, read_manifest
 from distilrec.core.specs import Precision, RecommenderSpec
 from distilrec.evaluation.report import JSON_FILE
-from distilrec.pipeline.stages import run_dir, served_artefact
+from distilrec.pipeline.stages import run_dir, served_artefact, with_sizes_of_data
 from distilrec.report.evaluation_file import exported_model_name
 from export.artefact import CALIBRATION_FILE, REPORT_FILE
 from export.graph.calibration import CalibrationSet, load_calibration
@@ -58,7 +58,7 @@ class Subject:
         """
         if self.config is None:
             raise CannotMeasureError("needs the teacher and the students of a run, and --artefact names an export folder alone")
-        return self.config
+        return with_sizes_of_data(self.config)
 
     def quality(self, evaluated_as: EvaluatedAs) -> dict[str, Any]:
         """Return NDCG@10 and retention of a model, as far as they were measured, or the reason why not.

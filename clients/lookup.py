@@ -12,6 +12,8 @@ from distilrec.core.printable import printable
 from distilrec.data.vocabulary import Vocabulary
 
 _YEAR = re.compile(r"\s*\(\d{4}\)$")
+_SHORTEST_PART = 3
+"""Fewest letters that are looked for within titles."""
 _SUGGESTIONS = 3
 _LISTED = 10
 # difflib takes 0.1 ms for a name, so it compares only this many of a large catalogue. rapidfuzz could compare all of them and save
@@ -22,7 +24,8 @@ _CANDIDATES = 200
 def resolve(texts: Iterable[str], vocabulary: Vocabulary) -> list[str]:
     """Return the item id that each text means.
 
-    An id comes before a title, and a whole title before one without its year: "50", "Toy Story (1995)" and "toy story" are all
+    An id comes before a title, a whole title before one without its year, and this before a title that begins with the text or,
+    last, has its words somewhere: "50", "Toy Story (1995)", "toy story" and "Star Wars" (for "Star Wars: Episode IV") are all
     understood.
 
     Args:
@@ -41,7 +44,9 @@ def resolve(texts: Iterable[str], vocabulary: Vocabulary) -> list[str]:
         if len(meant) == 1:
             item_ids.append(meant[0])
         elif meant:
-            faults.append(f"found {text!r}, which {len(meant)} items are called: {_listing(meant, vocabulary)}; expected an id")
+            faults.append(
+                f"found {text!r}, which {len(meant)} items have in their title: {_listing(meant, vocabulary)}; expected an id"
+            )
         else:
             near = titles.near(text)
             advice = f"; did you mean {_listing(near, vocabulary)}?" if near else ""
@@ -60,10 +65,19 @@ class _Titles:
         self._short: dict[str, list[str]] = {}
 
     def meant(self, text: str) -> Sequence[str]:
-        """Return the ids of items with this title; if there are none, of items with this title apart from the year."""
+        """Return the ids of items with this title; if there are none, with this title apart from the year, or with more words."""
         self._read()
         typed = _folded(text)
-        return self._whole.get(typed) or self._short.get(typed) or ()
+        return self._whole.get(typed) or self._short.get(typed) or self._longer(typed)
+
+    def _longer(self, typed: str) -> Sequence[str]:
+        """Return the ids of items whose title begins with these words; if there are none, of those that have them elsewhere."""
+        if len(typed) < _SHORTEST_PART:
+            return ()
+        words = re.compile(rf"(?<!\w){re.escape(typed)}(?!\w)")
+        found = [name for name in self._whole if typed in name and words.search(name)]
+        begun = [name for name in found if words.match(name)]
+        return [item_id for name in begun or found for item_id in self._whole[name]]
 
     def near(self, text: str) -> list[str]:
         """Return the ids of at most three items with a similar id or title."""

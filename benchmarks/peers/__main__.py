@@ -32,7 +32,7 @@ from distilrec.core.manifest import read_manifest
 from distilrec.core.specs import Precision, RecommenderSpec
 from distilrec.data.dataset import Dataset, held_out
 from distilrec.data.stage import load
-from distilrec.pipeline.stages import run_dir, shipped_student
+from distilrec.pipeline.stages import run_dir, shipped_student, with_sizes_of_data
 from distilrec.serving.process.server import TritonServer, free_ports
 from export.artefact import model_path
 
@@ -63,6 +63,7 @@ def compare(config: Config, *, rounds: int, requests: int) -> dict[str, Any]:
         ManifestError: The run is not finished.
         DistilRecError: The reference, the student in ONNX Runtime, cannot be measured.
     """
+    config = with_sizes_of_data(config)
     artefact = run_dir(config) / "export"
     manifest = read_manifest(artefact)
     environment = make_environment((run_dir(config) / "peers-venv").absolute())

@@ -1,7 +1,5 @@
 """Callbacks of a training: averaged weights, seeds, times, early stopping, one progress bar."""
 
-import logging
-import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,9 +12,7 @@ from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from torch import Tensor
 
 from distill.training.module import VALIDATION_METRIC, NextItemModule, epoch_seed
-from distilrec.core.progress import is_interactive
-
-logger = logging.getLogger(__name__)
+from distilrec.core.progress import say
 
 GiveUp = Callable[[Sequence[float]], bool]
 """Validation NDCG@10 of the epochs so far -> whether to stop."""
@@ -101,7 +97,7 @@ class ExpectedTime(Callback):
         epoch_s = step_s * trainer.num_training_batches
         epochs = (trainer.max_epochs or 1) - trainer.current_epoch
         if trainer.is_global_zero:
-            logger.info("%s", expected_time(epoch_s, epochs))
+            say(expected_time(epoch_s, epochs))  # not to the log, which processes that share a training do not show
 
 
 def expected_time(epoch_s: float, epochs: int) -> str:
@@ -142,11 +138,38 @@ class Curve(Callback):
         self.values = list(state_dict["values"])
 
 
-class EpochProgressBar(TQDMProgressBar):
-    """One progress bar for training, none for the short validations; without a terminal, a line for each epoch."""
+class EpochLines(Callback):
+    """Writes a line for each epoch, where no terminal shows a bar: its mean loss, validation NDCG@10 and time.
 
-    def __init__(self) -> None:
-        super().__init__(refresh_rate=1 if is_interactive() else sys.maxsize)
+    Args:
+        name: Name of the training.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._losses: list[Tensor] = []
+        self._started = 0.0
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002
+        """Starts."""
+        self._losses.clear()
+        self._started = time.monotonic()
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, *_: Any) -> None:  # noqa: ARG002
+        """One more loss, which stays on its device."""
+        self._losses.append(outputs["loss"].detach())
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002
+        """Speaks, after validation."""
+        if not trainer.is_global_zero:
+            return
+        loss, ndcg = float(torch.stack(self._losses).mean()), float(trainer.callback_metrics[VALIDATION_METRIC])
+        epoch = f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
+        say(f"{self.name}: {epoch}: loss {loss:.4f}, validation NDCG@10 {ndcg:.4f}, {time.monotonic() - self._started:.1f} s")
+
+
+class EpochProgressBar(TQDMProgressBar):
+    """One progress bar for training, none for the short validations."""
 
     def get_metrics(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> dict[str, Any]:
         """Losses and NDCG, without the number of the log."""

@@ -20,6 +20,7 @@ from distill.training.allocation import keep_freed_memory
 from distill.training.callbacks import (
     Curve,
     EpochClock,
+    EpochLines,
     EpochProgressBar,
     EpochSeed,
     EpochStart,
@@ -33,6 +34,7 @@ from distill.training.module import VALIDATION_METRIC, NextItemModule, SequenceD
 from distill.training.precision import cpu_computes_bfloat16
 from distilrec.config import TrainingConfig
 from distilrec.core.errors import DataError
+from distilrec.core.progress import is_interactive
 from distilrec.core.specs import PADDING, RecommenderSpec
 from distilrec.data.dataset import Dataset, HeldOut, held_out
 
@@ -169,7 +171,8 @@ def _trainer(
     # save_last of the above would write only when the best one improves; a resume needs every epoch.
     last = ModelCheckpoint(scratch, Path(LAST).stem, save_on_train_epoch_end=True, enable_version_counter=False)
     early_stopping = EarlyStopping(VALIDATION_METRIC, mode="max", patience=config.patience)
-    callbacks = [MovingAverage(config.ema_decay), best, early_stopping, last, *moments, EpochProgressBar()]
+    shown = EpochProgressBar() if is_interactive() else EpochLines(log.name if log else "training")
+    callbacks = [MovingAverage(config.ema_decay), best, early_stopping, last, *moments, shown]
     return lightning.Trainer(
         max_epochs=config.epochs,
         precision=_precision(config),
@@ -184,6 +187,7 @@ def _trainer(
         reload_dataloaders_every_n_epochs=1,
         gradient_clip_val=1.0,
         enable_model_summary=False,
+        enable_progress_bar=is_interactive(),
     )
 
 

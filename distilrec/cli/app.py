@@ -14,6 +14,7 @@ from distilrec.cli import evaluation, generate, kinds, load, recommend, report, 
 from distilrec.cli.options import DEFAULT_PRESET, Force, Preset, Student
 from distilrec.config import Config, load_config, with_export_settings, with_seed
 from distilrec.core.errors import DataWarning, DistilRecError
+from distilrec.core.progress import TIME_FORMAT, is_interactive, say
 from distilrec.pipeline.stages import (
     MIXED_TARGETS,
     STUDENT_VERDICT,
@@ -35,7 +36,10 @@ def main() -> None:
     # PyTorch's threads then soon sleep while they wait for each other. Where other programs use the same cores, threads that spin
     # for long take the time of the thread that they wait for. Without spinning, small batches would take 1.7 times as long.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    form = "%(message)s" if is_interactive() else "%(asctime)s %(message)s"
+    logging.basicConfig(level=logging.WARNING, format=form, datefmt=TIME_FORMAT, stream=sys.stderr)
+    if not is_interactive():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # bars of transformers, which would be one long line in a log
     for package in ("distilrec", "distill", "export"):
         logging.getLogger(package).setLevel(logging.INFO)
     warnings.showwarning = _show_warning
@@ -62,7 +66,7 @@ def _describe(error: OSError) -> str:
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     if issubclass(category, DataWarning):
-        print(f"warning: {message}", file=sys.stderr)
+        say(f"warning: {message}")
 
 
 def _version(wanted: bool) -> None:
@@ -99,6 +103,8 @@ def run(
     artefact = run_all(seeded, serve=seeded == config, force=force)
     _print_student(seeded)
     print(f"export: {artefact}")
+    if seeded == config:
+        print(f"serve it: distilrec serve --repository {config.export.repository}")
 
 
 @app.command()
@@ -117,6 +123,9 @@ def demo(preset: Preset = DEFAULT_PRESET, student: Student = None) -> None:
 @app.command()
 def data(preset: Preset = DEFAULT_PRESET, force: Force = False) -> None:
     """Read, filter, index and split the interactions.
+
+    Prints what was found, and warns where a choice looks wrong: few users to judge models by, events that nothing selects by,
+    repeats in a row, titles that match no item.
 
     Example: distilrec data --preset shop.toml
     """

@@ -14,8 +14,8 @@ class InteractionColumns(Section):
     user_id: str = "user_id"
     item_id: str = "item_id"
     timestamp: str = "timestamp"
-    """Numbers in any unit, of which only the order counts, or ISO 8601 dates and times, as 2024-05-01T10:00:00Z. Without a zone
-    they are UTC. Other forms of dates, such as 02/01/2024, are an error."""
+    """Numbers in any unit, of which only the order counts, or dates and times, as 2024-05-01T10:00:00Z, 2024-05-01 10:00:00 UTC,
+    01.05.2024 10:00, 1 May 2024 or 5/1/2024 10:00 AM (``DataConfig.date_order``). Without a zone they are UTC."""
     event: str | None = None
     """Column that ``DataConfig.events`` selects by."""
     rating: str | None = None
@@ -57,6 +57,10 @@ class DataConfig(Section):
     """Keep only interactions of these events."""
     min_rating: float | None = None
     """Keep only interactions with at least this rating."""
+    date_order: Literal["auto", "day_first", "month_first"] = "auto"
+    """What 02/01/2024 means. ``auto``: what the other rows of the column show; where none of them does, it is an error."""
+    consecutive_repeats: Literal["keep", "drop"] = "keep"
+    """``drop``: of several interactions of a user with the same item, one right after the other, keep the first."""
     k_core: Positive = 5
     """Drop users and items with fewer interactions than this, repeatedly, until all others have as many."""
     max_users: Positive | None = None
@@ -82,7 +86,9 @@ class DataConfig(Section):
         for field in ("event", "rating"):
             setting = "events" if field == "event" else "min_rating"
             if getattr(self, setting) is not None and self.source is None and getattr(self.columns, field) is None:
-                raise ValueError(f"'{setting}' selects by the column named in columns.{field}, which is not set")
+                raise ValueError(
+                    f"'{setting}' selects by a column, which columns.{field} has to name, as columns = {{ {field} = \"{field}\" }}"
+                )
         if self.validation_fraction + self.test_fraction >= 1:
             raise ValueError("validation_fraction + test_fraction leave nothing to train on")
         return self
@@ -97,6 +103,6 @@ class TextConfig(Section):
     """Embeddings of item titles, computed once for all models that use text."""
 
     use: Literal["auto", "on", "off"] = "auto"
-    """``auto``: on if the extra [text] is installed."""
+    """``auto``: on if the extra [text] is installed and items have titles."""
     model: Path | None = None
     """Folder of a BERT model and its tokenizer; the default is the model of the extra [text]."""

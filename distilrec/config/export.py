@@ -60,8 +60,9 @@ class EngineConfig(Section):
 class ExportConfig(Section):
     """The served model's sizes and precision, and where it goes."""
 
-    exclude_length: Positive = 128
-    """E: items beyond the history that a request can rule out."""
+    exclude_length: Positive | Literal["auto"] = "auto"
+    """E: items beyond the history that a request can rule out. ``auto``: as many as the longest history has beyond
+    ``history_length``, and at least 64 more (128 to 2,048; ``distilrec data`` prints it)."""
     top_k: Annotated[int, Field(ge=1, le=3840)] = 100
     """K: items in an answer (TensorRT's limit is 3840)."""
     max_batch_size: Positive = 64

@@ -63,8 +63,10 @@ class KindSection(Section):
             return handler(value)
         kind = value.get("kind", cls.default_kind)
         if not isinstance(kind, str):
+            kinds = ", ".join(f'"{name}"' for name in cls.kinds)
+            found = "no kind" if kind is None else f"kind = {kind!r}"
             # A TypeError would leave pydantic as it is, without the place of the fault.
-            raise ValueError(f"found no kind, expected one of {', '.join(cls.kinds)}")  # noqa: TRY004
+            raise ValueError(f"found {found}, expected kind = one of {kinds}")  # noqa: TRY004
         try:
             section = cls.kinds[kind]
         except ConfigError as error:

@@ -128,7 +128,7 @@ def _validated(settings: type[_S], values: dict[str, Any], where: str) -> _S:
     try:
         return settings.model_validate(values)
     except ValidationError as error:
-        faults = describe_faults(error)
+        faults = describe_faults(error, settings)
         raise ConfigError(f"{where}: {len(faults)} fault(s):\n" + "\n".join(f"  {fault}" for fault in faults)) from None
 
 

@@ -9,9 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distilrec.core.histories import cut_history, request_tensors
-from distilrec.core.specs import PADDING, RecommenderSpec
+from distilrec.core.specs import PADDING, ROW_MULTIPLE, RecommenderSpec
 
 Split = Literal["validation", "test"]
+EXCLUDE_LENGTHS = (128, 2048)
+"""Smallest and largest ``exclude_length`` that follows from data."""
+_EXCLUDE_STEP, _SMALLEST_CATALOGUE = 64, 32
 _ARRAYS = ("items", "offsets", "validation_start", "test_start")
 
 
@@ -70,7 +73,8 @@ class HeldOut:
     unjudged_users: int
     """Number of users who are left out, because they have no history or nothing new after the cut."""
     truncated_users: int
-    """Number of users who have seen more items than L + E; the oldest of these items may be recommended again."""
+    """Number of users who have seen more than a request can name: L items and E different older ones. The oldest may be recommended
+    again."""
 
 
 def held_out(dataset: Dataset, split: Split, spec: RecommenderSpec, max_users: int | None = None) -> HeldOut:
@@ -96,7 +100,7 @@ def held_out(dataset: Dataset, split: Split, spec: RecommenderSpec, max_users: i
     truths = np.full((len(rows), max((len(truth) for _, _, truth in rows), default=1)), PADDING, np.int32)
     for row, (_, _, truth) in enumerate(rows):
         truths[row, : len(truth)] = truth
-    truncated = sum(len(seen) > spec.history_length + spec.exclude_length for _, seen, _ in rows)
+    truncated = sum(_older(seen, spec.history_length) > spec.exclude_length for _, seen, _ in rows)
     return HeldOut(np.array([user for user, _, _ in rows], np.int64), history, exclude, truths, unjudged, truncated)
 
 
@@ -113,3 +117,34 @@ def requests(seen: Sequence[NDArray[np.int32]], spec: RecommenderSpec) -> tuple[
     cut = [cut_history(items.tolist(), (), spec.history_length, spec.exclude_length) for items in seen]
     histories, excludes = [row.newest for row in cut], [row.exclude for row in cut]
     return request_tensors(histories, excludes, spec.history_length, spec.exclude_length)
+
+
+def older_items(dataset: Dataset, history_length: int) -> NDArray[np.int64]:
+    """Number of different items of each user that are older than the newest L, int64 [users]: a request has to exclude them.
+
+    Args:
+        dataset: Sequences of all users.
+        history_length: L.
+    """
+    return np.array([_older(dataset.sequence(user), history_length) for user in range(dataset.user_count)], np.int64)
+
+
+def _older(seen: NDArray[np.int32], history_length: int) -> int:
+    return len(np.unique(seen[:-history_length])) if len(seen) > history_length else 0
+
+
+def exclude_length_for(older: NDArray[np.int64], item_count: int, history_length: int) -> int:
+    """The ``exclude_length`` that follows from data: room for all older items of each user, and for at least 64 further ones.
+
+    It is a multiple of 64 within ``EXCLUDE_LENGTHS``: a request has that many numbers, however short its history is. With a small
+    catalogue there is only room for what a history leaves of it, because TensorRT refuses more indices than items.
+
+    Args:
+        older: As ``older_items`` gives it.
+        item_count: N.
+        history_length: L.
+    """
+    needed, (smallest, largest) = int(older.max(initial=0)), EXCLUDE_LENGTHS
+    wanted = -(-(needed + _EXCLUDE_STEP) // _EXCLUDE_STEP) * _EXCLUDE_STEP
+    left = max(item_count - history_length - ROW_MULTIPLE, needed, _SMALLEST_CATALOGUE)
+    return min(max(wanted, smallest), left, largest)

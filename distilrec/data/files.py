@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,6 +55,15 @@ def read_table(path: Path, columns: dict[str, str]) -> FileTable:
     first_row = 2 if suffix in SEPARATORS else 1  # the header is row 1 of a text file
     selected = frame.select(pl.col(found).alias(name) for name, found in columns.items())
     return FileTable(path, columns, selected.with_row_index(ROW, offset=first_row))
+
+
+def column_names(path: Path) -> list[str]:
+    """Names of the columns of a file that ``read_table`` can read."""
+    suffix = suffix_of(path)
+    with _named_errors(path):
+        if suffix == ".parquet":
+            return list(pl.read_parquet_schema(path))
+        return pl.read_csv(path, separator=SEPARATORS[suffix], infer_schema=False, glob=False, n_rows=0).columns
 
 
 def suffix_of(path: Path) -> str:
@@ -112,7 +122,26 @@ def _check_columns(path: Path, found: list[str], columns: dict[str, str]) -> Non
         raise DataError(
             f"{path}: found columns {', '.join(names)}{more}; expected also {', '.join(missing)}. "
             "Name your columns in [data.columns], [data.item_columns], [data.user_columns] and data.attributes."
+            f"{_hint(path, found, columns, missing)}"
         )
+
+
+def _hint(path: Path, found: list[str], columns: dict[str, str], missing: list[str]) -> str:
+    """What may be wrong with the columns: the separator, a missing header, or names that are written in another way."""
+    others = [character for character in ";\t|," if len(found) == 1 and found[0].count(character) >= len(columns) - 1 > 0]
+    if others and suffix_of(path) in SEPARATORS:
+        return f" The row of names seems to be separated by {others[0]!r}, expected {SEPARATORS[suffix_of(path)]!r}."
+    if len(missing) == len(columns) and any(re.fullmatch(r"[\d.:/ TZ+-]+", name) for name in found):
+        return " Row 1 looks like data: write a row of column names above it."
+    alike = {_plain(name): name for name in found}
+    guessed = {name: alike[_plain(of)] for name, of in columns.items() if of in missing and _plain(of) in alike}
+    named = ", ".join(f'{name} = "{of}"' for name, of in guessed.items())
+    return f" For example: {{ {named} }}." if named and named.isprintable() else ""
+
+
+def _plain(name: str) -> str:
+    """A name without what is written differently: user_id, userId and "User ID" are alike."""
+    return re.sub(r"[\W_]", "", name).casefold()
 
 
 def _check_head(path: Path) -> None:

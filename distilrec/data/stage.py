@@ -1,7 +1,9 @@
 """Stage ``data``: make sequences, splits and a vocabulary from interactions and a catalogue."""
 
+import logging
 import warnings
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +15,19 @@ from distilrec.core.errors import DataError, DataWarning
 from distilrec.core.manifest import Manifest, sha256_of_file
 from distilrec.core.stage import Inputs, run_stage
 from distilrec.data import attributes as user_attributes
-from distilrec.data import splits
+from distilrec.data import findings, splits
 from distilrec.data import user_ids as ids_of_users
 from distilrec.data.attributes import UNKNOWN, Attributes
 from distilrec.data.dataset import Dataset, load_dataset
-from distilrec.data.files import shown
+from distilrec.data.events import unselected_events
+from distilrec.data.files import read_table, shown
 from distilrec.data.filtering import k_core
+from distilrec.data.findings import Findings
 from distilrec.data.sources import fetch
 from distilrec.data.tables import read_interactions, read_items, read_users
 from distilrec.data.vocabulary import FILE_NAME, Vocabulary, load_vocabulary
+
+logger = logging.getLogger(__name__)
 
 
 def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
@@ -32,7 +38,7 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
     """
     data = _locate(config.data)
     paths = {"interactions": data.interactions, "items": data.items, "users": data.users}
-    settings = config.data.model_dump(mode="json", exclude=set(paths)) | {"split": data.split_kind}
+    settings = config.data.model_dump(mode="json", exclude={*paths, *_unused(data)}) | {"split": data.split_kind}
     settings["attributes"] = list(data.attributes or ())
     for name, path in paths.items():
         settings[f"{name}_sha256"] = _sha256(path) if path else None
@@ -42,7 +48,7 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
         try:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", DataWarning)
-                dataset, vocabulary, user_ids, attributes = prepare(data)
+                dataset, vocabulary, user_ids, attributes, found = prepare(data)
         finally:
             # Also after an error: the warnings may explain it.
             for warning in caught:
@@ -60,9 +66,30 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
             "training_interactions": int(dataset.validation_start.sum()),
             "vocabulary_sha256": vocabulary.sha256,
             "warnings": [str(w.message) for w in caught if issubclass(w.category, DataWarning)],
-        }
+        } | _found(found, data, vocabulary)
 
-    return run_stage("data", settings=settings, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)
+    manifest = run_stage("data", settings=settings, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)
+    return _report(config, manifest, out_dir)
+
+
+def _found(found: Findings, config: DataConfig, vocabulary: Vocabulary) -> dict[str, Any]:
+    """Metrics of what was found in the files, which name their paths."""
+    assert config.interactions is not None  # _locate fills it in
+    ids = [vocabulary.item_ids[0]]
+    if config.items is not None:
+        listed = read_table(config.items, {"item_id": config.item_columns.item_id}).frame["item_id"]
+        ids += listed.cast(pl.String).drop_nulls().head(1).to_list()
+    return {"found": asdict(found), "doubts": findings.doubts(found, config, unselected_events(config.interactions, config), ids)}
+
+
+def _report(config: Config, manifest: Manifest, folder: Path) -> Manifest:
+    """Log what was found, also where the stage had nothing to do; returns the manifest."""
+    dataset, _ = load(folder)
+    for line in findings.describe(findings.from_metrics(manifest.metrics), dataset, config):
+        logger.info("data: %s", line)
+    for doubt in manifest.metrics["doubts"]:
+        logger.warning("warning: %s", doubt)
+    return manifest
 
 
 def load(folder: Path) -> tuple[Dataset, Vocabulary]:
@@ -71,25 +98,16 @@ def load(folder: Path) -> tuple[Dataset, Vocabulary]:
     return load_dataset(folder, len(vocabulary)), vocabulary
 
 
-def prepare(config: DataConfig) -> tuple[Dataset, Vocabulary, tuple[str, ...], Attributes]:
+def prepare(config: DataConfig) -> tuple[Dataset, Vocabulary, tuple[str, ...], Attributes, Findings]:
     """Read, filter, index and split the files that the settings name.
 
     Returns:
-        Sequences with their splits, the vocabulary, and the ids and the attributes of the users.
+        Sequences with their splits, the vocabulary, the ids and the attributes of the users, and counts.
 
     Raises:
-        DataError: Filtering leaves no interaction, or splitting leaves none for training.
+        DataError: Filtering leaves no interaction, or splitting leaves none for training or nobody to judge models by.
     """
-    assert config.interactions is not None  # _locate fills it in
-    frame = read_interactions(config.interactions, config)
-    if config.max_users is not None:
-        frame = frame.filter(pl.col("user_id").is_in(frame["user_id"].unique().sort().head(config.max_users).implode()))
-    filtered = k_core(frame, config.k_core)
-    if filtered.is_empty():
-        raise DataError(
-            f"{config.interactions}: found {len(frame)} interactions of {frame['user_id'].n_unique()} users with"
-            f" {frame['item_id'].n_unique()} items, but no user and item with k_core = {config.k_core} of them; lower k_core"
-        )
+    read, filtered = _filtered(config)
     vocabulary = _vocabulary(filtered["item_id"], config.items, config)
     filtered = filtered.sort("user_id", maintain_order=True)
     lengths = filtered.group_by("user_id", maintain_order=True).len()["len"].to_numpy().astype(np.int64)
@@ -104,8 +122,40 @@ def prepare(config: DataConfig) -> tuple[Dataset, Vocabulary, tuple[str, ...], A
         raise DataError(
             f"{config.interactions}: found no user with two interactions before the validation cut; nothing to train on"
         )
+    found = findings.find(read, filtered, dataset, vocabulary, config)
+    _check_judged(found, config)
     user_ids = filtered["user_id"].unique(maintain_order=True)
-    return dataset, vocabulary, tuple(user_ids), _attributes(user_ids, config)
+    return dataset, vocabulary, tuple(user_ids), _attributes(user_ids, config), found
+
+
+def _filtered(config: DataConfig) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The interactions as they were read, and those that the settings keep."""
+    assert config.interactions is not None  # _locate fills it in
+    frame = read = read_interactions(config.interactions, config)
+    if config.consecutive_repeats == "drop":
+        frame = frame.filter(~findings.repeats_in_a_row(frame))
+    if config.max_users is not None:
+        frame = frame.filter(pl.col("user_id").is_in(frame["user_id"].unique().sort().head(config.max_users).implode()))
+    filtered = k_core(frame, config.k_core)
+    if filtered.is_empty():
+        medians = (frame.group_by(of).len()["len"].median() for of in ("user_id", "item_id"))
+        raise DataError(
+            f"{config.interactions}: found {len(frame)} interactions of {frame['user_id'].n_unique()} users with"
+            f" {frame['item_id'].n_unique()} items, but no user and item with k_core = {config.k_core} of them; lower k_core"
+            " (half of the users have at most {:.0f}, half of the items at most {:.0f})".format(*medians)
+        )
+    return read, filtered
+
+
+def _check_judged(found: Findings, config: DataConfig) -> None:
+    """Refuse data with nobody to judge models by: every training would end with this error, after the titles are embedded."""
+    if not found.judged_validation:
+        other = "temporal" if config.split_kind == "leave_one_out" else "leave_one_out"
+        raise DataError(
+            f"{config.interactions}: found no user of {found.users} with a new item in the validation part (split ="
+            f" {config.split_kind}), expected users to judge models by. Lower data.k_core, change the split's fractions, or set"
+            f' data.split = "{other}", which would leave {found.judged_otherwise} users'
+        )
 
 
 def _locate(config: DataConfig) -> DataConfig:
@@ -116,6 +166,13 @@ def _locate(config: DataConfig) -> DataConfig:
     attributes = source.attributes if config.attributes is None else config.attributes
     found = {"interactions": source.interactions, "items": source.items, "users": source.users, "attributes": attributes}
     return config.model_copy(update=found)
+
+
+def _unused(config: DataConfig) -> set[str]:
+    """Later settings that are at their default; without them the digest of data that does not use them stays what it was."""
+    return {
+        name for name in ("date_order", "consecutive_repeats") if getattr(config, name) == DataConfig.model_fields[name].default
+    }
 
 
 def _attributes(user_ids: pl.Series, config: DataConfig) -> Attributes:

@@ -9,10 +9,13 @@ import polars as pl
 from distilrec.config import DataConfig, InteractionColumns, ItemColumns, UserColumns
 from distilrec.core.errors import DataError, DataWarning
 from distilrec.data.attributes import UNKNOWN
+from distilrec.data.events import check_events
 from distilrec.data.files import ROW, FileTable, read_table, shown
+from distilrec.data.times import EXAMPLES, DateOrder, Times, parse_times
 
-_ISO_8601 = r"^(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}:\d{2})(?::(\d{2}(?:[.,]\d+)?))?(Z|[+-]\d{2}:?\d{2})?)?$"
-"""Date, hours and minutes, seconds, zone."""
+_TIME = f"a number or a date with a year of four digits, as {EXAMPLES}"
+_FIRST_SECOND, _FIRST_MILLISECOND = 1e8, 1e11
+"""Smallest times since 1970 that are plausible in these units (3 March 1973)."""
 _SECONDS = {"ms": 1e3, "us": 1e6, "ns": 1e9}
 """Ticks of a second by time unit."""
 
@@ -27,9 +30,11 @@ def read_interactions(path: Path, config: DataConfig) -> pl.DataFrame:
     """
     table = read_table(path, _wanted(config.columns, config))
     frame = _drop_rows_without_id(table, ("user_id", "item_id"))
-    frame = frame.with_columns(_parse_timestamps(table, frame))
+    frame = frame.with_columns(_parse_timestamps(table, frame, config.date_order))
     if config.events is not None:
-        frame = frame.filter(_texts(table, frame, "event").is_in(config.events))
+        events = _texts(table, frame, "event")
+        check_events(table, events, config.events)
+        frame = frame.filter(events.is_in(list(config.events)))
     if config.min_rating is not None:
         frame = frame.filter(_parse_numbers(table, frame, "rating") >= config.min_rating)
     frame = _drop_duplicates(table, frame, ("user_id", "item_id", "timestamp"), "repeated interaction(s)")
@@ -133,10 +138,9 @@ def _decoded(value: bytes | None) -> str | None:
         return None
 
 
-def _parse_timestamps(table: FileTable, frame: pl.DataFrame) -> pl.Series:
+def _parse_timestamps(table: FileTable, frame: pl.DataFrame, order: DateOrder) -> pl.Series:
     """Numbers unchanged, dates and times as seconds since 1970 (UTC where no zone is given)."""
     values = frame["timestamp"]
-    expected = "a number or an ISO 8601 date and time, as 2024-05-01T10:00:00Z"
     dtype = values.dtype
     if isinstance(dtype, pl.Datetime):
         parsed = values.to_physical().cast(pl.Float64) / _SECONDS[dtype.time_unit]
@@ -145,33 +149,55 @@ def _parse_timestamps(table: FileTable, frame: pl.DataFrame) -> pl.Series:
     elif dtype.is_numeric():
         parsed = values.cast(pl.Float64)
     elif dtype.is_nested() or dtype.is_temporal() or dtype in (pl.Boolean, pl.Binary):
-        _fail_at(table, frame, pl.Series([True]), "timestamp", found=str(dtype), expected=expected)
+        _fail_at(table, frame, pl.Series([True]), "timestamp", found=str(dtype), expected=_TIME)
     else:
-        text = values.cast(pl.String).str.strip_chars()
-        parsed = text.cast(pl.Float64, strict=False)
-        if parsed.null_count():
-            numbers, times = parsed.is_not_null(), _seconds(text)
-            if numbers.any() and times.is_not_null().any():
-                other = times.is_not_null() if numbers[0] else numbers
-                _fail_at(table, frame, other, "timestamp", expected="numbers in all rows or ISO 8601 in all rows, not both")
-            parsed = parsed.fill_null(times)
-    _fail_at(table, frame, parsed.is_null() | ~parsed.is_finite(), "timestamp", expected=expected)
+        parsed = _parse_text_times(table, frame, values.cast(pl.String).str.strip_chars(), order)
+    _fail_at(table, frame, parsed.is_null() | ~parsed.is_finite(), "timestamp", expected=_TIME)
+    _warn_units(table, frame, parsed)
     return parsed.alias("timestamp")
 
 
-def _seconds(text: pl.Series) -> pl.Series:
-    """Seconds since 1970 (float64) of dates and times in ISO 8601, null for other text."""
-    date, minutes, seconds, zone = (text.str.extract(_ISO_8601, group) for group in range(1, 5))
-    moment = (date + " " + minutes.fill_null("00:00")).str.to_datetime("%Y-%m-%d %H:%M", time_unit="us", strict=False)
-    within = seconds.str.replace(",", ".", literal=True).cast(pl.Float64).fill_null(0.0)
-    hours_of_zone = zone.str.slice(1, 2).cast(pl.Float64, strict=False).fill_null(0.0)
-    minutes_of_zone = zone.str.slice(-2).cast(pl.Float64, strict=False).fill_null(0.0)
-    east = (hours_of_zone * 3600 + minutes_of_zone * 60) * zone.str.starts_with("-").fill_null(value=False).replace_strict(
-        {True: -1.0, False: 1.0}, return_dtype=pl.Float64
-    )
-    valid = (within < 60) & (hours_of_zone < 24) & (minutes_of_zone < 60)
-    parsed = moment.dt.epoch("s").cast(pl.Float64) + within - east
-    return parsed.set(~valid, None)
+def _warn_units(table: FileTable, frame: pl.DataFrame, numbers: pl.Series) -> None:
+    """Warn of times in seconds next to times in milliseconds: by their size, all of the latter would come last."""
+    if len(numbers) and numbers.min() > _FIRST_SECOND:  # type: ignore[operator] # float64
+        larger = (numbers >= _FIRST_MILLISECOND) & (numbers.min() < _FIRST_MILLISECOND)  # type: ignore[operator]
+        what = "number(s) a thousand times as large as others, such as milliseconds among seconds; they count as the latest"
+        _warn_counted(table, frame.filter(larger), "timestamp", what)
+
+
+def _parse_text_times(table: FileTable, frame: pl.DataFrame, text: pl.Series, order: DateOrder) -> pl.Series:
+    """Text as numbers, or as dates and times."""
+    numbers = text.cast(pl.Float64, strict=False)
+    if not numbers.null_count():
+        return numbers
+    times = parse_times(text, order)
+    dates, are_numbers = times.seconds.is_not_null() | times.either, numbers.is_not_null()
+    if are_numbers.any() and dates.any():
+        fewer = dates if dates.sum() <= are_numbers.sum() else are_numbers
+        counts = f"{dates.sum()} row(s) with a date and {are_numbers.sum()} with a number"
+        _fail_at(table, frame, fewer, "timestamp", expected=f"numbers in all rows or dates in all rows, but there are {counts}")
+    _check_order(table, frame, times, order)
+    without_zone = times.seconds.is_not_null() & ~times.zoned
+    if times.zoned.any():
+        what = f"date(s) without a zone, among {times.zoned.sum()} with one; they count as UTC"
+        _warn_counted(table, frame.filter(without_zone), "timestamp", what)
+    return numbers.fill_null(times.seconds)
+
+
+def _check_order(table: FileTable, frame: pl.DataFrame, times: Times, order: DateOrder) -> None:
+    """Refuse dates such as 02/01/2024 where neither the settings nor the other rows say what they mean."""
+    if order != "auto":
+        return
+    setting = 'Set data.date_order to "day_first" or "month_first"'
+    if times.day_first.any() and times.month_first.any():
+        other = frame.filter(times.month_first)
+        expected = (
+            f"one order of day and month, but row {other.item(0, ROW)} has {shown(other.item(0, 'timestamp'))}. {setting}, or"
+        )
+        _fail_at(table, frame, times.day_first, "timestamp", expected=f"{expected} write the dates as 2024-05-01")
+    if not times.day_first.any() and not times.month_first.any():
+        expected = f"to know whether the day or the month comes first, which no row of the column shows. {setting}"
+        _fail_at(table, frame, times.either, "timestamp", expected=expected)
 
 
 def _parse_numbers(table: FileTable, frame: pl.DataFrame, name: str) -> pl.Series:

@@ -13,7 +13,7 @@ from distilrec.data.dataset import HeldOut, held_out
 from distilrec.evaluation.latency import p50_ms
 from distilrec.evaluation.ranking import ranking_metrics, recommend_all
 from distilrec.pipeline.models import load_models
-from distilrec.pipeline.stages import run_dir, served_artefact
+from distilrec.pipeline.stages import run_dir, served_artefact, with_sizes_of_data
 
 _BATCH_SIZE = 64
 _HEADINGS = ("", "NDCG@10", "HR@10", "parameters", "bytes on disk", "p50 ms, one request")
@@ -52,6 +52,7 @@ def compare_models(config: Config, url: str) -> Comparison:
     from distilrec.data.stage import load
     from export.artefact import model_size_bytes
 
+    config = with_sizes_of_data(config)
     dataset, vocabulary = load(run_dir(config) / "data")
     spec = spec_of_run(config, len(vocabulary))
     users = held_out(dataset, "test", spec)

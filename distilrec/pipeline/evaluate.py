@@ -24,7 +24,7 @@ from distilrec.evaluation.ranking import KS, UserMetrics, compare_metrics, cuts,
 from distilrec.evaluation.report import JSON_FILE, MARKDOWN_FILE, EvaluationReport, Roles, render_json, render_markdown
 from distilrec.pipeline.models import TEACHER, EvaluatedModel, load_models, model_folders, why_teacher_is_left_out
 from distilrec.pipeline.run_lock import locked_run
-from distilrec.pipeline.stages import run_dir, student_verdict
+from distilrec.pipeline.stages import run_dir, student_verdict, with_sizes_of_data
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +47,7 @@ def evaluate(config: Config, split: Split, seeds: Sequence[int] = ()) -> Path:
         DataError: No user of the split has a history and something new after the cut.
         RunLockedError: Another process is running stages in the folder of the run of ``config``.
     """
+    config = with_sizes_of_data(config)
     runs = [with_seed(config, seed) for seed in dict.fromkeys(seeds or [config.seed])]
     folders = {f"{run.name}/{path.name}": path for run in runs for path in [run_dir(run) / "data", *model_folders(run)]}
     _check_same_data(runs)

@@ -7,9 +7,14 @@ from typing import Any, NamedTuple
 
 from distilrec.config import Config, StudentName
 from distilrec.core.errors import ManifestError, MissingExtraError
-from distilrec.core.manifest import Manifest, read_manifest
+from distilrec.core.manifest import Manifest, read_manifest, verify_manifest
+from distilrec.core.memory import give_back_memory
 from distilrec.core.specs import Precision
 from distilrec.core.stage import forget_stage
+from distilrec.data.dataset import load_dataset
+from distilrec.data.sizes import with_sizes
+from distilrec.data.vocabulary import FILE_NAME as VOCABULARY
+from distilrec.data.vocabulary import load_vocabulary
 from distilrec.pipeline.run_lock import locked_run
 
 StageFunction = Callable[..., Manifest]
@@ -148,9 +153,27 @@ def run_stage(config: Config, stage: str, *, force: bool = False) -> Manifest:
     with locked_run(folder):
         if force:
             forget_stage(folder / stage)
+        if "data" in inputs:
+            config = with_sizes_of_data(config)
         if found.reads_shipped_student:
             inputs["student"] = shipped_student(config)
-        return function(config, inputs, folder / stage, **found.options)
+        try:
+            return function(config, inputs, folder / stage, **found.options)
+        finally:
+            give_back_memory()
+
+
+def with_sizes_of_data(config: Config) -> Config:
+    """The settings with the sizes that follow from the run's data (``distilrec.data.sizes``).
+
+    Raises:
+        ManifestError: The stage ``data`` has not been run, or its folder is damaged.
+    """
+    if config.export.exclude_length != "auto":
+        return config
+    folder = run_dir(config) / "data"
+    verify_manifest(folder)
+    return with_sizes(config, load_dataset(folder, len(load_vocabulary(folder / VOCABULARY))))
 
 
 def run_all(config: Config, *, serve: bool = True, force: bool = False) -> Path:

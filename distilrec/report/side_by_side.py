@@ -13,7 +13,7 @@ from distilrec.data.dataset import HeldOut, held_out
 from distilrec.data.stage import load
 from distilrec.data.vocabulary import Vocabulary
 from distilrec.pipeline.models import load_models
-from distilrec.pipeline.stages import run_dir
+from distilrec.pipeline.stages import run_dir, with_sizes_of_data
 
 _SHOWN_HISTORY = 5
 """Titles of a history that fit on one or two lines."""
@@ -58,6 +58,7 @@ def example_users(config: Config, models: Sequence[str], count: int = 3) -> tupl
     Raises:
         DistilRecError: A model cannot be loaded.
     """
+    config = with_sizes_of_data(config)
     dataset, vocabulary = load(run_dir(config) / "data")
     spec = spec_of_run(config, len(vocabulary))
     users = held_out(dataset, "test", spec)

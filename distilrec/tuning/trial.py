@@ -12,6 +12,7 @@ from distilrec.core.manifest import sha256_of_json
 from distilrec.core.stage import Inputs
 from distilrec.data import stage as data_stage
 from distilrec.data.dataset import held_out
+from distilrec.data.sizes import with_sizes
 from distilrec.evaluation.latency import p50_ms
 from distilrec.evaluation.ranking import ranking_metrics, recommend_all
 from distilrec.tuning.study import StopRule, TrialResult
@@ -31,6 +32,7 @@ def evaluate(config: Config, inputs: Inputs, folder: Path, rule: StopRule) -> Tr
         rule: When to stop the training early.
     """
     dataset, _ = data_stage.load(inputs["data"])
+    config = with_sizes(config, dataset)
     spec = spec_of_run(config, dataset.item_count)
     users = held_out(dataset, "validation", spec)
     with _scratch(folder / sha256_of_json(config.student.model_dump(mode="json"))[:16]) as scratch:

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import torch
+
 from distilrec.config import ExportConfig
 from distilrec.core.errors import EngineError, MissingExtraError, PrecisionError
 from distilrec.core.manifest import sha256_of_file
@@ -45,8 +47,13 @@ def find_engine_backend(config: ExportConfig) -> Backend | None:
     except (MissingExtraError, EngineError) as error:
         if config.engines != "auto":
             raise
-        logger.info("export: without TensorRT engines. %s", error)
+        logger.log(_level(logging.INFO), "export: without TensorRT engines. %s", error)
         return None
+
+
+def _level(level: int) -> int:
+    """Level of a message about engines that nobody has asked for by name: without a GPU it is of no use to a reader."""
+    return level if torch.cuda.is_available() else logging.DEBUG
 
 
 def make_engines(
@@ -83,7 +90,7 @@ def make_engines(
             if config.engines != "auto":
                 raise
             refused[precision] = str(error)
-            logger.warning("export: no %s engine: %s", precision.value, error)
+            logger.log(_level(logging.WARNING), "export: no %s engine: %s", precision.value, error)
     measured = _measure(artefact, reference, vocabulary_sha256, built) if _runs_here(backend, built) else []
     return EngineResults(built, refused, measured)
 

@@ -136,7 +136,8 @@ def test_many_with_an_impossible_k_is_an_error(client):
         client.recommend_many([[]] * 100, k=1000)
 
 
-def test_many_with_a_bar(client, capsys):
+def test_many_with_a_bar(client, capsys, monkeypatch):
+    monkeypatch.setattr("distilrec.core.progress.is_interactive", lambda: True)
     client.recommend_many([[]] * 70, progress=True)
     assert "70/70" in capsys.readouterr().err
 

@@ -1,6 +1,7 @@
 """Training learns, stops early, and goes on after an interruption as if there had been none."""
 
 import csv
+import re
 
 import numpy as np
 import pytest
@@ -34,6 +35,15 @@ def train(config: Config, dataset, scratch, log=None, **training):
     settings = config.student.model_copy(update=training)
     result = fit(student, dataset, spec, settings, seed=1, scratch=scratch, log=log)
     return student, result
+
+
+@pytest.mark.pipeline
+def test_a_log_file_gets_a_line_for_each_epoch_and_no_bar(shop_config, shop, tmp_path, capfd):
+    _, result = train(shop_config, shop, tmp_path, log=Logging("csv", tmp_path / "logs", "student"), epochs=2)
+    written = capfd.readouterr()
+    line = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d student: epoch %d of 2: loss \d\.\d{4}, validation NDCG@10 %.4f, \d+\.\d s\n"
+    assert re.fullmatch("".join(line % (epoch, ndcg) for epoch, ndcg in enumerate(result.curve, start=1)), written.err)
+    assert "\r" not in written.out + written.err
 
 
 @pytest.mark.pipeline

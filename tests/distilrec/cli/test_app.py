@@ -59,16 +59,17 @@ def test_runs_that_cannot_be_written_are_one_message_and_status_1(tmp_path):
     (tmp_path / "runs").write_text("a file")
     result = distilrec("data", "--preset", "shop.toml", cwd=tmp_path)
     assert result.returncode == 1
-    assert re.fullmatch(r"(data: .*\n)?distilrec: runs\S*: .*Not a directory.*, expected .*\n", result.stderr)
+    assert re.fullmatch(r"(\S+ \S+ data: .*\n)?distilrec: runs\S*: .*Not a directory.*, expected .*\n", result.stderr)
 
 
 @pytest.mark.pipeline
 def test_warnings_about_data_are_shown_in_one_line(tmp_path):
     (tmp_path / "logs.csv").write_text("user_id,item_id,timestamp\n" + "".join(f"u,i{t},{t}\n" for t in range(6)) + "u,i0,0\n")
-    (tmp_path / "shop.toml").write_text('name = "shop"\n[data]\ninteractions = "logs.csv"\nk_core = 1\n')
+    (tmp_path / "shop.toml").write_text('name = "shop"\n[data]\ninteractions = "logs.csv"\nk_core = 1\nsplit = "leave_one_out"\n')
     result = distilrec("data", "--preset", "shop.toml", cwd=tmp_path)
     assert result.returncode == 0
     assert "data: runs/shop/data" in result.stdout
+    assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (data|warning): ", line) for line in result.stderr.splitlines())
     assert "warning: logs.csv: column 'user_id', 'item_id', 'timestamp': 1 repeated interaction(s)" in result.stderr
 
 

@@ -1,3 +1,4 @@
+import re
 import tomllib
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def test_a_name_may_hold_and_begin_with_dots():
     [
         ("", "either 'source'"),
         ('source = "ml-100k"\ninteractions = "x.csv"', "either 'source'"),
-        ('interactions = "x.csv"\nevents = ["buy"]', "columns.event, which is not set"),
+        ('interactions = "x.csv"\nevents = ["buy"]', "which columns.event has to name"),
         ('interactions = "x.csv"\nusers = "u.csv"', "belong together"),
         ('interactions = "x.csv"\nattributes = ["age"]', "belong together"),
         ('source = "ml-100k"\nusers = "u.csv"', "a named source brings its own"),
@@ -164,7 +165,7 @@ def test_students_that_can_be(student):
         (b"seed = " + b"9" * 5000, "not valid TOML: Exceeds the limit"),
         (b"name = " + b"[" * 5000, "nested too deeply"),
         (b'name = "a\0"', "not valid TOML: Illegal character"),
-        (b'\xef\xbb\xbfname = "shop"', r"1 fault\(s\):\n  data: Field required"),  # a byte order mark is no fault
+        (b'\xef\xbb\xbfname = "shop"', r"1 fault\(s\):\n  data: is missing, and it has no default"),  # the mark is none
     ],
 )
 def test_file_that_is_no_text_or_no_toml_is_named(tmp_path, content, message):
@@ -179,3 +180,29 @@ def test_a_number_of_negatives_needs_temperature_1():
     assert parse_config(text.format(1.0), where="x", folder=Path()).student.negatives == 500
     with pytest.raises(ConfigError, match=r"student\.negatives: found 500 with a distillation temperature of 2\.0"):
         parse_config(text.format(2.0), where="x", folder=Path())
+
+
+OWN = 'name = "s"\n[data]\ninteractions = "e.csv"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[data]\ninteractions = "e.csv"', 'name: is missing, and it has no default; expected it, as name = "shop"'),
+        ('name = "s"', 'data: is missing, and it has no default; expected it, as [data] with interactions = "events.csv"'),
+        (OWN.replace('"s"', '"my shop"'), "name: expected letters, digits, '.', '_' and '-' alone (found 'my shop')"),
+        (f'{OWN}events = "buy"', "data.events: expected a list, as events = [\"buy\"] (found 'buy')"),
+        (f'{OWN}events = ["buy"]', 'by a column, which columns.event has to name, as columns = { event = "event" }'),
+        (OWN.replace("actions", "actons"), "data.interactons: no such setting; did you mean interactions?"),
+        ('name = "s"\ninteractions = "e.csv"', "interactions: no such setting; expected it in section [data]"),
+        (OWN.replace('"e.csv"', '["e.csv"]'), "data.interactions: expected the path of a file, as text (found ['"),
+        (f'{OWN}columns = "u"', "data.columns: expected a section, as [data.columns] (found 'u')"),
+        (f'{OWN}[teachers]\nkind = "ease"', "teachers.kind: expected a section, under a name of yours, as [teachers.mine] (found"),
+        (f"{OWN}[teachers.big]\nepochs = 3", 'teachers.big: found no kind, expected kind = one of "assistant", '),
+        (f"{OWN}[student]\nkind = 3", 'student: found kind = 3, expected kind = one of "gru", "mlp"'),
+        (f'{OWN}[teacher.x]\nkind = "ease"', "teacher: no such setting; did you mean teachers?"),
+    ],
+)
+def test_faults_are_in_the_words_of_the_settings(text, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        parse_config(text, where="shop.toml", folder=Path())

@@ -1,7 +1,7 @@
 import numpy as np
 
 from distilrec.core.specs import RecommenderSpec
-from distilrec.data.dataset import Dataset, held_out, load_dataset
+from distilrec.data.dataset import Dataset, exclude_length_for, held_out, load_dataset, older_items
 from distilrec.data.filtering import k_core
 
 
@@ -57,3 +57,12 @@ def test_k_core_repeats_until_stable():
     rows = [("a", "x"), ("a", "z"), ("b", "x"), ("b", "y"), ("c", "x"), ("c", "z")]
     frame = pl.DataFrame(rows, schema=["user_id", "item_id"], orient="row")
     assert k_core(frame, 2).rows() == [("a", "x"), ("a", "z"), ("c", "x"), ("c", "z")]
+
+
+def test_exclude_length_has_room_for_the_longest_history_and_64_more():
+    assert older_items(dataset(), 2).tolist() == [4, 0, 1]
+    assert older_items(dataset(), 1).tolist() == [5, 1, 2]
+    lengths = [exclude_length_for(np.array(older), 10_000, 50) for older in ([], [64], [65], [128, 686], [3000])]
+    assert lengths == [128, 128, 192, 768, 2048]
+    assert [exclude_length_for(np.array([40]), items, 50) for items in (20, 120, 170, 1000)] == [40, 62, 112, 128]
+    assert held_out(dataset(), "test", RecommenderSpec(8, 1, 1, 5)).truncated_users == 1

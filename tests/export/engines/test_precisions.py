@@ -42,8 +42,12 @@ def _no_tensorrt(monkeypatch):
 
 
 @pytest.mark.usefixtures("_no_tensorrt")
-def test_missing_tensorrt_is_said_with_the_command_and_the_export_goes_on(caplog):
+def test_missing_tensorrt_is_said_with_the_command_where_there_is_a_gpu_and_the_export_goes_on(caplog, monkeypatch):
     with caplog.at_level(logging.INFO):
+        monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+        assert find_engine_backend(ExportConfig()) is None
+        assert "TensorRT" not in caplog.text
+        monkeypatch.setattr("torch.cuda.is_available", lambda: True)
         assert find_engine_backend(ExportConfig()) is None
     assert "without TensorRT engines" in caplog.text
     assert "pip install 'distilrec[tensorrt]'" in caplog.text
