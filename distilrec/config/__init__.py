@@ -1,6 +1,6 @@
 """Settings: one immutable section for each stage, read from a preset or a TOML file."""
 
-from distilrec.config.data import DataConfig, InteractionColumns, ItemColumns, TextConfig, UserColumns
+from distilrec.config.data import DataConfig, FilterColumn, InteractionColumns, ItemColumns, TextConfig, UserColumns
 from distilrec.config.distillation import DistillationConfig, LossConfig
 from distilrec.config.export import CalibrationConfig, EngineConfig, ExportConfig
 from distilrec.config.reading import load_config, load_export_config, parse_config, preset_names, with_export_settings, with_seed
@@ -19,6 +19,7 @@ __all__ = [
     "DistillationConfig",
     "EngineConfig",
     "ExportConfig",
+    "FilterColumn",
     "InteractionColumns",
     "ItemColumns",
     "LossConfig",

@@ -1,8 +1,13 @@
 """Sizes of a recommender, from the settings of a run or from the manifest of what it exported."""
 
+from typing import Any
+
 from distilrec.config.run import Config
 from distilrec.core.manifest import Manifest
 from distilrec.core.specs import RecommenderSpec
+
+_CHOICE_SIZES = ("filter_length", "allow_length", "repeats", "similar")
+"""Fields of ``RecommenderSpec`` that only models with optional tensors have."""
 
 
 def spec_of_run(config: Config, item_count: int, top_k: int | None = None) -> RecommenderSpec:
@@ -13,11 +18,28 @@ def spec_of_run(config: Config, item_count: int, top_k: int | None = None) -> Re
         item_count: N, the number of items in the catalogue.
         top_k: Length of the answers; the default is that of the served model. At most N items are returned.
     """
-    wanted = config.export.top_k if top_k is None else top_k
-    return RecommenderSpec(item_count, config.history_length, config.export.exclude_length, min(wanted, item_count))
+    export = config.export
+    wanted = export.top_k if top_k is None else top_k
+    sizes = (item_count, config.history_length, export.exclude_length, min(wanted, item_count))
+    return RecommenderSpec(*sizes, **choice_sizes(config))
+
+
+def choice_sizes(config: Config) -> dict[str, Any]:
+    """The sizes of a run's optional tensors, by field of ``RecommenderSpec``; those that its models do not have are left out."""
+    export = config.export
+    sizes = {
+        "filter_length": export.filter_length if config.data.filters else 0,
+        "allow_length": export.allow_length,
+        "repeats": export.repeats == "allow",
+        "similar": export.similar,
+    }
+    return {name: size for name, size in sizes.items() if size}
 
 
 def spec_of_artefact(manifest: Manifest) -> RecommenderSpec:
     """Sizes of an exported model, from the manifest of its stage folder."""
     sizes, item_count = manifest.settings, manifest.metrics["item_count"]
-    return RecommenderSpec(item_count, sizes["history_length"], sizes["exclude_length"], min(sizes["top_k"], item_count))
+    choices = {name: sizes[name] for name in _CHOICE_SIZES if name in sizes}
+    return RecommenderSpec(
+        item_count, sizes["history_length"], sizes["exclude_length"], min(sizes["top_k"], item_count), **choices
+    )

@@ -76,6 +76,14 @@ class RecommenderSpec:
     """E: number of further items that a request can exclude."""
     top_k: int
     """K: number of items returned for each request."""
+    filter_length: int = 0
+    """F: values of item attributes that a request can ask for; 0 for a model without filters."""
+    allow_length: int = 0
+    """A: items that a request can restrict the answer to; 0 for a model without such lists."""
+    repeats: bool = False
+    """Whether a request can ask for items of its history, too."""
+    similar: bool = False
+    """Whether a request can ask for items that are like the newest one of its history."""
 
     @property
     def history(self) -> TensorSpec:
@@ -98,9 +106,27 @@ class RecommenderSpec:
         return TensorSpec("scores", "float32", (self.top_k,))
 
     @property
-    def inputs(self) -> tuple[TensorSpec, TensorSpec]:
+    def choices(self) -> tuple[TensorSpec, ...]:
+        """Optional tensors of a request. A model has those that its settings ask for; where all values are 0, nothing is chosen.
+
+        ``filter``: codes of attribute values (``core.filters``), padded with 0. Values of one attribute are alternatives, and
+        several attributes must all fit. An item without a value fits no filter of that attribute. A code that does not exist fits
+        no item.
+
+        ``allow``: the only items that may be returned, padded with 0. Where all are 0, every item may be; an index outside 1..N is
+        an entry that no item fits.
+
+        ``repeats``: 1 where items of the history may be returned.
+
+        ``similar``: 1 where items are ranked by the cosine of their vectors to that of the newest item of the history.
+        """
+        sizes = {"filter": self.filter_length, "allow": self.allow_length, "repeats": self.repeats, "similar": self.similar}
+        return tuple(TensorSpec(name, "int32", (int(size),)) for name, size in sizes.items() if size)
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
         """Tensors of a request, in the order of the graph's inputs."""
-        return self.history, self.exclude
+        return self.history, self.exclude, *self.choices
 
     @property
     def outputs(self) -> tuple[TensorSpec, TensorSpec]:

@@ -13,14 +13,15 @@ from distilrec.core.errors import DataError, DataWarning
 from distilrec.core.manifest import Manifest, sha256_of_file
 from distilrec.core.stage import Inputs, run_stage
 from distilrec.data import attributes as user_attributes
-from distilrec.data import splits
+from distilrec.data import item_filters, splits
 from distilrec.data import user_ids as ids_of_users
 from distilrec.data.attributes import UNKNOWN, Attributes
 from distilrec.data.dataset import Dataset, load_dataset
 from distilrec.data.files import shown
 from distilrec.data.filtering import k_core
+from distilrec.data.item_filters import ItemFilters, build_filters, load_filters, warn_of_missing
 from distilrec.data.sources import fetch
-from distilrec.data.tables import read_interactions, read_items, read_users
+from distilrec.data.tables import read_interactions, read_item_values, read_items, read_users
 from distilrec.data.vocabulary import FILE_NAME, Vocabulary, load_vocabulary
 
 
@@ -34,6 +35,8 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
     paths = {"interactions": data.interactions, "items": data.items, "users": data.users}
     settings = config.data.model_dump(mode="json", exclude=set(paths)) | {"split": data.split_kind}
     settings["attributes"] = list(data.attributes or ())
+    if not data.filters:
+        del settings["filters"]  # data without filters keeps the digest that it has had
     for name, path in paths.items():
         settings[f"{name}_sha256"] = _sha256(path) if path else None
 
@@ -43,6 +46,7 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", DataWarning)
                 dataset, vocabulary, user_ids, attributes = prepare(data)
+                filters = prepare_filters(vocabulary, data)
         finally:
             # Also after an error: the warnings may explain it.
             for warning in caught:
@@ -53,6 +57,8 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
         ids_of_users.save(user_ids, folder)
         if attributes:
             user_attributes.save(attributes, folder)
+        if filters is not None:
+            filters.save(folder / item_filters.FILE_NAME)
         return {
             "users": dataset.user_count,
             "items": len(vocabulary),
@@ -69,6 +75,26 @@ def load(folder: Path) -> tuple[Dataset, Vocabulary]:
     """Read what this stage wrote."""
     vocabulary = load_vocabulary(folder / FILE_NAME)
     return load_dataset(folder, len(vocabulary)), vocabulary
+
+
+def filters_of(folder: Path) -> ItemFilters | None:
+    """The table of the attributes that requests filter by, which this stage wrote; None where the settings declare none."""
+    return load_filters(folder / item_filters.FILE_NAME)
+
+
+def prepare_filters(vocabulary: Vocabulary, config: DataConfig) -> ItemFilters | None:
+    """Read the attributes that requests filter by, of the items of a vocabulary; None where the settings declare none.
+
+    Raises:
+        DataError: A column is missing, has another type than text, numbers or lists of them, or cannot be used as a filter.
+    """
+    if not config.filters or config.items is None:
+        return None
+    catalogue = read_item_values(config.items, config.item_columns, config.filters)
+    items = pl.DataFrame({"item_id": vocabulary.item_ids}).join(catalogue, on="item_id", how="left", maintain_order="left")
+    values = {name: items[name].fill_null([]).to_list() for name in config.filters}
+    warn_of_missing(values)
+    return build_filters(values)
 
 
 def prepare(config: DataConfig) -> tuple[Dataset, Vocabulary, tuple[str, ...], Attributes]:

@@ -25,8 +25,13 @@ def export_onnx(recommender: Recommender, path: Path, metadata: dict[str, str]) 
         recommender: Recommender in evaluation mode.
         path: File to write.
         metadata: Properties for the model's ``metadata_props``.
+
+    Raises:
+        ValueError: The model lacks the attributes that its spec has a filter for, or has no vectors of items to compare.
     """
     spec = recommender.spec
+    if lacking := recommender.cannot():
+        raise ValueError(f"found a model that cannot follow {', '.join(lacking)}: the graph would ignore what requests choose")
     example = tuple(torch.zeros(_EXAMPLE_BATCH, *tensor.shape, dtype=torch.int32) for tensor in spec.inputs)
     batch = torch.export.Dim("batch")
     with warnings.catch_warnings():
@@ -37,7 +42,7 @@ def export_onnx(recommender: Recommender, path: Path, metadata: dict[str, str]) 
             example,
             input_names=[tensor.name for tensor in spec.inputs],
             output_names=[tensor.name for tensor in spec.outputs],
-            dynamic_shapes=tuple({0: batch} for _ in example),
+            dynamic_shapes=_dynamic_shapes(len(example), batch),
             opset_version=OPSET,
             dynamo=True,
             verbose=False,
@@ -49,6 +54,13 @@ def export_onnx(recommender: Recommender, path: Path, metadata: dict[str, str]) 
     onnx.helper.set_model_props(model, metadata)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
+
+
+def _dynamic_shapes(inputs: int, batch: object) -> tuple[object, ...]:
+    """The first dimension of each input is the batch; optional tensors are one variadic argument of ``forward``."""
+    dynamic = {0: batch}
+    choices = inputs - 2
+    return (dynamic, dynamic, (dynamic,) * choices) if choices else (dynamic, dynamic)
 
 
 def _strip_node_metadata(model: onnx.ModelProto) -> None:
