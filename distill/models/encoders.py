@@ -11,7 +11,6 @@ from distill.models.item_table import ItemTable, is_item
 from distilrec.core.specs import MASKED_SCORE, PADDING, RecommenderSpec, table_rows
 from distilrec.data.item_filters import ItemFilters
 
-
 _SMALLEST_NORM = 1e-12
 """Length of a vector of zeros, by which nothing can be divided."""
 

@@ -8,7 +8,7 @@ from distill.models.runner import TorchRunner
 from distill.models.teachers._base import FittedTeacherConfig, ListedTeacherConfig, SolvedTeacherConfig
 from distill.stages.card import Description, write_card
 from distill.stages.fitted import FittedModel, run_fitted
-from distilrec.config import Config, spec_of_run
+from distilrec.config import Config, judged_with, spec_of_run
 from distilrec.config.section import declarations_of
 from distilrec.core.files import write_text
 from distilrec.core.manifest import Manifest
@@ -44,7 +44,7 @@ def run(config: Config, inputs: Inputs, out_dir: Path, *, name: str) -> Manifest
 
 
 def _solve(settings: SolvedTeacherConfig, config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
-    recorded = settings.recorded(config.text)
+    recorded = settings.recorded(config.text) | judged_with(config)
 
     def work(folder: Path, _scratch: Path) -> dict[str, Any]:
         dataset, _ = data_stage.load(inputs["data"])
@@ -66,7 +66,7 @@ def _solve(settings: SolvedTeacherConfig, config: Config, inputs: Inputs, out_di
 
 
 def _read(settings: ListedTeacherConfig, config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
-    recorded = settings.recorded(config.text) | {"history_length": config.history_length}
+    recorded = settings.recorded(config.text) | {"history_length": config.history_length, **judged_with(config)}
 
     def work(folder: Path, _scratch: Path) -> dict[str, Any]:
         dataset, _ = data_stage.load(inputs["data"])

@@ -4,10 +4,7 @@ from typing import Any
 
 from distilrec.config.run import Config
 from distilrec.core.manifest import Manifest
-from distilrec.core.specs import RecommenderSpec
-
-_CHOICE_SIZES = ("filter_length", "allow_length", "repeats", "similar")
-"""Fields of ``RecommenderSpec`` that only models with optional tensors have."""
+from distilrec.core.specs import CHOICE_SIZES, RecommenderSpec
 
 
 def spec_of_run(config: Config, item_count: int, top_k: int | None = None) -> RecommenderSpec:
@@ -39,7 +36,10 @@ def choice_sizes(config: Config) -> dict[str, Any]:
 def spec_of_artefact(manifest: Manifest) -> RecommenderSpec:
     """Sizes of an exported model, from the manifest of its stage folder."""
     sizes, item_count = manifest.settings, manifest.metrics["item_count"]
-    choices = {name: sizes[name] for name in _CHOICE_SIZES if name in sizes}
-    return RecommenderSpec(
-        item_count, sizes["history_length"], sizes["exclude_length"], min(sizes["top_k"], item_count), **choices
-    )
+    choices = {name: sizes[name] for name in CHOICE_SIZES if name in sizes}
+    return RecommenderSpec(item_count, sizes["history_length"], sizes["exclude_length"], min(sizes["top_k"], item_count), **choices)
+
+
+def judged_with(config: Config) -> dict[str, Any]:
+    """Settings of a stage that ranks held-out users, which are not those of every run: whether seen items may be repeated."""
+    return {"repeats": config.export.repeats} if config.export.repeats != "never" else {}

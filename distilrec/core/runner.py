@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from distilrec.core.specs import RecommenderSpec
 
 Choices = Mapping[str, NDArray[np.int32]]
-"""Optional tensors of B requests by name, int32 [B, ...] (``RecommenderSpec.choices``). What is left out is 0: nothing is chosen."""
+"""Optional tensors of B requests by name, int32 [B, ...] (``RecommenderSpec.choices``). One that is left out chooses nothing."""
 
 Answer = tuple[NDArray[np.int32], NDArray[np.float32]]
 """Items int32 [B, K], best first, and their scores float32 [B, K]."""

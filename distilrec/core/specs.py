@@ -3,6 +3,7 @@
 ONNX names, config.pbtxt, engine profiles and the client are all derived from :class:`RecommenderSpec`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
@@ -132,6 +133,32 @@ class RecommenderSpec:
     def outputs(self) -> tuple[TensorSpec, TensorSpec]:
         """Tensors of an answer, in the order of the graph's outputs."""
         return self.items, self.scores
+
+
+def spec_of_tensors(item_count: int, lengths: Mapping[str, int]) -> RecommenderSpec:
+    """The sizes of a recommender, from the lengths of its tensors.
+
+    Args:
+        item_count: N.
+        lengths: Length of each tensor by its name; others than those of a recommender do not count.
+
+    Raises:
+        KeyError: A tensor is missing that every recommender has.
+    """
+    return RecommenderSpec(
+        item_count,
+        lengths["history"],
+        lengths["exclude"],
+        lengths["items"],
+        filter_length=lengths.get("filter", 0),
+        allow_length=lengths.get("allow", 0),
+        repeats="repeats" in lengths,
+        similar="similar" in lengths,
+    )
+
+
+CHOICE_SIZES = ("filter_length", "allow_length", "repeats", "similar")
+"""Fields of ``RecommenderSpec`` that only models with optional tensors have; in all others they are 0."""
 
 
 def table_rows(item_count: int) -> int:

@@ -88,7 +88,7 @@ def build_filters(item_values: Mapping[str, Sequence[Sequence[str]]]) -> ItemFil
     if (size := len(declared.to_json())) > MAX_DECLARATION_BYTES:
         counts = ", ".join(f"{name} has {len(of_attribute):,}" for name, of_attribute in values.items())
         raise DataError(
-            f"data.filters: found {size:,} bytes of names and values ({counts}), expected at most {MAX_DECLARATION_BYTES:,}, because"
+            f"data.filters: found {size:,} bytes of names and values ({counts}), expected at most {MAX_DECLARATION_BYTES:,}:"
             " each client reads them all. Leave out the attribute with the most values, or group its values"
         )
     for (first, _), (name, of_items) in zip(declared.ranges(), item_values.items(), strict=True):

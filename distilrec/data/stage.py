@@ -33,12 +33,7 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
     """
     data = _locate(config.data)
     paths = {"interactions": data.interactions, "items": data.items, "users": data.users}
-    settings = config.data.model_dump(mode="json", exclude=set(paths)) | {"split": data.split_kind}
-    settings["attributes"] = list(data.attributes or ())
-    if not data.filters:
-        del settings["filters"]  # data without filters keeps the digest that it has had
-    for name, path in paths.items():
-        settings[f"{name}_sha256"] = _sha256(path) if path else None
+    settings = _settings(config.data, data, paths)
 
     def work(folder: Path, _scratch: Path) -> dict[str, Any]:
         caught: list[warnings.WarningMessage] = []
@@ -69,6 +64,15 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
         }
 
     return run_stage("data", settings=settings, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)
+
+
+def _settings(config: DataConfig, located: DataConfig, paths: Mapping[str, Path | None]) -> dict[str, Any]:
+    """What the data depend on, JSON-ready: the section, with the digests of the files in place of their paths."""
+    settings = config.model_dump(mode="json", exclude=set(paths)) | {"split": located.split_kind}
+    settings["attributes"] = list(located.attributes or ())
+    if not located.filters:
+        del settings["filters"]  # data without filters keeps the digest that it has had
+    return settings | {f"{name}_sha256": _sha256(path) if path else None for name, path in paths.items()}
 
 
 def load(folder: Path) -> tuple[Dataset, Vocabulary]:

@@ -83,8 +83,8 @@ def _lists(table: FileTable, frame: pl.DataFrame, name: str, attribute: FilterCo
         lists = values.cast(pl.List(pl.String))
     else:
         texts = _texts(table, frame, name)
-        lists = (texts.str.split(attribute.separator) if attribute.separator else texts.reshape((-1, 1)).arr.to_list()).fill_null([])
-    stripped = lists.list.eval(pl.element().str.strip_chars())
+        lists = texts.str.split(attribute.separator) if attribute.separator else texts.reshape((-1, 1)).arr.to_list()
+    stripped = lists.fill_null([]).list.eval(pl.element().str.strip_chars())
     return stripped.list.eval(pl.element().filter(pl.element().is_not_null() & (pl.element() != "")).unique(maintain_order=True))
 
 

@@ -1,5 +1,6 @@
 """A TensorRT plan behind the serving contract, run on the current CUDA GPU."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from distilrec.core.errors import EngineError
-from distilrec.core.runner import Answer
+from distilrec.core.runner import NOTHING_CHOSEN, Answer, Choices, chosen_rows, request_arrays
 from distilrec.core.specs import RecommenderSpec
 from export.engines.backends import Backend, collected_log, errors_of, find_backend, logger
 from export.engines.plan import PlanManifest, check_plan, read_plan_manifest, this_device
@@ -63,24 +64,24 @@ class EngineRunner:
         """GPU memory of one execution context, in addition to the weights."""
         return int(self._engine.device_memory_size_v2)
 
-    def recommend(self, history: NDArray[np.int32], exclude: NDArray[np.int32]) -> Answer:
-        """int32 [B, L] and int32 [B, E] -> items int32 [B, K] and scores float32 [B, K].
+    def recommend(self, history: NDArray[np.int32], exclude: NDArray[np.int32], choices: Choices = NOTHING_CHOSEN) -> Answer:
+        """int32 [B, L], int32 [B, E] and optional tensors -> items int32 [B, K] and scores float32 [B, K].
 
         Raises:
             EngineError: TensorRT refused to run.
         """
-        step = self.max_batch_size
-        answers = [self._run(history[i : i + step], exclude[i : i + step]) for i in range(0, len(history), step)]
+        step, arrays = self.max_batch_size, request_arrays(self.spec, history, exclude, choices)
+        answers = [self._run(chosen_rows(arrays, slice(i, i + step))) for i in range(0, len(history), step)]
         if not answers:
             return np.zeros((0, self.spec.top_k), np.int32), np.zeros((0, self.spec.top_k), np.float32)
         return np.concatenate([items for items, _ in answers]), np.concatenate([scores for _, scores in answers])
 
-    def _run(self, history: NDArray[np.int32], exclude: NDArray[np.int32]) -> Answer:
-        rows = len(history)
+    def _run(self, arrays: Mapping[str, NDArray[np.int32]]) -> Answer:
+        rows = len(arrays[self.spec.history.name])
         slot = self._graphs.get(rows, self._eager)
         with torch.cuda.stream(self._stream):
-            for tensor, values in zip(self.spec.inputs, (history, exclude), strict=True):
-                slot.buffers[tensor.name][:rows].copy_(torch.from_numpy(np.ascontiguousarray(values)))
+            for name, values in arrays.items():
+                slot.buffers[name][:rows].copy_(torch.from_numpy(np.ascontiguousarray(values)))
             if slot.graph is None:
                 self._enqueue(slot, rows)
             else:

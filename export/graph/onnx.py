@@ -51,6 +51,7 @@ def export_onnx(recommender: Recommender, path: Path, metadata: dict[str, str]) 
     model = program.model_proto
     _strip_node_metadata(model)
     _name_matrices(model.graph, recommender)
+    _narrow_indices(model.graph)
     onnx.helper.set_model_props(model, metadata)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
@@ -69,6 +70,23 @@ def _strip_node_metadata(model: onnx.ModelProto) -> None:
     for entry in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
         entry.ClearField("metadata_props")
         entry.ClearField("doc_string")
+
+
+def _narrow_indices(graph: onnx.GraphProto) -> None:
+    """Keep constant indices of look-ups as int32, which PyTorch lacks: the one of the filters has an entry for each item."""
+    constants = {tensor.name: tensor for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.INT64}
+    readers = {name: [node for node in graph.node if name in node.input] for name in constants}
+    values = {value.name: value for value in graph.value_info}
+    for node in graph.node:
+        if node.op_type != "Expand" or node.input[0] not in constants or len(readers[node.input[0]]) > 1:
+            continue
+        users = [user for user in graph.node if node.output[0] in user.input]
+        if all(user.op_type == "GatherElements" and user.input[0] != node.output[0] for user in users):
+            tensor = constants[node.input[0]]
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.int32), tensor.name))
+            for name in (tensor.name, node.output[0]):
+                if name in values:
+                    values[name].type.tensor_type.elem_type = onnx.TensorProto.INT32
 
 
 def _name_matrices(graph: onnx.GraphProto, recommender: Recommender) -> None:

@@ -7,13 +7,14 @@ from typing import NamedTuple
 from tritonclient.grpc import model_config_pb2
 
 from distilrec.config import ExportConfig
-from distilrec.core import golden, histories
+from distilrec.core import filters, golden, histories
 from distilrec.core.files import write_text
 from distilrec.core.manifest import Manifest
 from distilrec.core.specs import FIRST_VERSION, FRONT_DOOR_NAME, MODEL_NAME, VOCABULARY_NAME
+from distilrec.data import item_filters
 from distilrec.data import vocabulary as vocabularies
 from distilrec.evaluation import ranking_record
-from export.repository.config import ServedModelFacts, config_text, pinned_config, run_on_cpu, set_parameters
+from export.repository.config import ServedModelFacts, config_text, declare_filters, pinned_config, run_on_cpu, set_parameters
 from export.repository.target import serving_target
 from export.repository.version_files import copy_graph, make_version, model_source
 
@@ -36,8 +37,8 @@ class ServedModel(NamedTuple):
 def write_student(artefact: Path, manifest: Manifest, config: ExportConfig, folder: Path) -> None:
     """Write what the target runs, the vocabulary, the golden requests and the record of how well it ranks."""
     names = [vocabularies.FILE_NAME, golden.FILE_NAME]
-    if (artefact / ranking_record.FILE_NAME).exists():  # exports of earlier versions have none
-        names.append(ranking_record.FILE_NAME)
+    # Exports of earlier versions have no record, and most have no filters.
+    names += [name for name in (ranking_record.FILE_NAME, item_filters.FILE_NAME) if (artefact / name).exists()]
     make_version(folder, {name: artefact / name for name in names})
     serving_target(config).write(artefact, manifest, folder)
     # For every target: others ignore it, and in a checkout this folder is where it comes from.
@@ -50,10 +51,10 @@ def render_student(facts: ServedModelFacts, config: ExportConfig, version: int =
 
 
 def write_front_door(artefact: Path, manifest: Manifest, config: ExportConfig, folder: Path) -> None:
-    """Write the vocabulary, the rule for long histories, and the graph where the front door runs it itself."""
-    # model.py runs where DistilRec is not installed, and cuts histories as the client and the evaluation do.
-    rule = Path(histories.__file__)
-    make_version(folder, {vocabularies.FILE_NAME: artefact / vocabularies.FILE_NAME, rule.name: rule})
+    """Write the vocabulary, what the front door shares with DistilRec, and the graph where the front door runs it itself."""
+    # model.py runs where DistilRec is not installed; it cuts histories and reads filters as the client and the evaluation do.
+    shared = {path.name: path for path in (Path(histories.__file__), Path(filters.__file__))}
+    make_version(folder, {vocabularies.FILE_NAME: artefact / vocabularies.FILE_NAME} | shared)
     if serving_target(config).front_door_runs_graph:
         copy_graph(artefact, manifest, folder)
     write_text(folder / "model.py", model_source(FRONT_DOOR_NAME))
@@ -70,11 +71,18 @@ def render_front_door(facts: ServedModelFacts, config: ExportConfig, version: in
     model.input.add(name="history", data_type=string, dims=[-1])
     model.input.add(name="exclude", data_type=string, dims=[-1], optional=True)
     model.input.add(name="k", data_type=int32, dims=[1], optional=True)
+    # What a request may choose; each is left out where the model does not have it.
+    choices = {"filter": (string, -1), "allow": (string, -1), "repeats": (string, 1), "similar": (int32, 1)}
+    for tensor in facts.spec.choices:
+        data_type, length = choices[tensor.name]
+        model.input.add(name=tensor.name, data_type=data_type, dims=[length], optional=True)
     model.output.add(name="item_ids", data_type=string, dims=[-1])
     model.output.add(name="scores", data_type=fp32, dims=[-1])
     model.output.add(name="unknown_ids", data_type=string, dims=[-1])
-    sizes = {name: str(getattr(facts.spec, name)) for name in ("item_count", "history_length", "exclude_length", "top_k")}
-    set_parameters(model, **sizes, vocabulary_sha256=facts.vocabulary_sha256)
+    lengths = [name for name in ("filter_length", "allow_length") if getattr(facts.spec, name)]
+    names = ("item_count", "history_length", "exclude_length", "top_k", *lengths)
+    set_parameters(model, **{name: str(getattr(facts.spec, name)) for name in names}, vocabulary_sha256=facts.vocabulary_sha256)
+    declare_filters(model, facts)
     if not serving_target(config).front_door_runs_graph:
         set_parameters(model, upstream=MODEL_NAME)
     return config_text(model, run_on_cpu(model, config))
