@@ -102,10 +102,11 @@ def build_filters(item_values: Mapping[str, Sequence[Sequence[str]]]) -> ItemFil
 
 def warn_of_missing(item_values: Mapping[str, Sequence[Sequence[str]]]) -> None:
     """Warn of items without a value: no filter of that attribute returns them."""
-    for name, of_items in item_values.items():
-        if missing := sum(not of_item for of_item in of_items):
-            message = f"data.filters.{name}: {missing} of {len(of_items)} item(s) without a value; no filter by {name} returns them"
-            warnings.warn(message, DataWarning, stacklevel=2)
+    missing = {name: sum(not of_item for of_item in of_items) for name, of_items in item_values.items()}
+    counts = ", ".join(f"{count:,} without {name}" for name, count in missing.items() if count)
+    if counts:
+        message = f"data.filters: found items without a value, which no filter by that attribute returns: {counts}"
+        warnings.warn(message, DataWarning, stacklevel=2)
 
 
 def load_filters(path: Path) -> ItemFilters | None:
