@@ -8,6 +8,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass, TopologicalSortPass
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from distilrec.core.errors import PrecisionError
+from export.graph.layers import HEAD, weight_layers
 
 _SUMS = ["Clip", "LayerNormalization", "Softmax", "ReduceSum", "ReduceMean", "ReduceMax", "Div"]
 """Operations of sums and means that stay in FP32."""
@@ -28,8 +29,8 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     source = onnx.ModelProto()
     source.CopyFrom(model)  # the converter works in place
     kept = [*_SUMS, *_MASKING]
-    large = _nodes_with_large_constants(source.graph)
-    converted = ir.from_proto(convert_float_to_float16(source, keep_io_types=True, op_block_list=kept, node_block_list=large))
+    nodes = [*_nodes_with_large_constants(source.graph), *_nodes_after_head(source.graph)]
+    converted = ir.from_proto(convert_float_to_float16(source, keep_io_types=True, op_block_list=kept, node_block_list=nodes))
     _skip_round_trips(converted.graph, _not_single(model))
     # The converter leaves its casts at the end of the node list.
     result = ir.to_proto(ir.passes.Sequential(TopologicalSortPass(), RemoveUnusedNodesPass())(converted).model)
@@ -49,6 +50,17 @@ def _nodes_with_large_constants(graph: onnx.GraphProto) -> list[str]:
         if tensor.data_type == TensorProto.FLOAT and np.abs(numpy_helper.to_array(tensor)).max(initial=0) > largest
     }
     return [node.name for node in graph.node if large & set(node.input)]
+
+
+def _nodes_after_head(graph: onnx.GraphProto) -> list[str]:
+    """Names of the nodes that read the head's scores, directly or not: rounded scores would tie."""
+    scores = {layer.node.output[0] for layer in weight_layers(graph) if layer.name == HEAD}
+    names = []
+    for node in graph.node:  # in an order in which each comes after those that it reads
+        if scores & set(node.input):
+            scores |= set(node.output)
+            names.append(node.name)
+    return names
 
 
 def _not_single(model: onnx.ModelProto) -> set[str]:

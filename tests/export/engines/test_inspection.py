@@ -22,4 +22,4 @@ def test_layers_are_read_when_tensorrt_10_logs_constants_among_the_inputs():
         ((1,), "Float"),
     ]
     with pytest.raises(PrecisionError, match="head: Half, Int8"):
-        prove_precision(layers, {"head": (208, 64)}, Precision.INT8)
+        prove_precision(layers, {"head": (64, 208)}, Precision.INT8)
