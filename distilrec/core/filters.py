@@ -71,7 +71,8 @@ class FilterValues:
             raise FilterError(f"filter: found the attribute {name!r:.100}, expected one of {declared}")
         code = self._codes[name].get(value)
         if code is None:
-            near = difflib.get_close_matches(str(value), self.values[name], n=_NEAR, cutoff=_NEAR_CUTOFF)
+            folded = {known.casefold(): known for known in self.values[name]}
+            near = [folded[key] for key in difflib.get_close_matches(value.casefold(), folded, n=_NEAR, cutoff=_NEAR_CUTOFF)]
             advice = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
             raise FilterError(
                 f"filter: found {value!r:.100} for {name!r}, expected one of its {len(self.values[name])} values{advice}"

@@ -97,8 +97,9 @@ def prepare_filters(vocabulary: Vocabulary, config: DataConfig) -> ItemFilters |
     catalogue = read_item_values(config.items, config.item_columns, config.filters)
     items = pl.DataFrame({"item_id": vocabulary.item_ids}).join(catalogue, on="item_id", how="left", maintain_order="left")
     values = {name: items[name].fill_null([]).to_list() for name in config.filters}
+    filters = build_filters(values)
     warn_of_missing(values)
-    return build_filters(values)
+    return filters
 
 
 def prepare(config: DataConfig) -> tuple[Dataset, Vocabulary, tuple[str, ...], Attributes]:
