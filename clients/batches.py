@@ -46,16 +46,17 @@ def queries_of(
     if isinstance(histories, str | bytes):
         raise InvalidRequest(f"histories: found {histories!r:.100}, expected a sequence of histories")
     listed = list(histories)
-    one_filter = filter is None or isinstance(filter, Mapping)
+    filters: Sequence[Filter | None] = [filter] * len(listed) if filter is None or isinstance(filter, Mapping) else filter
     lists: dict[str, Sequence[Any]] = {
         "exclude": [()] * len(listed) if exclude is None else exclude,
-        "filter": [filter] * len(listed) if one_filter else filter,
+        "filter": filters,
         "allow": [None] * len(listed) if allow is None else allow,
     }
     for name, entries in lists.items():
         if isinstance(entries, str | bytes) or len(entries) != len(listed):
             raise InvalidRequest(f"{name}: found {len(entries)} entries for {len(listed)} histories, expected one for each")
-    return [Query(*values, repeats) for values in zip(listed, *lists.values(), strict=True)]
+    rows = zip(listed, lists["exclude"], lists["filter"], lists["allow"], strict=True)
+    return [Query(history, banned, wanted, allowed, repeats) for history, banned, wanted, allowed in rows]
 
 
 @contextlib.contextmanager

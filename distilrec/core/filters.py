@@ -114,6 +114,15 @@ def parse_filters(text: str) -> FilterValues:
     raise FilterError("found values that are no strings in a declaration of filters")
 
 
+def filter_of(texts: Iterable[str]) -> dict[str, list[str]]:
+    """The filter that texts such as "category=Nails" say, as in files, on the command line and at the front door."""
+    wanted: dict[str, list[str]] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        wanted.setdefault(name, []).append(value)
+    return wanted
+
+
 def pairs_of(wanted: Mapping[str, Iterable[str] | str]) -> list[tuple[str, str]]:
     """The pairs of attribute and value of a filter as callers write it: for each attribute one value, or several.
 
@@ -124,10 +133,9 @@ def pairs_of(wanted: Mapping[str, Iterable[str] | str]) -> list[tuple[str, str]]
         raise FilterError(f"filter: found {wanted!r:.100}, expected values by the name of their attribute")
     pairs = []
     for name, values in wanted.items():
-        try:
+        listed: list[str] = []
+        if isinstance(values, str | Iterable):
             listed = [values] if isinstance(values, str) else list(values)
-        except TypeError:
-            listed = [values]
         if not listed or not all(isinstance(value, str) for value in listed):
             raise FilterError(f"filter: found {values!r:.100} for {name!r:.100}, expected one value or several (strings)")
         pairs += [(name, value) for value in listed]

@@ -21,6 +21,8 @@ class Endpoint:
     """A served model and its server."""
 
     spec: RecommenderSpec
+    filter_values: int
+    """Number of values of all attributes that requests can filter by."""
     model_version: str
     backend: str
     instances: int
@@ -54,15 +56,17 @@ def examine(connection: Connection, model: str, timeout_s: float) -> Endpoint:
     try:
         server = ask(SERVER_METADATA, service_pb2.ServerMetadataRequest())
         config = ask(MODEL_CONFIG, service_pb2.ModelConfigRequest(name=model)).config
-        spec = read_info(config, "").spec
-        empty = (np.full((1, size), PADDING, np.int32) for size in (spec.history_length, spec.exclude_length))
-        _, _, version = read_answer(ask(MODEL_INFER, infer_request(model, *empty)), rows=1)
+        info = read_info(config, "")
+        history, exclude, *choices = (np.full((1, *tensor.shape), PADDING, np.int32) for tensor in info.spec.inputs)
+        nothing_chosen = dict(zip((tensor.name for tensor in info.spec.choices), choices, strict=True))
+        _, _, version = read_answer(ask(MODEL_INFER, infer_request(model, history, exclude, nothing_chosen)), rows=1)
     except ClientError as error:
         raise error.at(url, model) from error.__cause__
     finally:
         transport.close()
     return Endpoint(
-        spec=spec,
+        spec=info.spec,
+        filter_values=info.filters.count,
         model_version=version,
         backend=config.backend or config.platform,
         instances=sum(group.count for group in config.instance_group) or 1,

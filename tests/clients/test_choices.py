@@ -4,11 +4,19 @@ import asyncio
 import json
 import urllib.error
 import urllib.request
+from functools import partial
 
+import polars as pl
 import pytest
+from typer.testing import CliRunner
 
 from clients import AsyncRecommenderClient, InvalidRequest, RecommenderClient
+from clients.connection import Connection
+from distilrec.bulk.run import recommend_file
+from distilrec.cli.app import app
 from distilrec.core.specs import MODEL_NAME
+from distilrec.load.run import measure
+from distilrec.load.settings import LoadSettings
 from distilrec.serving.rollout.checks import check_artefact
 from distilrec.serving.rollout.live_checks import LiveChecks
 
@@ -197,3 +205,51 @@ def test_plain_model_says_which_setting_a_choice_needs(shop_server):
                 plain.recommend(HISTORY, **choice)
         with pytest.raises(InvalidRequest, match=r"export\.similar"):
             plain.similar("item-1")
+
+
+def test_command_recommends_with_a_filter_and_says_what_is_missing(choosing_server, client):
+    """In one process, as the options are all that is new; tests/distilrec/cli/test_recommend.py runs the command itself."""
+    call = partial(CliRunner().invoke, app)
+    url = ["recommend", "--url", choosing_server.url]
+    done = call([*url, "--history", *HISTORY, "--filter", "genre=genre 1", "genre=rare", "colour=grün", "--k", "20", "--json"])
+    expected = client.recommend(HISTORY, k=20, filter={"genre": ["genre 1", "rare"], "colour": "grün"})
+    answer = json.loads(done.stdout)
+    assert [item["item_id"] for item in answer["items"]] == list(expected.ids)
+    assert answer["missing"] == expected.missing > 0
+    done = call([*url, "--history", "title 3", "--allow", "title 3", "--repeats"])
+    assert done.stdout.split()[0] == "1"
+    assert "9 of 10 items are missing" in done.stderr
+    done = call([*url, "--similar", "title 4", "--k", "3"])
+    assert [line.split()[2] for line in done.stdout.splitlines()] == list(client.similar("item-4", k=3).ids)
+    done = call([*url, "--similar", "title 4", "--repeats"])
+    assert "--similar with --history or --repeats" in str(done.exception)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_file_has_a_filter_and_a_list_for_each_row(client, tmp_path, suffix):
+    rows = [
+        {"history": HISTORY, "filter": ["genre=genre 1"], "allow": None},
+        {"history": HISTORY, "filter": None, "allow": ["item-4", "item-5"]},
+        {"history": [], "filter": ["genre=nonsense"], "allow": None},
+    ]
+    source, output = tmp_path / f"users{suffix}", tmp_path / "answers.jsonl"
+    if suffix == ".jsonl":
+        source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        pl.DataFrame(rows).write_parquet(source)
+    summary = recommend_file(client, source, output, 5, filter=["colour=red"], repeats="allow", report=lambda _: None)
+    answers = [json.loads(line) for line in output.read_text().splitlines()]
+    first = client.recommend(HISTORY, 5, filter={"genre": "genre 1", "colour": "red"}, repeats="allow")
+    assert answers[0]["item_ids"] == list(first.ids)
+    assert answers[1]["item_ids"] == list(client.recommend(HISTORY, 5, allow=["item-4", "item-5"], filter={"colour": "red"}).ids)
+    assert (summary.failed, "'nonsense' for 'genre'" in answers[2]["error"]) == (1, True)
+
+
+def test_load_may_filter(choosing_server):
+    """All answers of a short load are good; tests/distilrec/load has the rest."""
+    connection = Connection(choosing_server.url)
+    settings = LoadSettings(connection, MODEL_NAME, None, 2, 0.5, 1, 5.0, 1.0, 0, filter_share=0.5)
+    result = measure(settings)
+    assert result["settings"]["filter_share"] == 0.5
+    assert result["result"]["requests"]["answered"] > 0
+    assert result["result"]["requests"]["failed"] == 0

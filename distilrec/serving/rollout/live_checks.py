@@ -202,10 +202,10 @@ def _as_text(choices: Choices, vocabulary: Vocabulary, filters: FilterValues) ->
             return None
         if not len(chosen):
             continue
-        texts[name] = {
-            "filter": lambda codes: [[pairs[code - 1] for code in codes]],
-            "allow": lambda items: [vocabulary.decode(items)],
-            "repeats": lambda _: [["allow"]],
-            "similar": lambda _: np.ones((1, 1), np.int32),
-        }[name](chosen.tolist())
+        if name == "filter":
+            texts[name] = [[pairs[code - 1] for code in chosen.tolist()]]
+        elif name == "allow":
+            texts[name] = [vocabulary.decode(chosen.tolist())]
+        else:
+            texts[name] = [["allow"]] if name == "repeats" else np.ones((1, 1), np.int32)
     return texts

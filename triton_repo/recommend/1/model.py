@@ -13,7 +13,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 # distilrec/core/filters.py and histories.py, copied next to this file
-from filters import PARAMETER, FilterError, parse_filters
+from filters import PARAMETER, FilterError, filter_of, pairs_of, parse_filters
 from histories import PADDING, cut_history, request_tensors
 
 MASKED = -1e38
@@ -113,8 +113,8 @@ class TritonPythonModel:
     def _chosen(self, name, texts):
         """Values of a row of an optional tensor that is written as text, and ids that are not known."""
         if name == "filter":
-            pairs = [text.decode(errors="replace").partition("=") for text in texts]
-            return self.filters.encode([(attribute, value) for attribute, _, value in pairs], self.choices[name]), []
+            wanted = filter_of(text.decode(errors="replace") for text in texts)
+            return self.filters.encode(pairs_of(wanted), self.choices[name]), []
         if name == "repeats":
             if not set(texts) <= {b"never", b"allow"}:
                 raise BadRequest(f"repeats: found {texts[0].decode(errors='replace')!r:.100}, expected 'never' or 'allow'")
