@@ -50,8 +50,7 @@ def recommend_file(
         output: Parquet or JSON lines by its suffix, a row for each row of ``source``, in order, with the columns ``user_id`` (or
             ``row``), ``item_ids``, ``scores``, ``unknown_ids``, ``model_version`` and ``error``, why a row has no items.
         k: Number of items.
-        filter: Texts such as "category=Nails" that all rows filter by. A row's own filter counts in place of this one for the
-            attributes that it names.
+        filter: Texts such as "category=Nails" that all rows filter by, but for the attributes that a row's own filter names.
         repeats: Whether items of the histories may be recommended.
         part_rows: Rows of a part. An interruption loses the part that is being worked on.
         report: Function that is called with a message when earlier parts are reused or removed.
@@ -67,16 +66,27 @@ def recommend_file(
     check_k(k, (info := client.info()).spec)
     options = (list(filter) or None, repeats if repeats != "never" else None)
     job = BulkJob(bulk_input.sha256, k, part_rows, info.model, info.version, info.vocabulary_sha256, *options)
-    parts, count = Parts(output), max(1, -(-bulk_input.rows // part_rows))
+    parts = Parts(output)
     with parts.locked():
-        if changed := parts.begin(job):
-            report(f"{parts.folder}: these parts are of another run ({changed}); starting again")
-        if done := min(count, parts.finished()):
-            report(f"{parts.folder}: going on after {min(bulk_input.rows, done * part_rows)} of {bulk_input.rows} rows")
+        done = _begin(parts, job, bulk_input, report)
         _work(client, bulk_input, parts, job, done=done)
+        count = _part_count(bulk_input, job)
         summary = _summary(parts.answers(count), bulk_input)
         parts.join(count)
         return summary
+
+
+def _part_count(source: BulkInput, job: BulkJob) -> int:
+    return max(1, -(-source.rows // job.part_rows))
+
+
+def _begin(parts: Parts, job: BulkJob, source: BulkInput, report: Callable[[str], object]) -> int:
+    """Prepare the folder of the parts; returns how many of the job's parts are there already."""
+    if changed := parts.begin(job):
+        report(f"{parts.folder}: these parts are of another run ({changed}); starting again")
+    if done := min(_part_count(source, job), parts.finished()):
+        report(f"{parts.folder}: going on after {min(source.rows, done * job.part_rows)} of {source.rows} rows")
+    return done
 
 
 def _work(client: RecommenderClient, source: BulkInput, parts: Parts, job: BulkJob, *, done: int) -> None:

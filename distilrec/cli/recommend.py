@@ -48,35 +48,31 @@ def recommend(  # noqa: PLR0917 - typer's parameters are options, not positions
     `user_id`, `exclude`, `allow` and `filter` (lists of "attribute=value"); after an interruption the same command continues.
     Status 1 if a row failed: column `error` of the output says why.
 
-    Example: distilrec recommend --history "Toy Story" "GoldenEye" --k 5
-
-    Example: distilrec recommend --history B001 --filter category=Nails category=Lips brand=OPI
-
-    Example: distilrec recommend --similar "Toy Story"
+    Example: distilrec recommend --history "Toy Story" "GoldenEye" --filter genre=Comedy genre=Action --k 5
 
     Example: distilrec recommend --input users.parquet --output recs.parquet
     """
-    from clients import InvalidRequest, RecommenderClient
+    from clients import RecommenderClient
 
-    of_one = history or exclude or allow or similar or as_json
-    if (source is None) != (output is None) or (source is not None and of_one):
-        raise InvalidRequest(
-            "--input and --output belong together, and go with neither --history, --exclude, --allow, --similar nor --json"
-        )
-    if similar is not None and (history or repeats):
-        raise InvalidRequest("found --similar with --history or --repeats, expected it without: it asks for items like one item")
+    asked = {"history": history or [], "exclude": exclude or [], "allow": allow or [], "similar": [similar] if similar else []}
+    _check_options(asked, source, output, repeats=repeats, as_json=as_json)
     to = given_connection(url, tls_of(tls_ca, tls_cert, tls_key, wanted=tls), metadata)
     with RecommenderClient(to.url, vocabulary=vocabulary, timeout_s=timeout_s, tls=to.tls, metadata=to.metadata) as client:
         if source is not None and output is not None:
             raise typer.Exit(_recommend_file(client, source, output, k, wanted or [], repeats=repeats))
-        asked = {"history": history or [], "exclude": exclude or [], "allow": allow or [], "similar": [similar] if similar else []}
-        answer = _recommend(client, asked, k, filter_of(wanted or ()), repeats=repeats)
-    if as_json:
-        print(json.dumps(_as_json(answer), ensure_ascii=False))
-        return
-    print_table(answer)
-    if answer.missing:
-        print(f"{answer.missing} of {k} items are missing: no more are left by what was asked for", file=sys.stderr)
+        _print(_recommend(client, asked, k, filter_of(wanted or ()), repeats=repeats), k, as_json=as_json)
+
+
+def _check_options(asked: dict[str, list[str]], source: Path | None, output: Path | None, *, repeats: bool, as_json: bool) -> None:
+    """Raise InvalidRequest for options that do not go together; ``asked`` has items by the name of their option."""
+    from clients import InvalidRequest
+
+    if (source is None) != (output is None) or (source is not None and (any(asked.values()) or as_json)):
+        raise InvalidRequest(
+            "--input and --output belong together, and go with neither --history, --exclude, --allow, --similar nor --json"
+        )
+    if asked["similar"] and (asked["history"] or repeats):
+        raise InvalidRequest("found --similar with --history or --repeats, expected it without: it asks for items like one item")
 
 
 def _recommend(
@@ -93,6 +89,15 @@ def _recommend(
         return client.similar(asked["similar"][0], k, asked["exclude"], filter=wanted, allow=allow)
     how: Repeats = "allow" if repeats else "never"
     return client.recommend(asked["history"], k, asked["exclude"], filter=wanted, allow=allow, repeats=how)
+
+
+def _print(answer: "Recommendations", k: int, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(_as_json(answer), ensure_ascii=False))
+        return
+    print_table(answer)
+    if answer.missing:
+        print(f"{answer.missing} of {k} items are missing: no more are left by what was asked for", file=sys.stderr)
 
 
 def print_table(answer: "Recommendations") -> None:

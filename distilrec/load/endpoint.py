@@ -57,9 +57,7 @@ def examine(connection: Connection, model: str, timeout_s: float) -> Endpoint:
         server = ask(SERVER_METADATA, service_pb2.ServerMetadataRequest())
         config = ask(MODEL_CONFIG, service_pb2.ModelConfigRequest(name=model)).config
         info = read_info(config, "")
-        history, exclude, *choices = (np.full((1, *tensor.shape), PADDING, np.int32) for tensor in info.spec.inputs)
-        nothing_chosen = dict(zip((tensor.name for tensor in info.spec.choices), choices, strict=True))
-        _, _, version = read_answer(ask(MODEL_INFER, infer_request(model, history, exclude, nothing_chosen)), rows=1)
+        _, _, version = read_answer(ask(MODEL_INFER, _empty_request(model, info.spec)), rows=1)
     except ClientError as error:
         raise error.at(url, model) from error.__cause__
     finally:
@@ -75,3 +73,9 @@ def examine(connection: Connection, model: str, timeout_s: float) -> Endpoint:
         triton_version=server.version,
         on_this_machine=connection.on_this_machine,
     )
+
+
+def _empty_request(model: str, spec: RecommenderSpec) -> Request:
+    """A request without a history that chooses nothing."""
+    history, exclude, *choices = (np.full((1, *tensor.shape), PADDING, np.int32) for tensor in spec.inputs)
+    return infer_request(model, history, exclude, dict(zip((tensor.name for tensor in spec.choices), choices, strict=True)))
