@@ -88,8 +88,10 @@ def test_filter_of_one_percent(
         kinds = kinds_of_requests(runners, filters)
         taken = benchmark.pedantic(lambda: take_turns(kinds), rounds=1)
     p50 = {name: 1000 * statistics.median(seconds) for name, seconds in taken.items()}
+    p10 = {name: 1000 * statistics.quantiles(seconds, n=10)[0] for name, seconds in taken.items()}
     benchmark.extra_info |= {"suite": "filters", "where": where, "precision": precision.value, "items": _ITEMS}
     benchmark.extra_info |= {f"{name}_p50_ms": round(value, 4) for name, value in p50.items()}
+    benchmark.extra_info |= {f"{name}_p10_ms": round(value, 4) for name, value in p10.items()}  # what other programs disturb least
     benchmark.extra_info |= {
         "filter_to_no_filter": round(p50["filter"] / p50["no_filter"], 3),
         "filter_to_plain_graph": round(p50["filter"] / p50["plain_graph"], 3),
@@ -129,12 +131,13 @@ def served(
 ) -> Iterator[dict[str, GrpcModel]]:
     """Both models in one tritonserver, by name."""
     repository = folder / "repository"
+    names = {"plain": MODEL_NAME, "filters": "filters"}  # a server wants a model of this name
     for name, (artefact, spec) in artefacts.items():
-        version = repository / name / str(FIRST_VERSION)
+        version = repository / names[name] / str(FIRST_VERSION)
         make_version(version, {path.name: path for path in served_files(artefact, precision)})
         (version / "model.py").write_text(model_source(MODEL_NAME))
         facts = ServedModelFacts(spec, "random", precision)
-        (version.parent / "config.pbtxt").write_text(PYTHON.render(name, facts, ExportConfig(instances=1), FIRST_VERSION))
+        (version.parent / "config.pbtxt").write_text(PYTHON.render(names[name], facts, ExportConfig(instances=1), FIRST_VERSION))
     with ExitStack() as stack:
         server = stack.enter_context(TritonServer(repository, free_ports(), folder / "log"))
-        yield {name: stack.enter_context(GrpcModel(server.url, name)) for name in artefacts}
+        yield {name: stack.enter_context(GrpcModel(server.url, names[name], spec=spec)) for name, (_, spec) in artefacts.items()}

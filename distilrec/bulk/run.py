@@ -59,9 +59,7 @@ def recommend_file(
         DataError: a file cannot be read or written, or has the wrong content.
         ClientError: the server failed; finished parts are kept.
     """
-    check_suffix(output)
-    if output.absolute() == source.absolute():
-        raise DataError(f"{output}: found the input and the output to be the same file, expected two")
+    _check_output(source, output)
     bulk_input = open_input(source)
     check_k(k, (info := client.info()).spec)
     options = (list(filter) or None, repeats if repeats != "never" else None)
@@ -70,10 +68,15 @@ def recommend_file(
     with parts.locked():
         done = _begin(parts, job, bulk_input, report)
         _work(client, bulk_input, parts, job, done=done)
-        count = _part_count(bulk_input, job)
-        summary = _summary(parts.answers(count), bulk_input)
+        summary = _summary(parts.answers(count := _part_count(bulk_input, job)), bulk_input)
         parts.join(count)
-        return summary
+    return summary
+
+
+def _check_output(source: Path, output: Path) -> None:
+    check_suffix(output)
+    if output.absolute() == source.absolute():
+        raise DataError(f"{output}: found the input and the output to be the same file, expected two")
 
 
 def _part_count(source: BulkInput, job: BulkJob) -> int:
