@@ -14,11 +14,18 @@ from clients import AsyncRecommenderClient, InvalidRequest, RecommenderClient
 from clients.connection import Connection
 from distilrec.bulk.run import recommend_file
 from distilrec.cli.app import app
+from distilrec.core.manifest import read_manifest
 from distilrec.core.specs import MODEL_NAME
 from distilrec.load.run import measure
 from distilrec.load.settings import LoadSettings
+from distilrec.serving.process.security import ControlSecret
+from distilrec.serving.process.server import TritonServer, free_ports
 from distilrec.serving.rollout.checks import check_artefact
-from distilrec.serving.rollout.live_checks import LiveChecks
+from distilrec.serving.rollout.live import Server
+from distilrec.serving.rollout.live_checks import Limits, LiveChecks
+from distilrec.serving.rollout.promotion import promote
+from export.repository.fill import artefact_facts, fill_repository
+from export.repository.models import render_front_door
 
 pytestmark = pytest.mark.server
 
@@ -154,15 +161,15 @@ def post(server, *tensors):
         return {tensor["name"]: tensor["data"] for tensor in json.load(response)["outputs"]}
 
 
-def text(name, *values):
+def chosen(name, *values):
     return {"name": name, "datatype": "BYTES", "shape": [1, len(values)], "data": list(values)}
 
 
 def test_curl_chooses_in_words(choosing_server, client):
-    answer = post(choosing_server, text("filter", "genre=genre 1", "genre=genre 2", "colour=grün"), text("repeats", "allow"))
+    answer = post(choosing_server, chosen("filter", "genre=genre 1", "genre=genre 2", "colour=grün"), chosen("repeats", "allow"))
     expected = client.recommend(HISTORY, filter={"genre": ["genre 1", "genre 2"], "colour": "grün"}, repeats="allow")
     assert [item for item in answer["item_ids"] if item] == list(expected.ids)
-    answer = post(choosing_server, text("allow", "item-5", "gone"))
+    answer = post(choosing_server, chosen("allow", "item-5", "gone"))
     assert answer["item_ids"] == ["item-5"] + [""] * 9
     assert answer["unknown_ids"] == ["gone"]
     answer = post(choosing_server, {"name": "similar", "datatype": "INT32", "shape": [1, 1], "data": [1]})
@@ -172,11 +179,11 @@ def test_curl_chooses_in_words(choosing_server, client):
 @pytest.mark.parametrize(
     ("tensor", "message"),
     [
-        (text("filter", "colour=gruen"), "did you mean 'grün'"),
-        (text("filter", "brand=x"), "expected one of 'genre', 'colour', 'tag'"),
-        (text("filter", "genre"), "found '' for 'genre'"),
-        (text("allow", *(f"item-{i}" for i in range(6))), "found 6 ids, expected at most 5"),
-        (text("repeats", "always"), "expected 'never' or 'allow'"),
+        (chosen("filter", "colour=gruen"), "did you mean 'grün'"),
+        (chosen("filter", "brand=x"), "expected one of 'genre', 'colour', 'tag'"),
+        (chosen("filter", "genre"), "found '' for 'genre'"),
+        (chosen("allow", *(f"item-{i}" for i in range(6))), "found 6 ids, expected at most 5"),
+        (chosen("repeats", "always"), "expected 'never' or 'allow'"),
     ],
 )
 def test_curl_is_told_what_a_choice_lacks(choosing_server, tensor, message):
@@ -253,3 +260,32 @@ def test_load_may_filter(choosing_server):
     assert result["settings"]["filter_share"] == 0.5
     assert result["result"]["requests"]["answered"] > 0
     assert result["result"]["requests"]["failed"] == 0
+
+
+def test_front_door_carries_choices_to_a_student_on_another_backend(choosing_run, choosing_config, client, tmp_path):
+    """The form that NVIDIA's container serves, here with the Python student upstream."""
+    config = choosing_config.export.model_copy(update={"repository": tmp_path / "repo"})
+    fill_repository(choosing_run / "export", config)
+    facts = artefact_facts(read_manifest(choosing_run / "export"))
+    text = render_front_door(facts, config.model_copy(update={"target": "onnxruntime"}))
+    (tmp_path / "repo" / "recommend" / "config.pbtxt").write_text(text)
+    (tmp_path / "repo" / "recommend" / "1" / "model.onnx").unlink()
+    with TritonServer(config.repository, free_ports(), tmp_path / "log", http=True) as server:
+        answer = post(server, chosen("filter", "genre=genre 1", "colour=grün"), chosen("repeats", "allow"))
+    expected = client.recommend(HISTORY, filter={"genre": "genre 1", "colour": "grün"}, repeats="allow")
+    assert [item for item in answer["item_ids"] if item] == list(expected.ids)
+
+
+def test_client_of_a_plain_model_follows_a_promotion_to_one_whose_requests_choose(shop_run, shop_config, choosing_run, tmp_path):
+    config = shop_config.export.model_copy(update={"repository": tmp_path / "repo", "instances": 1, "max_batch_size": 8})
+    fill_repository(shop_run / "export", config)
+    secret = ControlSecret()
+    with (
+        TritonServer(config.repository, free_ports(), tmp_path / "log", secret=secret) as server,
+        RecommenderClient(server.url) as follower,
+    ):
+        plain = follower.recommend(HISTORY, k=5)
+        live = Server(server.url, secret, load_timeout_s=30)
+        promote(choosing_run / "export", config.repository, config, live, limits=Limits(watch_s=0.3), rehearsed=False)
+        assert follower.recommend(HISTORY, k=5).ids == plain.ids  # the same student, of another version
+        assert len(follower.recommend(HISTORY, filter={"genre": "rare"})) == 1
