@@ -82,7 +82,9 @@ def test_filter_of_one_percent(
     benchmark.group = f"filters, {_ITEMS:,} items, {where}"
     with ExitStack() as stack:
         if where == "onnxruntime":
-            runners = {name: OnnxRunner(model_path(folder, precision), spec) for name, (folder, spec) in artefacts.items()}
+            runners: dict[str, Any] = {
+                name: OnnxRunner(model_path(folder, precision), spec) for name, (folder, spec) in artefacts.items()
+            }
         else:
             runners = stack.enter_context(served(artefacts, precision, tmp_path))
         kinds = kinds_of_requests(runners, filters)

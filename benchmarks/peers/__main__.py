@@ -68,6 +68,11 @@ def compare(config: Config, *, rounds: int, requests: int) -> dict[str, Any]:
     environment = make_environment((run_dir(config) / "peers-venv").absolute())
     dataset, vocabulary = load(run_dir(config) / "data")
     spec = spec_of_run(config, len(vocabulary))
+    if spec.choices:
+        raise DistilRecError(
+            f"run {config.name}: found optional tensors ({', '.join(t.name for t in spec.choices)}), expected a model without them:"
+            " the peers have none"
+        )
     with tempfile.TemporaryDirectory() as temporary, _server(artefact, config, Path(temporary)) as (url, fault):
         folder = Path(temporary)
         users = _write_inputs(config, dataset, spec, folder)

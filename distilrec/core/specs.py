@@ -125,6 +125,11 @@ class RecommenderSpec:
         return tuple(TensorSpec(name, "int32", (int(size),)) for name, size in sizes.items() if size)
 
     @property
+    def plain(self) -> "RecommenderSpec":
+        """The same sizes, without optional tensors."""
+        return RecommenderSpec(self.item_count, self.history_length, self.exclude_length, self.top_k)
+
+    @property
     def inputs(self) -> tuple[TensorSpec, ...]:
         """Tensors of a request, in the order of the graph's inputs."""
         return self.history, self.exclude, *self.choices

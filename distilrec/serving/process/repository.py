@@ -40,7 +40,7 @@ def _check_shared_files(front_door: Path) -> None:
         ServerError: one of these files is missing.
     """
     source = (front_door / "model.py").read_text(encoding="utf-8", errors="replace")
-    for shared in (Path(module.__file__) for module in (histories, filters)):
+    for shared in (Path(str(module.__file__)) for module in (histories, filters)):
         if f"from {shared.stem} import" in source and not (front_door / shared.name).is_file():
             raise ServerError(
                 f"{front_door}: found a model.py that imports {shared.name}, and no {shared.name}: the repository was filled by an"
