@@ -16,7 +16,7 @@ import pytest
 from tritonclient import grpc
 
 from clients import RecommenderClient
-from clients.codec import encode, pack
+from clients.codec import Query, encode, pack
 from distilrec.config import Config, spec_of_run
 from distilrec.data.dataset import held_out
 from distilrec.data.stage import load
@@ -55,7 +55,7 @@ def test_recommend_beside_a_bare_call(benchmark: Any, server: TritonServer, hist
     benchmark.group = "client: one request in flight"
     with RecommenderClient(server.url) as client, grpc.InferenceServerClient(server.url) as bare:
         spec, vocabulary = client.info().spec, client.vocabulary()
-        tensors = [pack([encode(history, (), vocabulary, spec)], spec) for history in histories]
+        tensors = [pack([encode(Query(history), vocabulary, spec)], spec)[:2] for history in histories]
 
         def bare_call(place: int) -> None:
             inputs = []

@@ -84,9 +84,10 @@ def messages(subject: Subject) -> dict[str, list[Any]]:
     rows = np.flatnonzero((requests.history > 0).any(axis=1))[:_USERS]
     vocabulary = load_vocabulary(subject.artefact / VOCABULARY)
     histories = [vocabulary.decode(requests.history[row][requests.history[row] > 0].tolist()) for row in rows]
+    nothing = {tensor.name: np.zeros((1, *tensor.shape), np.int32) for tensor in subject.spec.choices}
     by_index = {
-        model: [infer_request(model, requests.history[row, None], requests.exclude[row, None]) for row in rows]
-        for model in (IDENTITY_NAME, MODEL_NAME, TEACHER_NAME)
+        model: [infer_request(model, requests.history[row, None], requests.exclude[row, None], chosen) for row in rows]
+        for model, chosen in ((IDENTITY_NAME, nothing), (MODEL_NAME, nothing), (TEACHER_NAME, {}))
     }
     return by_index | {FRONT_DOOR_NAME: [front_door_request([history], [[]], k=10) for history in histories]}
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Self
 
 from clients.async_transport import AsyncTransport
-from clients.batches import ProgressOption, RequestBatch, in_order, progress_reporter, split
-from clients.codec import Recommendations, Result
+from clients.batches import ProgressOption, RequestBatch, in_order, progress_reporter, queries_of, split
+from clients.codec import Filter, Query, Recommendations, Repeats, Result
 from clients.connection import DEFAULT_URL, Connection, Tls
 from clients.errors import ClientError
 from clients.model_info import ModelInfo
@@ -47,14 +47,31 @@ class AsyncRecommenderClient:
         self._session = Session(url, model, vocabulary, RetryPolicy(retries), lambda: self._transport.epoch)
 
     async def recommend(
-        self, history: Iterable[str], k: int = 10, exclude: Iterable[str] = (), *, timeout_s: float | None = None
+        self,
+        history: Iterable[str],
+        k: int = 10,
+        exclude: Iterable[str] = (),
+        *,
+        filter: Filter | None = None,  # noqa: A002 - what it is
+        allow: Iterable[str] | None = None,
+        repeats: Repeats = "never",
+        timeout_s: float | None = None,
     ) -> Recommendations:
         """As ``RecommenderClient.recommend``."""
-        steps = self._session.recommend([(history, exclude)], k, self._deadline(timeout_s))
-        (answer,) = await drive_async(steps, self._transport.carry_out)
-        if isinstance(answer, ClientError):
-            raise answer.at(self._session.url, self._session.model)
-        return answer
+        return await self._one(Query(history, exclude, filter, allow, repeats), k, timeout_s)
+
+    async def similar(
+        self,
+        item_id: str,
+        k: int = 10,
+        exclude: Iterable[str] = (),
+        *,
+        filter: Filter | None = None,  # noqa: A002 - what it is
+        allow: Iterable[str] | None = None,
+        timeout_s: float | None = None,
+    ) -> Recommendations:
+        """As ``RecommenderClient.similar``."""
+        return await self._one(Query([item_id], exclude, filter, allow, similar=True), k, timeout_s)
 
     async def recommend_many(
         self,
@@ -62,13 +79,16 @@ class AsyncRecommenderClient:
         k: int = 10,
         exclude: Sequence[Iterable[str]] | None = None,
         *,
+        filter: Filter | Sequence[Filter | None] | None = None,  # noqa: A002 - what it is
+        allow: Sequence[Iterable[str] | None] | None = None,
+        repeats: Repeats = "never",
         in_flight: int = 4,
         timeout_s: float | None = None,
         progress: ProgressOption = False,
     ) -> list[Result]:
         """As ``RecommenderClient.recommend_many``."""
         served = await drive_async(self._session.served(self._deadline(timeout_s)), self._transport.carry_out)
-        batches = split(histories, exclude, served.info.max_batch_size)
+        batches = split(queries_of(histories, exclude, filter, allow, repeats), served.info.max_batch_size)
         results: list[list[Result] | ClientError | None] = [None] * len(batches)
         waiting = iter(enumerate(batches))
         server_failed = False
@@ -113,6 +133,13 @@ class AsyncRecommenderClient:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+    async def _one(self, query: Query, k: int, timeout_s: float | None) -> Recommendations:
+        steps = self._session.recommend([query], k, self._deadline(timeout_s))
+        (answer,) = await drive_async(steps, self._transport.carry_out)
+        if isinstance(answer, ClientError):
+            raise answer.at(self._session.url, self._session.model)
+        return answer
 
     async def _send(self, batch: RequestBatch, k: int, timeout_s: float | None) -> list[Result] | ClientError:
         try:

@@ -1,10 +1,11 @@
 """Many histories in few requests: how they are packed, and how their results are put in order."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from clients.codec import Query, Result
+from clients.codec import Filter, Query, Repeats, Result
 from clients.errors import ClientError, InvalidRequest
 
 ProgressOption = bool | Callable[[int], object]
@@ -18,19 +19,44 @@ class RequestBatch:
     queries: list[Query]
 
 
-def split(histories: Iterable[Iterable[str]], exclude: Sequence[Iterable[str]] | None, size: int) -> list[RequestBatch]:
-    """Pack histories, ``size`` to a request.
+def split(queries: Sequence[Query], size: int) -> list[RequestBatch]:
+    """Pack queries, ``size`` to a request."""
+    return [RequestBatch(list(queries[begin : begin + size])) for begin in range(0, len(queries), size)]
+
+
+def queries_of(
+    histories: Iterable[Iterable[str]],
+    exclude: Sequence[Iterable[str]] | None = None,
+    filter: Filter | Sequence[Filter | None] | None = None,  # noqa: A002 - the name that callers write
+    allow: Sequence[Iterable[str] | None] | None = None,
+    repeats: Repeats = "never",
+) -> list[Query]:
+    """One query for each history.
+
+    Args:
+        histories: Item ids of each history.
+        exclude: For each history the ids that must not be recommended.
+        filter: One filter for all histories, or one for each.
+        allow: For each history the only ids that may be recommended.
+        repeats: For all histories.
 
     Raises:
-        InvalidRequest: ``exclude`` is not as long as ``histories``.
+        InvalidRequest: A list is not as long as ``histories``.
     """
     if isinstance(histories, str | bytes):
         raise InvalidRequest(f"histories: found {histories!r:.100}, expected a sequence of histories")
     listed = list(histories)
-    if exclude is not None and len(exclude) != len(listed):
-        raise InvalidRequest(f"exclude: found {len(exclude)} entries for {len(listed)} histories, expected one for each")
-    queries = list(zip(listed, exclude if exclude is not None else [()] * len(listed), strict=True))
-    return [RequestBatch(queries[begin : begin + size]) for begin in range(0, len(queries), size)]
+    filters: Sequence[Filter | None] = [filter] * len(listed) if filter is None or isinstance(filter, Mapping) else filter
+    lists: dict[str, Sequence[Any]] = {
+        "exclude": [()] * len(listed) if exclude is None else exclude,
+        "filter": filters,
+        "allow": [None] * len(listed) if allow is None else allow,
+    }
+    for name, entries in lists.items():
+        if isinstance(entries, str | bytes) or len(entries) != len(listed):
+            raise InvalidRequest(f"{name}: found {len(entries)} entries for {len(listed)} histories, expected one for each")
+    rows = zip(listed, lists["exclude"], lists["filter"], lists["allow"], strict=True)
+    return [Query(history, banned, wanted, allowed, repeats) for history, banned, wanted, allowed in rows]
 
 
 @contextlib.contextmanager

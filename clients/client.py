@@ -1,13 +1,13 @@
 """The client an application uses: string ids in, string ids, titles and scores out."""
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Self
 
-from clients.batches import ProgressOption, RequestBatch, in_order, progress_reporter, split
-from clients.codec import Recommendations, Result
+from clients.batches import ProgressOption, RequestBatch, in_order, progress_reporter, queries_of, split
+from clients.codec import Filter, Query, Recommendations, Repeats, Result
 from clients.connection import DEFAULT_URL, Connection, Tls
 from clients.errors import ClientError
 from clients.model_info import ModelInfo
@@ -68,7 +68,15 @@ class RecommenderClient:
         self._session = Session(url, model, vocabulary, RetryPolicy(retries), lambda: self._transport.epoch)
 
     def recommend(
-        self, history: Iterable[str], k: int = 10, exclude: Iterable[str] = (), *, timeout_s: float | None = None
+        self,
+        history: Iterable[str],
+        k: int = 10,
+        exclude: Iterable[str] = (),
+        *,
+        filter: Filter | None = None,  # noqa: A002 - what it is
+        allow: Iterable[str] | None = None,
+        repeats: Repeats = "never",
+        timeout_s: float | None = None,
     ) -> Recommendations:
         """Recommend ``k`` items after ``history``.
 
@@ -77,17 +85,48 @@ class RecommenderClient:
                 The model reads the newest L items; older ones are not recommended either.
             k: number of items, at most what the model was exported for.
             exclude: ids that must not be recommended, in addition to those of the history.
+            filter: values of attributes that recommended items must have, such as ``{"category": ["Nails", "Lips"]}``: of
+                each attribute one of the values. All are in ``info().filters.values``. Where fewer than ``k`` items are left,
+                the answer is shorter, and its ``missing`` says by how many.
+            allow: the only ids that may be recommended. Unknown ones are reported; if none is known, the answer is empty.
+            repeats: "allow" lets items of the history be recommended again.
             timeout_s: seconds, instead of the client's.
 
         Raises:
-            InvalidRequest: ids that are not strings, k out of range, too many ids to exclude.
+            InvalidRequest: ids that are not strings, k out of range, too many ids, an attribute or a value that the model does not
+                know, or a choice that it was exported without.
             VocabularyMismatch: the served model means other items than the given vocabulary.
             ServerUnavailable, DeadlineExceeded, Overloaded, ModelNotFound: as their names say.
         """
-        (answer,) = drive(self._session.recommend([(history, exclude)], k, self._deadline(timeout_s)), self._transport.carry_out)
-        if isinstance(answer, ClientError):
-            raise answer.at(self._session.url, self._session.model)
-        return answer
+        return self._one(Query(history, exclude, filter, allow, repeats), k, timeout_s)
+
+    def similar(
+        self,
+        item_id: str,
+        k: int = 10,
+        exclude: Iterable[str] = (),
+        *,
+        filter: Filter | None = None,  # noqa: A002 - what it is
+        allow: Iterable[str] | None = None,
+        timeout_s: float | None = None,
+    ) -> Recommendations:
+        """Find the ``k`` items that are most like an item: by the cosine of their vectors, which is the score.
+
+        The vectors are those that the served model recommends with, in its precision. The item itself is not among the answers.
+
+        Args:
+            item_id: id of a known item.
+            k: as in ``recommend``.
+            exclude: as in ``recommend``.
+            filter: as in ``recommend``.
+            allow: as in ``recommend``.
+            timeout_s: as in ``recommend``.
+
+        Raises:
+            InvalidRequest: the item is not known, the model was exported without ``export.similar``, or as ``recommend``.
+            ClientError: as ``recommend``.
+        """
+        return self._one(Query([item_id], exclude, filter, allow, similar=True), k, timeout_s)
 
     def recommend_many(
         self,
@@ -95,38 +134,38 @@ class RecommenderClient:
         k: int = 10,
         exclude: Sequence[Iterable[str]] | None = None,
         *,
+        filter: Filter | Sequence[Filter | None] | None = None,  # noqa: A002 - what it is
+        allow: Sequence[Iterable[str] | None] | None = None,
+        repeats: Repeats = "never",
         in_flight: int = 4,
         timeout_s: float | None = None,
         progress: ProgressOption = False,
     ) -> list[Result]:
-        """Recommend ``k`` items after each history, many histories to a request.
+        """Recommend ``k`` items after each history, many histories to a request; options as in ``recommend``.
 
         Args:
-            histories: as in ``recommend``.
-            k: as in ``recommend``.
+            histories: histories of item ids, each oldest first.
+            k: number of items after each history.
             exclude: for each history the ids that must not be recommended.
+            filter: one for all histories, or one for each.
+            allow: for each history the only ids that may be recommended.
+            repeats: for all histories.
             in_flight: requests that wait for their answers at the same time.
             timeout_s: seconds each request may take, instead of the client's.
             progress: True shows a progress bar; a function is called with the number of histories finished since its last call.
 
         Returns:
-            One result for each history, in order. An invalid history has its InvalidRequest there and does not affect the others.
-            When the server fails for good, the answers so far are kept, and all other histories have that error.
+            One result for each history, in order: an InvalidRequest for an invalid one. When the server fails for good, the answers
+            so far are kept, and all other histories have that error.
 
         Raises:
-            InvalidRequest: ``exclude`` is not as long as ``histories``.
+            InvalidRequest: ``exclude``, ``allow`` or a list of filters is not as long as ``histories``.
             ClientError: no history was answered.
         """
         served = drive(self._session.served(self._deadline(timeout_s)), self._transport.carry_out)
-        batches = split(histories, exclude, served.info.max_batch_size)
-        server_failed = threading.Event()
-        send = partial(self._send, k=k, timeout_s=timeout_s, server_failed=server_failed)
-        results = []
-        with progress_reporter(progress, batches) as report, ThreadPoolExecutor(max(1, in_flight)) as pool:
-            for batch, result in zip(batches, pool.map(send, batches), strict=True):
-                results.append(result)
-                report(batch)
-        return in_order(batches, results)
+        batches = split(queries_of(histories, exclude, filter, allow, repeats), served.info.max_batch_size)
+        send = partial(self._send, k=k, timeout_s=timeout_s, server_failed=threading.Event())
+        return in_order(batches, _send_all(batches, send, in_flight, progress))
 
     def info(self, *, timeout_s: float | None = None) -> ModelInfo:
         """Describe the served model: version, precision, k, history length, catalogue size, vocabulary. Raises as ``recommend``."""
@@ -159,6 +198,12 @@ class RecommenderClient:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _one(self, query: Query, k: int, timeout_s: float | None) -> Recommendations:
+        (answer,) = drive(self._session.recommend([query], k, self._deadline(timeout_s)), self._transport.carry_out)
+        if isinstance(answer, ClientError):
+            raise answer.at(self._session.url, self._session.model)
+        return answer
+
     def _send(
         self, batch: RequestBatch, k: int, timeout_s: float | None, server_failed: threading.Event
     ) -> list[Result] | ClientError | None:
@@ -173,3 +218,18 @@ class RecommenderClient:
 
     def _deadline(self, timeout_s: float | None) -> Deadline:
         return Deadline(self.timeout_s if timeout_s is None else timeout_s)
+
+
+def _send_all(
+    batches: Sequence[RequestBatch],
+    send: Callable[[RequestBatch], list[Result] | ClientError | None],
+    in_flight: int,
+    progress: ProgressOption,
+) -> list[list[Result] | ClientError | None]:
+    """What ``send`` returns for each batch, in order, with several calls at a time."""
+    results = []
+    with progress_reporter(progress, batches) as report, ThreadPoolExecutor(max(1, in_flight)) as pool:
+        for batch, result in zip(batches, pool.map(send, batches), strict=True):
+            results.append(result)
+            report(batch)
+    return results

@@ -1,7 +1,7 @@
 """A served model at the level of tensors, for callers that have item indices: evaluation, promotion, the health probe."""
 
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,8 @@ from clients.session import Session
 from clients.steps import Call, CallFailed, Deadline, drive
 from clients.transport import Transport
 from clients.wire import ModelAnswer, front_door_request, infer_request, read_answer, read_front_door
-from distilrec.core.runner import Answer
-from distilrec.core.specs import MODEL_NAME
+from distilrec.core.runner import NOTHING_CHOSEN, Answer, Choices, request_arrays
+from distilrec.core.specs import MODEL_NAME, RecommenderSpec
 
 _NO_RETRIES = RetryPolicy(retries=0)
 
@@ -32,6 +32,8 @@ class GrpcModel:
         timeout_s: seconds each call may take, as for ``RecommenderClient``.
         tls: as for ``RecommenderClient``.
         metadata: sent with each call.
+        spec: sizes of the model. With them, optional tensors that a request leaves out are sent as 0; without them, as is right for
+            a model that has none, requests are sent as they are.
     """
 
     def __init__(
@@ -42,17 +44,20 @@ class GrpcModel:
         *,
         tls: Tls | bool = False,
         metadata: Mapping[str, str] | None = None,
+        spec: RecommenderSpec | None = None,
     ) -> None:
+        self._spec = spec
         self.url, self.model, self.timeout_s = url, model, timeout_s
         self._transport = Transport(Connection(url, tls, metadata or {}))
         self._session = Session(url, model, None, _NO_RETRIES, lambda: self._transport.epoch)
 
-    def recommend(self, history: NDArray[np.int32], exclude: NDArray[np.int32]) -> Answer:
+    def recommend(self, history: NDArray[np.int32], exclude: NDArray[np.int32], choices: Choices = NOTHING_CHOSEN) -> Answer:
         """Recommend K items after each of B histories.
 
         Args:
             history: int32 [B, L]: item indices, oldest first, padded with 0 on the left.
             exclude: int32 [B, E]: item indices that must not be recommended, padded with 0.
+            choices: Optional tensors, int32 [B, ...].
 
         Returns:
             Items int32 [B, K], best first, and their scores float32 [B, K].
@@ -61,22 +66,34 @@ class GrpcModel:
             ServerUnavailable, DeadlineExceeded, Overloaded, ModelNotFound, InvalidRequest: as their names say.
             ClientError: the answer is not a recommender's.
         """
-        items, scores, _ = self.recommend_with_version(history, exclude)
+        items, scores, _ = self.recommend_with_version(history, exclude, choices)
         return items, scores
 
-    def recommend_with_version(self, history: NDArray[np.int32], exclude: NDArray[np.int32]) -> ModelAnswer:
+    def recommend_with_version(
+        self, history: NDArray[np.int32], exclude: NDArray[np.int32], choices: Choices = NOTHING_CHOSEN
+    ) -> ModelAnswer:
         """As ``recommend``, with the version of the model that answered."""
-        response = self._call(MODEL_INFER, infer_request(self.model, history, exclude))
+        if self._spec is not None:
+            arrays = request_arrays(self._spec, history, exclude, choices)
+            choices = {tensor.name: arrays[tensor.name] for tensor in self._spec.choices}
+        response = self._call(MODEL_INFER, infer_request(self.model, history, exclude, choices))
         try:
             return read_answer(response, len(history))
         except ClientError as error:
             raise error.at(self.url, self.model) from None
 
     def ask_front_door(
-        self, histories: Sequence[Sequence[str]], excludes: Sequence[Sequence[str]], k: int
+        self,
+        histories: Sequence[Sequence[str]],
+        excludes: Sequence[Sequence[str]],
+        k: int,
+        choices: Mapping[str, Any] = NOTHING_CHOSEN,
     ) -> tuple[list[list[str]], NDArray[np.float32], str]:
-        """Ask the front door of the same server; results as ``wire.read_front_door``, errors as ``recommend``."""
-        response = self._call(MODEL_INFER, front_door_request(histories, excludes, k))
+        """Ask the front door of the same server, as ``wire.front_door_request``; results as ``wire.read_front_door``.
+
+        Errors are those of ``recommend``.
+        """
+        response = self._call(MODEL_INFER, front_door_request(histories, excludes, k, choices))
         return read_front_door(response)
 
     def counts(self, version: str) -> tuple[int, int]:

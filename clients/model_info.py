@@ -1,13 +1,15 @@
 """The description of a served model, read from its configuration."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tritonclient.grpc import model_config_pb2
 
 from clients.errors import ClientError
-from distilrec.core.specs import RecommenderSpec
+from distilrec.core.filters import PARAMETER as FILTERS
+from distilrec.core.filters import FilterError, FilterValues, parse_filters
+from distilrec.core.specs import RecommenderSpec, spec_of_tensors
 
 _DTYPES = {"int32": model_config_pb2.TYPE_INT32, "float32": model_config_pb2.TYPE_FP32}
 _SIZED = ("history", "exclude", "items")
@@ -26,6 +28,8 @@ class ModelInfo:
     max_batch_size: int
     """Histories in one request, at most."""
     vocabulary_sha256: str
+    filters: FilterValues = field(default_factory=lambda: FilterValues({}))
+    """Attributes of items that requests can filter by, with their values (``filters.values``)."""
 
     @property
     def k(self) -> int:
@@ -54,18 +58,33 @@ def read_info(config: Any, version: str) -> ModelInfo:
         ClientError: the model is not a DistilRec recommender: other tensors, dtypes or sizes, or no vocabulary.
     """
     tensors = {tensor.name: (tensor.data_type, tuple(tensor.dims)) for tensor in (*config.input, *config.output)}
-    sizes = {name: tensors[name][1][0] for name in _SIZED if name in tensors and len(tensors[name][1]) == 1}
+    lengths = {name: dims[0] for name, (_, dims) in tensors.items() if len(dims) == 1}
+    sizes = {name: lengths[name] for name in _SIZED if name in lengths}
     parameters = {name: value.string_value for name, value in config.parameters.items()}
     item_count, vocabulary = parameters.get("item_count", ""), parameters.get("vocabulary_sha256", "")
     if len(sizes) == len(_SIZED) and min(sizes.values()) > 0 and item_count.isdigit() and vocabulary:
-        spec = RecommenderSpec(int(item_count), sizes["history"], sizes["exclude"], sizes["items"])
+        spec = spec_of_tensors(int(item_count), lengths)
         expected = {tensor.name: (_DTYPES[tensor.dtype], tensor.shape) for tensor in (*spec.inputs, *spec.outputs)}
         if tensors == expected:
-            return ModelInfo(config.name, version, parameters.get("precision", ""), spec, max(1, config.max_batch_size), vocabulary)
+            precision, batch = parameters.get("precision", ""), max(1, config.max_batch_size)
+            return ModelInfo(config.name, version, precision, spec, batch, vocabulary, _filters(parameters, spec))
     raise ClientError(
         f"found the tensors {_listing(tensors.items())}; it is not a DistilRec recommender. Ask for the model that distilrec export"
         " wrote"
     )
+
+
+def _filters(parameters: dict[str, str], spec: RecommenderSpec) -> FilterValues:
+    try:
+        filters = parse_filters(parameters.get(FILTERS, ""))
+    except FilterError as error:
+        raise ClientError(f"the model's parameter {FILTERS!r}: {error}; export again: distilrec export") from error
+    if bool(filters) != (spec.filter_length > 0):
+        raise ClientError(
+            f"found {len(filters.values)} declared attributes and room for {spec.filter_length} values to filter by, expected"
+            " both or none; export again: distilrec export"
+        )
+    return filters
 
 
 def _listing(tensors: Iterable[tuple[str, tuple[int, tuple[int, ...]]]]) -> str:

@@ -130,7 +130,7 @@ class Session:
         except ClientError as error:
             return Health(live=False, ready=False, answers=False, reason=str(error))
         try:
-            yield from self.recommend([((), ())], 1, deadline)
+            yield from self.recommend([Query()], 1, deadline)
         except ClientError as error:
             return Health(live, ready, answers=False, reason=str(error))
         return Health(live, ready, answers=True)
@@ -145,7 +145,7 @@ class Session:
         deadline = Deadline(timeout_s)
         while True:
             try:
-                yield from self.recommend([((), ())], 1, Deadline(min(_READY_ATTEMPT_S, deadline.left_s)))
+                yield from self.recommend([Query()], 1, Deadline(min(_READY_ATTEMPT_S, deadline.left_s)))
             except (VocabularyMismatch, InvalidRequest):
                 raise
             except ClientError as error:
@@ -246,6 +246,6 @@ class Session:
 
 def _encode(query: Query, served: ServedModel) -> EncodedQuery | InvalidRequest:
     try:
-        return encode(*query, served.vocabulary, served.info.spec)
+        return encode(query, served.vocabulary, served.info.spec, served.info.filters)
     except InvalidRequest as error:
         return error

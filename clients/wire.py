@@ -1,7 +1,7 @@
 """Conversion between arrays and the messages of Triton's gRPC protocol; pure functions."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,14 +9,16 @@ from tritonclient.grpc import service_pb2
 
 from clients.errors import ClientError
 from clients.methods import InferResponse, Request
+from distilrec.core.runner import NOTHING_CHOSEN, Choices
 from distilrec.core.specs import FRONT_DOOR_NAME, VOCABULARY_NAME, RecommenderSpec
 
 _TRITON_DTYPES = {"int32": "INT32", "float32": "FP32"}
 # The names and dtypes of the contract; sizes are those of the arrays.
-_INPUTS, _OUTPUTS = (
-    [(tensor.name, _TRITON_DTYPES[tensor.dtype], np.dtype(tensor.dtype).newbyteorder("<")) for tensor in tensors]
-    for tensors in (RecommenderSpec(0, 0, 0, 0).inputs, RecommenderSpec(0, 0, 0, 0).outputs)
-)
+_OUTPUTS = [
+    (tensor.name, _TRITON_DTYPES[tensor.dtype], np.dtype(tensor.dtype).newbyteorder("<"))
+    for tensor in RecommenderSpec(0, 0, 0, 0).outputs
+]
+_INT32 = np.dtype(np.int32).newbyteorder("<")
 
 
 class ModelAnswer(NamedTuple):
@@ -29,18 +31,19 @@ class ModelAnswer(NamedTuple):
     model_version: str
 
 
-def infer_request(model: str, history: NDArray[np.int32], exclude: NDArray[np.int32]) -> Request:
+def infer_request(model: str, history: NDArray[np.int32], exclude: NDArray[np.int32], choices: Choices = NOTHING_CHOSEN) -> Request:
     """Make a ModelInferRequest to ``model``, without a version: whichever is served may answer.
 
     Args:
         model: name of the model.
         history: int32 [B, L]: item indices, oldest first, padded with 0 on the left.
         exclude: int32 [B, E]: item indices that must not be recommended, padded with 0.
+        choices: All optional tensors that the model has, int32 [B, ...].
     """
     request = service_pb2.ModelInferRequest(model_name=model)
-    for (name, datatype, dtype), values in zip(_INPUTS, (history, exclude), strict=True):
-        request.inputs.add(name=name, datatype=datatype, shape=values.shape)
-        request.raw_input_contents.append(values.astype(dtype, copy=False).tobytes())
+    for name, values in (("history", history), ("exclude", exclude), *choices.items()):
+        request.inputs.add(name=name, datatype=_TRITON_DTYPES["int32"], shape=values.shape)
+        request.raw_input_contents.append(values.astype(_INT32, copy=False).tobytes())
     return request
 
 
@@ -73,22 +76,29 @@ def read_answer(response: InferResponse, rows: int) -> ModelAnswer:
     return ModelAnswer(items, scores, response.model_version)
 
 
-def front_door_request(histories: Sequence[Sequence[str]], excludes: Sequence[Sequence[str]], k: int) -> Request:
+def front_door_request(
+    histories: Sequence[Sequence[str]], excludes: Sequence[Sequence[str]], k: int, choices: Mapping[str, Any] = NOTHING_CHOSEN
+) -> Request:
     """Make a ModelInferRequest to the front door, which takes ids as strings; empty strings fill the shorter rows.
 
     Args:
         histories: B lists of item ids, oldest first.
         excludes: B lists of item ids that must not be recommended.
         k: Number of items wanted for each history.
+        choices: Optional inputs by name: ``filter``, B lists of texts such as "category=Nails"; ``allow``, B lists of item ids;
+            ``repeats``, B lists with one text; ``similar``, int32 [B, 1].
     """
     request = service_pb2.ModelInferRequest(model_name=FRONT_DOOR_NAME)
-    for name, rows in (("history", histories), ("exclude", excludes)):
+    texts = {name: rows for name, rows in choices.items() if name != "similar"}
+    for name, rows in (("history", histories), ("exclude", excludes), *texts.items()):
         width = max(1, *map(len, rows))
         padded = [[*row, *[""] * (width - len(row))] for row in rows]
         request.inputs.add(name=name, datatype="BYTES", shape=[len(rows), width])
         request.raw_input_contents.append(_strings([item_id.encode() for row in padded for item_id in row]))
-    request.inputs.add(name="k", datatype="INT32", shape=[len(histories), 1])
-    request.raw_input_contents.append(np.full(len(histories), k, "<i4").tobytes())
+    numbers = {"k": np.full((len(histories), 1), k), **({"similar": choices["similar"]} if "similar" in choices else {})}
+    for name, values in numbers.items():
+        request.inputs.add(name=name, datatype="INT32", shape=values.shape)
+        request.raw_input_contents.append(values.astype(_INT32).tobytes())
     return request
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import onnxruntime
 
-from distill.models.encoders import Encoder, Recommender
+from distill.models.encoders import Encoder
 from distill.models.runner import TorchRunner
 from distill.models.students.build import load_student
-from distilrec.config import Config, spec_of_run
+from distilrec.config import Config, choice_sizes, spec_of_run
 from distilrec.config.section import declarations_of
 from distilrec.core import golden
 from distilrec.core.errors import CalibrationError, PrecisionError
@@ -18,9 +18,11 @@ from distilrec.core.machine import processor
 from distilrec.core.manifest import Manifest, read_manifest, sha256_of_file
 from distilrec.core.specs import Precision, RecommenderSpec
 from distilrec.core.stage import Inputs, run_stage
+from distilrec.data import item_filters
 from distilrec.data import stage as data_stage
 from distilrec.data import vocabulary as vocabularies
 from distilrec.data.dataset import Dataset, HeldOut, held_out
+from distilrec.data.item_filters import ItemFilters
 from distilrec.data.vocabulary import Vocabulary
 from distilrec.evaluation import ranking_record
 from distilrec.evaluation.parity import SCORE_TOLERANCE, Parity, check_parity
@@ -95,6 +97,7 @@ def _settings(config: Config, backend: Backend | None) -> dict[str, Any]:
         "history_length": config.history_length,
         "exclude_length": export.exclude_length,
         "top_k": export.top_k,
+        **choice_sizes(config),
         "opset": OPSET,
         "precision": export.precision,
         # What is fastest here need not be so elsewhere.
@@ -123,10 +126,13 @@ def _export(config: Config, inputs: Inputs, backend: Backend | None, folder: Pat
     vocabulary.save(folder / vocabularies.FILE_NAME)
     users = held_out(dataset, "validation", spec)
     student = load_student(config, inputs["student"], len(vocabulary))
-    parity = _export_fp32(student, vocabulary, spec, users, folder)
+    filters = data_stage.filters_of(inputs["data"])
+    if filters is not None:
+        filters.save(folder / item_filters.FILE_NAME)
+    parity = _export_fp32(student, vocabulary, spec, users, folder, filters=filters)
 
     fp32 = OnnxRunner(model_path(inputs.get("reference", folder), Precision.FP32), spec)
-    reference = Reference(spec, users, answers(fp32, users, "reference"))
+    reference = Reference(spec, users, answers(fp32, users, "reference"), filters)
     refused = make_precisions(folder, quantization)
     made = [precision for precision in SMALLEST_FIRST if precision not in refused]
     measured = measure(onnx_runners(folder, spec, made), reference)
@@ -150,6 +156,7 @@ def _export(config: Config, inputs: Inputs, backend: Backend | None, folder: Pat
         "precision": verdict.choice.value,
         "int8_within_budget": int8.get("within_budget"),
         **({"gpu_precisions": measured_on_gpu} if measured_on_gpu else {}),
+        **({} if filters is None else {"filters": filters.values.values}),
     }
 
 
@@ -160,14 +167,22 @@ def _calibration_set(config: Config, dataset: Dataset, spec: RecommenderSpec, vo
     return calibration.sample_calibration(dataset, spec, vocabulary_sha256, settings.samples, config.seed)
 
 
-def _export_fp32(student: Encoder, vocabulary: Vocabulary, spec: RecommenderSpec, users: HeldOut, folder: Path) -> Parity:
+def _export_fp32(
+    student: Encoder,
+    vocabulary: Vocabulary,
+    spec: RecommenderSpec,
+    users: HeldOut,
+    folder: Path,
+    *,
+    filters: ItemFilters | None,
+) -> Parity:
     """Write the student as ONNX in FP32, and prove that ONNX Runtime answers as PyTorch does."""
     path = model_path(folder, Precision.FP32)
     path.parent.mkdir()
     metadata = {"vocabulary_sha256": vocabulary.sha256, "item_count": str(spec.item_count), "precision": Precision.FP32.value}
-    export_onnx(Recommender(student, spec).eval(), path, metadata)
-    requests = edge_and_user_requests(spec, users, _PARITY_USERS)
-    return check_parity(TorchRunner(student, spec), OnnxRunner(path, spec), *requests)
+    runner = TorchRunner(student, spec, filters)
+    export_onnx(runner.recommender, path, metadata)
+    return check_parity(runner, OnnxRunner(path, spec), *edge_and_user_requests(spec, users, _PARITY_USERS, filters))
 
 
 def _write_proofs(folder: Path, served: Precision, made: Sequence[Precision], reference: Reference, vocabulary_sha256: str) -> None:
@@ -176,11 +191,12 @@ def _write_proofs(folder: Path, served: Precision, made: Sequence[Precision], re
     The requests are those at the contract's edges and of users. Proofs of ``served`` lie in the artefact itself; the others, which
     targets on a GPU may serve, lie in their precision's folder.
     """
-    history, exclude = edge_and_user_requests(reference.spec, reference.users, _GOLDEN_USERS)
+    requests = edge_and_user_requests(reference.spec, reference.users, _GOLDEN_USERS, reference.filters)
     for precision in made:
         place = folder if precision is served else model_folder(folder, precision)
         runner = OnnxRunner(model_path(folder, precision), reference.spec)
-        golden.Golden(history, exclude, *runner.recommend(history, exclude)).save(place / golden.FILE_NAME)
+        answer = runner.recommend(*requests)
+        golden.Golden(requests.history, requests.exclude, *answer, requests.choices).save(place / golden.FILE_NAME)
         items, _ = answers(runner, reference.users, "ranking")
         record_ranking(items, reference.users, vocabulary_sha256).save(place / ranking_record.FILE_NAME)
 

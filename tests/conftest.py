@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from choosing import choosing_config, choosing_run, choosing_server  # noqa: F401
 from disks import small_disk  # noqa: F401
 from gpu_report import GpuReport
 from reports import benchmark_content, evaluated_shop, measured, report_content, tune_config  # noqa: F401
@@ -129,7 +130,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         fixtures = set(getattr(item, "fixturenames", ()))
         if "shop_run" in fixtures:
             item.add_marker(pytest.mark.pipeline)
-        if fixtures & {"shop_server", "promotable"}:
+        if fixtures & {"shop_server", "choosing_server", "promotable"}:
             item.add_marker(pytest.mark.server)
         if not any(item.get_closest_marker(name) for name in ("pipeline", "server", "network", "gpu", "benchmark")):
             item.add_marker(pytest.mark.fast)

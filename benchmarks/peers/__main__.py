@@ -69,6 +69,7 @@ def compare(config: Config, *, rounds: int, requests: int) -> dict[str, Any]:
     environment = make_environment((run_dir(config) / "peers-venv").absolute())
     dataset, vocabulary = load(run_dir(config) / "data")
     spec = spec_of_run(config, len(vocabulary))
+    _check_plain(config, spec)
     with tempfile.TemporaryDirectory() as temporary, _server(artefact, config, Path(temporary)) as (url, fault):
         folder = Path(temporary)
         users = _write_inputs(config, dataset, spec, folder)
@@ -85,6 +86,15 @@ def compare(config: Config, *, rounds: int, requests: int) -> dict[str, Any]:
         "not_installed": environment.failed,
         "server_fault": fault,
     } | measured
+
+
+def _check_plain(config: Config, spec: RecommenderSpec) -> None:
+    """Raise DistilRecError for a model with optional tensors, which the contenders do not send."""
+    if spec.choices:
+        names = ", ".join(tensor.name for tensor in spec.choices)
+        raise DistilRecError(
+            f"run {config.name}: found optional tensors ({names}), expected a model without them: the peers have none"
+        )
 
 
 def _write_inputs(config: Config, dataset: Dataset, spec: RecommenderSpec, folder: Path) -> int:

@@ -6,8 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from distill.data.sequences import Batch
+from distill.models.choices import FilterMask, mask_all_but
 from distill.models.item_table import ItemTable, is_item
 from distilrec.core.specs import MASKED_SCORE, PADDING, RecommenderSpec, table_rows
+from distilrec.data.item_filters import ItemFilters
+
+_SMALLEST_NORM = 1e-12
+"""Length of a vector of zeros, by which nothing can be divided."""
 
 
 class Scorer(nn.Module, ABC):
@@ -90,6 +95,20 @@ class Encoder(Scorer):
         """See ``Scorer``."""
         return self.items.scores(self.encode_last(history))
 
+    def score_similar(self, history: Tensor, similar: Tensor, inverse_norms: Tensor) -> Tensor:
+        """As ``score_last``; in rows that ask for it, the cosine of each item's vector to that of the newest item.
+
+        Args:
+            history: int64 [B, L], *left*-padded with 0.
+            similar: bool [B, 1], the rows that ask for it.
+            inverse_norms: float32 [rows], 1 / the length of each row of the item table.
+        """
+        newest = history[:, -1:]  # (B, 1)
+        similar = similar & is_item(newest, self.item_count)
+        vectors = torch.where(similar, self.items.embed(newest)[:, 0], self.encode_last(history))
+        own = inverse_norms.expand(newest.shape[0], -1).gather(1, newest)  # (B, 1)
+        return self.items.scores(vectors) * torch.where(similar, own * inverse_norms, 1.0)
+
 
 def starting_at_zero(linear: nn.Linear) -> nn.Linear:
     """The layer with weights and biases set to zero: item vectors start small, and a random addition would outweigh them."""
@@ -102,25 +121,58 @@ class Recommender(nn.Module):
     """The serving contract as a graph: seen and excluded items are masked and the top K taken inside.
 
     Indices outside 1..N count as padding, so that a bad request cannot fail the batch it is put in.
+
+    Args:
+        scorer: The model.
+        spec: Sizes of the tensors.
+        filters: Attributes of the items, which requests filter by; needed where requests choose and the spec has filters.
     """
 
     filler: Tensor
+    inverse_norms: Tensor | None
 
-    def __init__(self, scorer: Scorer, spec: RecommenderSpec) -> None:
+    def __init__(self, scorer: Scorer, spec: RecommenderSpec, filters: ItemFilters | None = None) -> None:
         super().__init__()
         self.scorer = scorer
         self.spec = spec
+        self.filter_mask = FilterMask(filters) if filters is not None and spec.filter_length else None
         self.register_buffer("filler", torch.tensor([PADDING, *range(spec.item_count + 1, table_rows(spec.item_count))]))
+        inverse_norms = None
+        if spec.similar and isinstance(scorer, Encoder):
+            inverse_norms = 1 / scorer.items().detach().norm(dim=1).clamp(min=_SMALLEST_NORM)
+        self.register_buffer("inverse_norms", inverse_norms, persistent=False)
 
-    def forward(self, history: Tensor, exclude: Tensor) -> tuple[Tensor, Tensor]:
-        """int32 [B, L] and [B, E] -> items int32 [B, K] (0 where none is left) and scores float32 [B, K], best first."""
+    def forward(self, history: Tensor, exclude: Tensor, *choices: Tensor) -> tuple[Tensor, Tensor]:
+        """int32 [B, L] and [B, E] -> items int32 [B, K] (0 where none is left) and scores float32 [B, K], best first.
+
+        ``choices`` are the optional tensors of the spec, in its order; they are left out where nothing is chosen.
+        """
         item_count = self.spec.item_count
+        chosen = dict(zip((tensor.name for tensor in self.spec.choices), choices, strict=True)) if choices else {}
         history = torch.where(is_item(history, item_count), history, PADDING).long()
         exclude = torch.where(is_item(exclude, item_count), exclude, PADDING).long()
-        scores = self.scorer.score_last(history)  # (B, rows)
+        scores = self._scores(history, chosen)  # (B, rows)
+        seen = torch.where(chosen["repeats"] == 1, PADDING, history) if "repeats" in chosen else history
         filler = self.filler.expand(history.shape[0], -1)
-        banned = torch.cat([filler, history, exclude], dim=1)
+        banned = torch.cat([filler, seen, exclude], dim=1)
         scores = scores.scatter(1, banned, MASKED_SCORE)
         best, items = torch.topk(scores, self.spec.top_k, dim=1)
         items = torch.where(best > MASKED_SCORE / 2, items, PADDING)
         return items.to(torch.int32), best
+
+    def cannot(self) -> list[str]:
+        """Names of the optional tensors of the spec that this model cannot follow: it lacks attributes, or vectors of items."""
+        lacking = {"filter": self.filter_mask is None, "similar": self.inverse_norms is None}
+        return [tensor.name for tensor in self.spec.choices if lacking.get(tensor.name)]
+
+    def _scores(self, history: Tensor, chosen: dict[str, Tensor]) -> Tensor:
+        """Scores of all rows of the table, those of unwanted items masked. int64 [B, L] -> float32 [B, rows]."""
+        if "similar" in chosen and self.inverse_norms is not None and isinstance(self.scorer, Encoder):
+            scores = self.scorer.score_similar(history, chosen["similar"] == 1, self.inverse_norms)
+        else:
+            scores = self.scorer.score_last(history)
+        if "filter" in chosen and self.filter_mask is not None:
+            scores = self.filter_mask(scores, chosen["filter"])
+        if "allow" in chosen:
+            scores = mask_all_but(scores, chosen["allow"], self.spec.item_count)
+        return scores

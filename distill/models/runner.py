@@ -5,19 +5,34 @@ import torch
 from numpy.typing import NDArray
 
 from distill.models.encoders import Recommender, Scorer
-from distilrec.core.runner import Answer
+from distilrec.core.runner import NOTHING_CHOSEN, Answer, Choices, request_arrays
 from distilrec.core.specs import RecommenderSpec
+from distilrec.data.item_filters import ItemFilters
 
 
 class TorchRunner:
-    """Runs a trained model eagerly, on the CPU."""
+    """Runs a trained model eagerly, on the CPU.
 
-    def __init__(self, scorer: Scorer, spec: RecommenderSpec) -> None:
+    Args:
+        scorer: The model.
+        spec: Sizes of the tensors.
+        filters: Attributes of the items; without them, a request that filters is an error.
+    """
+
+    def __init__(self, scorer: Scorer, spec: RecommenderSpec, filters: ItemFilters | None = None) -> None:
         self.spec = spec
-        self.recommender = Recommender(scorer, spec).eval()
+        self.recommender = Recommender(scorer, spec, filters).eval()
 
     @torch.inference_mode()
-    def recommend(self, history: NDArray[np.int32], exclude: NDArray[np.int32]) -> Answer:
-        """int32 [B, L] and int32 [B, E] -> items int32 [B, K] and scores float32 [B, K]."""
-        items, scores = self.recommender(torch.from_numpy(history), torch.from_numpy(exclude))
+    def recommend(self, history: NDArray[np.int32], exclude: NDArray[np.int32], choices: Choices = NOTHING_CHOSEN) -> Answer:
+        """int32 [B, L], int32 [B, E] and optional tensors -> items int32 [B, K] and scores float32 [B, K].
+
+        Raises:
+            ValueError: The model does not have such a choice.
+        """
+        arrays = request_arrays(self.spec, history, exclude, choices)
+        for name in self.recommender.cannot():
+            if arrays[name].any():
+                raise ValueError(f"found a request with {name!r}, expected none: this model has no attributes or vectors of items")
+        items, scores = self.recommender(*map(torch.from_numpy, arrays.values()))
         return items.numpy(), scores.numpy()

@@ -65,5 +65,6 @@ def write_card(
         data=read_manifest(data),
         evaluation=evaluate_runners(runners, users, counts, slices, ks=cuts(spec.top_k)),
         truth_popularity=float(popularity(users.truth, counts, users.truth.shape[1]).mean()),
+        repeats=spec.repeats,
     )
     write_text(folder / FILE_NAME, render_card(card))

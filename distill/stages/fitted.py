@@ -21,7 +21,7 @@ from distill.stages.text import load_embeddings
 from distill.training.callbacks import GiveUp
 from distill.training.fit import FitResult, fit
 from distill.training.loggers import Logging
-from distilrec.config import Config, DistillationConfig, TrainingConfig, spec_of_run
+from distilrec.config import Config, DistillationConfig, TrainingConfig, judged_with, spec_of_run
 from distilrec.config.section import Section, declarations_of
 from distilrec.core.manifest import Manifest
 from distilrec.core.stage import Inputs, run_stage
@@ -60,7 +60,7 @@ def run_fitted(stage: str, model: FittedModel, config: Config, inputs: Inputs, o
         inputs: Folders of data, text, and targets for a model that learns from soft targets.
         out_dir: Folder of the finished stage.
     """
-    recorded = {**model.recorded, "history_length": config.history_length}
+    recorded = {**model.recorded, "history_length": config.history_length, **judged_with(config)}
 
     def work(folder: Path, scratch: Path) -> dict[str, Any]:
         log = Logging(config.logger, out_dir.parent / "logs", out_dir.name)

@@ -20,7 +20,7 @@ from distill.stages.card import Description, write_card
 from distill.training.fit import fit
 from distill.training.loggers import Logging
 from distill.training.teacher_inference import write_soft_targets
-from distilrec.config import Config, DistillationConfig, TargetsConfig, spec_of_run
+from distilrec.config import Config, DistillationConfig, TargetsConfig, judged_with, spec_of_run
 from distilrec.config.section import declarations_of
 from distilrec.core.manifest import Manifest, read_manifest
 from distilrec.core.stage import Inputs, run_stage
@@ -39,7 +39,7 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
     The first teacher or the true items would change what the student recommends; here it should only adapt to a coarser grid.
     """
     recorded = config.qad.model_dump(mode="json", exclude={"use"})
-    recorded |= {"history_length": config.history_length, "top_n": config.targets.top_n}
+    recorded |= {"history_length": config.history_length, "top_n": config.targets.top_n, **judged_with(config)}
 
     def work(folder: Path, scratch: Path) -> dict[str, Any]:
         dataset, _ = data_stage.load(inputs["data"])

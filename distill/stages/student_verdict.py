@@ -6,7 +6,7 @@ from typing import Any
 
 from distill.models.runner import TorchRunner
 from distill.models.students.build import load_student
-from distilrec.config import Config, spec_of_run
+from distilrec.config import Config, judged_with, spec_of_run
 from distilrec.config.section import declarations_of
 from distilrec.core.manifest import Manifest
 from distilrec.core.stage import Inputs, run_stage
@@ -41,7 +41,7 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
             "difference": {"mean": compared.difference.mean, "low": compared.difference.low, "high": compared.difference.high},
         }
 
-    sizes = {"history_length": config.history_length, "exclude_length": config.export.exclude_length}
+    sizes = {"history_length": config.history_length, "exclude_length": config.export.exclude_length, **judged_with(config)}
     return run_stage(
         "student-verdict",
         settings={"student": config.export.student} | sizes,

@@ -8,7 +8,7 @@ from distill.models.runner import TorchRunner
 from distill.models.teachers._base import FittedTeacherConfig, ListedTeacherConfig, SolvedTeacherConfig
 from distill.stages.card import Description, write_card
 from distill.stages.fitted import FittedModel, run_fitted
-from distilrec.config import Config, TeacherConfig, spec_of_run
+from distilrec.config import Config, TeacherConfig, judged_with, spec_of_run
 from distilrec.config.section import declarations_of
 from distilrec.core.files import write_text
 from distilrec.core.manifest import Manifest
@@ -42,7 +42,7 @@ def run(config: Config, inputs: Inputs, out_dir: Path, *, name: str) -> Manifest
 
 def _run_unfitted(settings: TeacherConfig, config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
     """A teacher that no training makes: one solved in closed form, or lists that are read."""
-    recorded = settings.recorded(config.text)
+    recorded = settings.recorded(config.text) | judged_with(config)
     if isinstance(settings, ListedTeacherConfig):
         recorded |= {"history_length": config.history_length}
 

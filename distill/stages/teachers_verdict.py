@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from distill.models.runner import TorchRunner
 from distill.models.students.build import load_student
 from distill.models.teachers.load import load_teacher
 from distill.training.mixture import CandidateScores, choose_teachers, fit_mixture, mixture_of, score_candidates
-from distilrec.config import Config, spec_of_run
+from distilrec.config import Config, judged_with, spec_of_run
 from distilrec.config.section import declarations_of
 from distilrec.core.manifest import Manifest
 from distilrec.core.stage import Inputs, run_stage
@@ -61,6 +60,7 @@ def run(config: Config, inputs: Inputs, out_dir: Path, *, weights: dict[str, flo
             "fixed": fixed,
             "history_length": config.history_length,
             "exclude_length": config.export.exclude_length,
+            **judged_with(config),
         },
         seed=config.seed,
         inputs=inputs,
@@ -109,7 +109,7 @@ def _judged(config: Config, inputs: Inputs, names: Sequence[str], users: HeldOut
 def _some(users: HeldOut, scored: NDArray[np.bool_], seed: int) -> HeldOut:
     """At most ``_MOST_USERS`` of the users marked in ``scored``, drawn at random, in their order."""
     chosen = np.sort(np.random.default_rng(seed).permutation(np.flatnonzero(scored))[:_MOST_USERS])
-    return replace(users, **{name: getattr(users, name)[chosen] for name in ("users", "history", "exclude", "truth")})
+    return users.rows(chosen)
 
 
 def _no_judgement(names: Sequence[str]) -> str:

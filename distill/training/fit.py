@@ -4,7 +4,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -142,8 +142,7 @@ def _validation_users(dataset: Dataset, spec: RecommenderSpec) -> HeldOut:
 def _by_length(users: HeldOut) -> HeldOut:
     """The same users, those with the shortest histories first."""
     order = np.argsort((users.history != PADDING).sum(axis=1), kind="stable")
-    rows = {name: getattr(users, name)[order] for name in ("users", "history", "exclude", "truth")}
-    return replace(users, **rows)
+    return users.rows(order)
 
 
 def _best_score(checkpoint: dict[str, Any]) -> float:

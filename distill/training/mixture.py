@@ -77,7 +77,9 @@ def score_candidates(teachers: Sequence[Scorer], users: HeldOut, seed: int) -> C
     for start in progress(starts, desc="scoring teachers", unit="batch", leave=False):
         rows = slice(start, start + _USERS_AT_ONCE)
         history = torch.from_numpy(users.history[rows]).long()
-        seen = torch.cat([history, torch.from_numpy(users.exclude[rows]).long()], dim=1)
+        seen = torch.from_numpy(users.exclude[rows]).long()
+        if "repeats" not in users.choices:
+            seen = torch.cat([history, seen], dim=1)
         scores = [teacher.score_last(history)[:, 1 : teacher.item_count + 1].log_softmax(dim=1) for teacher in teachers]
         parts.append(_candidates(torch.stack(scores, dim=2), seen, _drawn(users.truth[rows], random), random))
     return CandidateScores(

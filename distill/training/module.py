@@ -138,9 +138,13 @@ class NextItemModule(lightning.LightningModule):
     def validation_step(self, batch: list[Tensor]) -> None:
         """Rank the catalogue for some validation users; columns of padding alone are left out."""
         history, exclude = batch
+        choices = []
+        if self.recommender.spec.repeats:  # the users were held out with repeats, and choose nothing else
+            sizes = ((tensor.name, tensor.shape) for tensor in self.recommender.spec.choices)
+            choices = [history.new_full((len(history), *shape), int(name == "repeats")) for name, shape in sizes]
         longest = int((history != PADDING).sum(dim=1).max())
         with torch.autocast(self.device.type, enabled=False):  # in float32, as served: rounded scores tie
-            items, _ = self.recommender(history[:, -longest:], exclude)
+            items, _ = self.recommender(history[:, -longest:], exclude, *choices)
         self._ranked.append(items.cpu())
 
     def on_validation_epoch_end(self) -> None:

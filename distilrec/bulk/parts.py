@@ -35,6 +35,10 @@ class BulkJob:
     model: str
     model_version: str
     vocabulary_sha256: str
+    filter: list[str] | None = None
+    """Filter of all rows, as texts such as "category=Nails"."""
+    repeats: str | None = None
+    """Whether items of the histories may be recommended; None where they may not."""
 
     def differences(self, former: dict[str, Any]) -> str:
         """Return the names of the fields that differ from ``former``, in words; empty if none does."""

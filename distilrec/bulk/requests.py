@@ -18,7 +18,9 @@ from distilrec.core.errors import DataError
 SUFFIXES = (".parquet", ".jsonl")
 ROW = "row"
 USER = "user_id"
-_HISTORY, _EXCLUDE = "history", "exclude"
+_HISTORY, _EXCLUDE, _FILTER, _ALLOW = "history", "exclude", "filter", "allow"
+_LISTED = (_HISTORY, _EXCLUDE, _FILTER, _ALLOW)
+"""Columns that hold lists of texts."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _LISTS = (pl.List(pl.String), pl.List(pl.Null))
 
@@ -33,6 +35,10 @@ class InputRows:
     """A list of item ids for each row. In an invalid row it may be None, or contain None."""
     exclude: list[Any]
     """A list of item ids for each row."""
+    filters: list[Any]
+    """For each row a list of texts such as "category=Nails"; None for none."""
+    allow: list[Any]
+    """For each row a list of item ids; None where every item may be recommended."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +76,10 @@ class BulkInput:
         for offset, rows in zip(range(begin, self.rows, size), parts, strict=False):
             count = len(rows[_HISTORY])
             numbers = list(range(offset + 1, offset + count + 1))
-            exclude = [item_ids or [] for item_ids in rows.get(_EXCLUDE, [None] * count)]
-            yield InputRows(rows.get(USER, numbers), rows[_HISTORY], exclude)
+            nothing = [None] * count
+            exclude = [item_ids or [] for item_ids in rows.get(_EXCLUDE, nothing)]
+            others = (rows.get(name, nothing) for name in (_FILTER, _ALLOW))
+            yield InputRows(rows.get(USER, numbers), rows[_HISTORY], exclude, *others)
 
     def _parquet(self, begin: int, size: int) -> Iterator[dict[str, list[Any]]]:
         selected = pl.scan_parquet(self.path, glob=False).select(self.columns)
@@ -88,7 +96,8 @@ class BulkInput:
 def open_input(path: Path) -> BulkInput:
     """Validate an input file.
 
-    It has a column ``history``, lists of item ids, and may have ``user_id`` and ``exclude``; other columns are not read.
+    It has a column ``history``, lists of item ids, and may have ``user_id``, ``exclude`` and ``allow`` (lists of item ids) and
+    ``filter`` (lists of texts such as "category=Nails"); other columns are not read.
 
     Raises:
         DataError: the file cannot be read, is neither Parquet nor JSON lines, or a column is missing or has another type; the
@@ -130,7 +139,7 @@ def _open_parquet(path: Path, sha256: str) -> BulkInput:
     rows = scan.select(pl.len()).collect().item()
     if _HISTORY not in schema:
         raise DataError(f"{path}: column {_HISTORY!r}: missing, expected lists of item ids; found the columns {', '.join(schema)}")
-    for name in (_HISTORY, _EXCLUDE):
+    for name in _LISTED:
         if name in schema and schema[name] not in (*_LISTS, pl.Null):
             raise DataError(f"{path}: column {name!r}: found {schema[name]}, expected List(String): item ids are strings")
     key: tuple[str, pl.DataType] = ROW, pl.Int64()
@@ -138,7 +147,7 @@ def _open_parquet(path: Path, sha256: str) -> BulkInput:
         key = USER, schema[USER]
         if not (key[1].is_integer() or key[1] == pl.String):
             raise DataError(f"{path}: column {USER!r}: found {key[1]}, expected strings or integers")
-    return BulkInput(path, rows, sha256, key, tuple(name for name in (USER, _HISTORY, _EXCLUDE) if name in schema))
+    return BulkInput(path, rows, sha256, key, tuple(name for name in (USER, *_LISTED) if name in schema))
 
 
 def _open_json_lines(path: Path, sha256: str) -> BulkInput:
@@ -151,10 +160,10 @@ def _open_json_lines(path: Path, sha256: str) -> BulkInput:
                 raise DataError(f"{path}: line {rows}: not JSON ({error}), expected an object in each line") from error
             if not isinstance(row, dict) or _HISTORY not in row:
                 raise DataError(f"{path}: column {_HISTORY!r}, line {rows}: missing, found {row!r:.100}")
-            for name in (_HISTORY, _EXCLUDE):
+            for name in _LISTED:
                 if (value := row.get(name)) is not None and not _are_ids(value):
                     raise DataError(f"{path}: column {name!r}, line {rows}: found {value!r:.100}, expected a list of strings")
-            columns |= row.keys() & {USER, _HISTORY, _EXCLUDE}
+            columns |= row.keys() & {USER, *_LISTED}
             kinds.add(_kind(row.get(USER)))
             if not (kinds <= {str, type(None)} or kinds <= {int, type(None)}):
                 raise DataError(f"{path}: column {USER!r}, line {rows}: found {row[USER]!r:.100}, expected strings, or integers")

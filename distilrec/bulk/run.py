@@ -8,10 +8,11 @@ from typing import Any
 import polars as pl
 
 from clients import ClientError, InvalidRequest, RecommenderClient
-from clients.codec import Result, check_k
+from clients.codec import Repeats, Result, check_k
 from distilrec.bulk.parts import BulkJob, Parts, result_table
 from distilrec.bulk.requests import BulkInput, check_suffix, open_input
 from distilrec.core.errors import DataError
+from distilrec.core.filters import filter_of
 from distilrec.core.progress import progress
 
 PART_ROWS = 4096
@@ -36,6 +37,8 @@ def recommend_file(
     output: Path,
     k: int = 10,
     *,
+    filter: Sequence[str] = (),  # noqa: A002 - what it is
+    repeats: Repeats = "never",
     part_rows: int = PART_ROWS,
     report: Callable[[str], object] = print,
 ) -> BulkSummary:
@@ -47,6 +50,8 @@ def recommend_file(
         output: Parquet or JSON lines by its suffix, a row for each row of ``source``, in order, with the columns ``user_id`` (or
             ``row``), ``item_ids``, ``scores``, ``unknown_ids``, ``model_version`` and ``error``, why a row has no items.
         k: Number of items.
+        filter: Texts such as "category=Nails" that all rows filter by, but for the attributes that a row's own filter names.
+        repeats: Whether items of the histories may be recommended.
         part_rows: Rows of a part. An interruption loses the part that is being worked on.
         report: Function that is called with a message when earlier parts are reused or removed.
 
@@ -54,32 +59,52 @@ def recommend_file(
         DataError: a file cannot be read or written, or has the wrong content.
         ClientError: the server failed; finished parts are kept.
     """
+    _check_output(source, output)
+    bulk_input = open_input(source)
+    check_k(k, (info := client.info()).spec)
+    options = (list(filter) or None, repeats if repeats != "never" else None)
+    job = BulkJob(bulk_input.sha256, k, part_rows, info.model, info.version, info.vocabulary_sha256, *options)
+    parts = Parts(output)
+    with parts.locked():
+        done = _begin(parts, job, bulk_input, report)
+        _work(client, bulk_input, parts, job, done=done)
+        summary = _summary(parts.answers(count := _part_count(bulk_input, job)), bulk_input)
+        parts.join(count)
+    return summary
+
+
+def _check_output(source: Path, output: Path) -> None:
     check_suffix(output)
     if output.absolute() == source.absolute():
         raise DataError(f"{output}: found the input and the output to be the same file, expected two")
-    bulk_input = open_input(source)
-    check_k(k, (info := client.info()).spec)
-    job = BulkJob(bulk_input.sha256, k, part_rows, info.model, info.version, info.vocabulary_sha256)
-    parts, count = Parts(output), max(1, -(-bulk_input.rows // part_rows))
-    with parts.locked():
-        if changed := parts.begin(job):
-            report(f"{parts.folder}: these parts are of another run ({changed}); starting again")
-        if done := min(count, parts.finished()):
-            report(f"{parts.folder}: going on after {min(bulk_input.rows, done * part_rows)} of {bulk_input.rows} rows")
-        _work(client, bulk_input, parts, k, part_rows=part_rows, done=done)
-        summary = _summary(parts.answers(count), bulk_input)
-        parts.join(count)
-        return summary
 
 
-def _work(client: RecommenderClient, source: BulkInput, parts: Parts, k: int, *, part_rows: int, done: int) -> None:
+def _part_count(source: BulkInput, job: BulkJob) -> int:
+    return max(1, -(-source.rows // job.part_rows))
+
+
+def _begin(parts: Parts, job: BulkJob, source: BulkInput, report: Callable[[str], object]) -> int:
+    """Prepare the folder of the parts; returns how many of the job's parts are there already."""
+    if changed := parts.begin(job):
+        report(f"{parts.folder}: these parts are of another run ({changed}); starting again")
+    if done := min(_part_count(source, job), parts.finished()):
+        report(f"{parts.folder}: going on after {min(source.rows, done * job.part_rows)} of {source.rows} rows")
+    return done
+
+
+def _work(client: RecommenderClient, source: BulkInput, parts: Parts, job: BulkJob, *, done: int) -> None:
+    part_rows, of_all = job.part_rows, filter_of(job.filter or ())
+    repeats: Repeats = "never" if job.repeats is None else "allow"
     if not source.rows:
         parts.write(0, result_table(source.key, [], []))
     begin = done * part_rows
     with progress(total=source.rows, initial=min(begin, source.rows), unit="row", desc="recommend") as bar:
         for number, part in enumerate(source.rows_from(begin, part_rows), start=done):
             try:
-                results = client.recommend_many(part.histories, k, part.exclude, progress=bar.update)
+                filters = [{**of_all, **filter_of(own or ())} or None for own in part.filters]
+                results = client.recommend_many(
+                    part.histories, job.k, part.exclude, filter=filters, allow=part.allow, repeats=repeats, progress=bar.update
+                )
                 _check_server(results)
             except ClientError as error:
                 rows = min(number * part_rows, source.rows)

@@ -37,6 +37,7 @@ def load(  # noqa: PLR0917 - typer's parameters are options, not positions
     zipf: Annotated[float, typer.Option(help="Exponent of the items' popularity in the histories; 0 is uniform.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Random seed of arrivals and histories.")] = 0,
     probes: Annotated[int, typer.Option(help="Largest number of probes in a search.")] = 12,
+    filter_share: Annotated[float, typer.Option(help="Share of requests that filter by a random attribute value.")] = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     output: Annotated[Path | None, typer.Option(help="Also write the JSON into this file.")] = None,
     tls: UseTls = False,
@@ -59,6 +60,7 @@ def load(  # noqa: PLR0917 - typer's parameters are options, not positions
     settings = _settings(
         given_connection(url, tls_of(tls_ca, tls_cert, tls_key, wanted=tls), metadata), rate, concurrency, processes, slo,
         closed=closed, model=model, duration_s=duration_s, timeout_s=timeout_s, zipf_exponent=zipf, seed=seed, probes=probes,
+        filter_share=filter_share,
     )  # fmt: skip
     raise typer.Exit(_measure(settings, output, as_json=as_json))
 

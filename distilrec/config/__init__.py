@@ -1,12 +1,12 @@
 """Settings: one immutable section for each stage, read from a preset or a TOML file."""
 
-from distilrec.config.data import DataConfig, InteractionColumns, ItemColumns, TextConfig, UserColumns
+from distilrec.config.data import DataConfig, FilterColumn, InteractionColumns, ItemColumns, TextConfig, UserColumns
 from distilrec.config.distillation import DistillationConfig, LossConfig
 from distilrec.config.export import CalibrationConfig, EngineConfig, ExportConfig
 from distilrec.config.reading import load_config, load_export_config, parse_config, preset_names, with_export_settings, with_seed
 from distilrec.config.run import Config
 from distilrec.config.section import Section
-from distilrec.config.spec import spec_of_artefact, spec_of_run
+from distilrec.config.spec import choice_sizes, judged_with, spec_of_artefact, spec_of_run
 from distilrec.config.student import QadConfig, StudentConfig, StudentName, UndistilledConfig
 from distilrec.config.teachers import TargetsConfig, TeacherConfig
 from distilrec.config.training import Ramp, TrainingConfig
@@ -19,6 +19,7 @@ __all__ = [
     "DistillationConfig",
     "EngineConfig",
     "ExportConfig",
+    "FilterColumn",
     "InteractionColumns",
     "ItemColumns",
     "LossConfig",
@@ -34,6 +35,8 @@ __all__ = [
     "TuneConfig",
     "UndistilledConfig",
     "UserColumns",
+    "choice_sizes",
+    "judged_with",
     "load_config",
     "load_export_config",
     "parse_config",

@@ -1,11 +1,11 @@
 """Sections ``data`` and ``text``: the interactions, and the model that embeds titles."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
-from distilrec.config.section import Fraction, Positive, Section
+from distilrec.config.section import Fraction, Name, Positive, Section
 
 
 class InteractionColumns(Section):
@@ -27,6 +27,15 @@ class ItemColumns(Section):
 
     item_id: str = "item_id"
     title: str = "title"
+
+
+class FilterColumn(Section):
+    """An attribute of items that requests can filter by."""
+
+    column: str | None = None
+    """Column of ``items``; the default is the attribute's name. It holds text or numbers, or lists of them (Parquet)."""
+    separator: Annotated[str, Field(min_length=1)] | None = None
+    """What stands between several values of an item in one text; without it, the whole text is one value."""
 
 
 class UserColumns(Section):
@@ -53,6 +62,8 @@ class DataConfig(Section):
     attributes: tuple[str, ...] | None = None
     """Columns of ``users`` that define groups for evaluation. The default is all attributes of a named source (ml-100k: gender,
     age, occupation)."""
+    filters: dict[Name, FilterColumn] = Field(default_factory=dict)
+    """Attributes of items that requests can filter by, such as ``[data.filters.category]``. No model learns from them."""
     events: tuple[str, ...] | None = None
     """Keep only interactions of these events."""
     min_rating: float | None = None
@@ -83,6 +94,8 @@ class DataConfig(Section):
             raise ValueError("'users' is for your own interactions; a named source brings its own")
         if len(set(self.attributes or ())) != len(self.attributes or ()) or "user_id" in (self.attributes or ()):
             raise ValueError("'attributes' must be different columns, none of them 'user_id'")
+        if self.filters and self.items is None:
+            raise ValueError("'filters' are columns of 'items' (your own catalogue), which is not set")
         for field in ("event", "rating"):
             setting = "events" if field == "event" else "min_rating"
             if getattr(self, setting) is not None and self.source is None and getattr(self.columns, field) is None:

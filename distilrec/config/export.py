@@ -65,6 +65,15 @@ class ExportConfig(Section):
     ``history_length``, and at least 64 more (128 to 2,048; ``distilrec data`` prints it)."""
     top_k: Annotated[int, Field(ge=1, le=3840)] = 100
     """K: items in an answer (TensorRT's limit is 3840)."""
+    filter_length: Positive = 16
+    """F: values that a request can filter by, of all attributes together. It counts where ``data.filters`` declares attributes."""
+    allow_length: Annotated[int, Field(ge=0)] = 0
+    """A: items that a request can restrict its answer to (``allow``); 0: requests cannot."""
+    repeats: Literal["never", "allow"] = "never"
+    """``allow``: requests can ask for items of their history, too, as music and groceries need it. All models are then evaluated
+    with repeats: no seen item is left out of the ranking, and a true item that was seen before counts."""
+    similar: bool = False
+    """Let requests ask for items that are like an item (``client.similar``)."""
     max_batch_size: Positive = 64
     """Largest batch Triton forms."""
     instances: Positive | None = None

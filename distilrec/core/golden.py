@@ -1,16 +1,21 @@
 """Golden requests: requests and the answers that a served model must give. They are stored with the model."""
 
 import zipfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distilrec.core.errors import DataError
-from distilrec.core.runner import Answer
+from distilrec.core.runner import Answer, chosen_rows
 
 FILE_NAME = "golden.npz"
+
+_ARRAYS = ("history", "exclude", "items", "scores")
+_CHOICE = "choice_"
+"""Beginning of the names of optional tensors in the file."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,8 @@ class Golden:
     """int32 [G, K]."""
     scores: NDArray[np.float32]
     """float32 [G, K]."""
+    choices: Mapping[str, NDArray[np.int32]] = field(default_factory=dict)
+    """Optional tensors of the requests by name, int32 [G, ...]: those that the model has."""
 
     @property
     def answer(self) -> Answer:
@@ -33,11 +40,13 @@ class Golden:
 
     def rows(self, rows: slice) -> "Golden":
         """The requests of these rows, with their answers."""
-        return Golden(**{name: array[rows] for name, array in vars(self).items()})
+        arrays = {name: getattr(self, name)[rows] for name in _ARRAYS}
+        return Golden(**arrays, choices=chosen_rows(self.choices, rows))
 
     def save(self, path: Path) -> None:
         """Write an .npz file; equal requests give equal bytes."""
-        np.savez_compressed(path, **vars(self))
+        chosen = {f"{_CHOICE}{name}": values for name, values in self.choices.items()}
+        np.savez_compressed(path, **{name: getattr(self, name) for name in _ARRAYS}, **chosen)
 
 
 def load_golden(path: Path) -> Golden:
@@ -48,7 +57,8 @@ def load_golden(path: Path) -> Golden:
     """
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return Golden(**{name: arrays[name] for name in ("history", "exclude", "items", "scores")})
+            choices = {name.removeprefix(_CHOICE): arrays[name] for name in arrays.files if name.startswith(_CHOICE)}
+            return Golden(**{name: arrays[name] for name in _ARRAYS}, choices=choices)
     except FileNotFoundError:
         raise DataError(
             f"{path}: no such file, expected a served model's golden requests. Make them with: distilrec export"

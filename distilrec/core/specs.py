@@ -3,6 +3,7 @@
 ONNX names, config.pbtxt, engine profiles and the client are all derived from :class:`RecommenderSpec`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
@@ -76,6 +77,14 @@ class RecommenderSpec:
     """E: number of further items that a request can exclude."""
     top_k: int
     """K: number of items returned for each request."""
+    filter_length: int = 0
+    """F: values of item attributes that a request can ask for; 0 for a model without filters."""
+    allow_length: int = 0
+    """A: items that a request can restrict the answer to; 0 for a model without such lists."""
+    repeats: bool = False
+    """Whether a request can ask for items of its history, too."""
+    similar: bool = False
+    """Whether a request can ask for items that are like the newest one of its history."""
 
     @property
     def history(self) -> TensorSpec:
@@ -98,14 +107,63 @@ class RecommenderSpec:
         return TensorSpec("scores", "float32", (self.top_k,))
 
     @property
-    def inputs(self) -> tuple[TensorSpec, TensorSpec]:
+    def choices(self) -> tuple[TensorSpec, ...]:
+        """Optional tensors of a request. A model has those that its settings ask for; where all values are 0, nothing is chosen.
+
+        ``filter``: codes of attribute values (``core.filters``), padded with 0. Values of one attribute are alternatives, and
+        several attributes must all fit. An item without a value fits no filter of that attribute. A code that does not exist fits
+        no item.
+
+        ``allow``: the only items that may be returned, padded with 0. Where all are 0, every item may be; an index outside 1..N is
+        an entry that no item fits.
+
+        ``repeats``: 1 where items of the history may be returned.
+
+        ``similar``: 1 where items are ranked by the cosine of their vectors to that of the newest item of the history.
+        """
+        sizes = {"filter": self.filter_length, "allow": self.allow_length, "repeats": self.repeats, "similar": self.similar}
+        return tuple(TensorSpec(name, "int32", (int(size),)) for name, size in sizes.items() if size)
+
+    @property
+    def plain(self) -> "RecommenderSpec":
+        """The same sizes, without optional tensors."""
+        return RecommenderSpec(self.item_count, self.history_length, self.exclude_length, self.top_k)
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
         """Tensors of a request, in the order of the graph's inputs."""
-        return self.history, self.exclude
+        return self.history, self.exclude, *self.choices
 
     @property
     def outputs(self) -> tuple[TensorSpec, TensorSpec]:
         """Tensors of an answer, in the order of the graph's outputs."""
         return self.items, self.scores
+
+
+def spec_of_tensors(item_count: int, lengths: Mapping[str, int]) -> RecommenderSpec:
+    """The sizes of a recommender, from the lengths of its tensors.
+
+    Args:
+        item_count: N.
+        lengths: Length of each tensor by its name; others than those of a recommender do not count.
+
+    Raises:
+        KeyError: A tensor is missing that every recommender has.
+    """
+    return RecommenderSpec(
+        item_count,
+        lengths["history"],
+        lengths["exclude"],
+        lengths["items"],
+        filter_length=lengths.get("filter", 0),
+        allow_length=lengths.get("allow", 0),
+        repeats="repeats" in lengths,
+        similar="similar" in lengths,
+    )
+
+
+CHOICE_SIZES = ("filter_length", "allow_length", "repeats", "similar")
+"""Fields of ``RecommenderSpec`` that only models with optional tensors have; in all others they are 0."""
 
 
 def table_rows(item_count: int) -> int:

@@ -1,7 +1,7 @@
 """Index sequences with their splits, which the data stage writes and all later stages read."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -69,16 +69,25 @@ class HeldOut:
     exclude: NDArray[np.int32]
     """int32 [U, E], padded with 0: the newest of the older items before the cut, so that they are not recommended."""
     truth: NDArray[np.int32]
-    """int32 [U, T], padded with 0: items after the cut that were not seen before it."""
+    """int32 [U, T], padded with 0: items after the cut that were not seen before it; with repeats also seen ones."""
     unjudged_users: int
     """Number of users who are left out, because they have no history or nothing new after the cut."""
     truncated_users: int
     """Number of users who have seen more than a request can name: L items and E different older ones. The oldest may be recommended
     again."""
+    choices: Mapping[str, NDArray[np.int32]] = field(default_factory=dict)
+    """Optional tensors of the requests by name, int32 [U, ...]: ``repeats`` where seen items may be recommended."""
+
+    def rows(self, rows: NDArray[np.int64]) -> "HeldOut":
+        """Some of the users, in this order."""
+        arrays = {name: getattr(self, name)[rows] for name in ("users", "history", "exclude", "truth")}
+        return replace(self, **arrays, choices={name: values[rows] for name, values in self.choices.items()})
 
 
 def held_out(dataset: Dataset, split: Split, spec: RecommenderSpec, max_users: int | None = None) -> HeldOut:
     """Requests of a split: the history ends at the split's cut, the right answers lie between this cut and the next.
+
+    Where the recommender can repeat, it is asked to: no seen item is left out, and a right answer that was seen before counts.
 
     Args:
         dataset: Sequences of all users.
@@ -91,17 +100,19 @@ def held_out(dataset: Dataset, split: Split, spec: RecommenderSpec, max_users: i
     rows = []
     for user, (start, end) in enumerate(zip(starts, ends, strict=True)):
         seen, future = np.split(dataset.sequence(user)[:end], [start])
-        truth = np.setdiff1d(future, seen)
+        truth = np.unique(future) if spec.repeats else np.setdiff1d(future, seen)
         if len(seen) and len(truth):
             rows.append((user, seen, truth))
     unjudged = dataset.user_count - len(rows)
     rows = rows[:max_users]
-    history, exclude = requests([seen for _, seen, _ in rows], spec)
+    read = -spec.history_length if spec.repeats else 0  # older items are not excluded where they may be repeated
+    history, exclude = requests([seen[read:] for _, seen, _ in rows], spec)
     truths = np.full((len(rows), max((len(truth) for _, _, truth in rows), default=1)), PADDING, np.int32)
     for row, (_, _, truth) in enumerate(rows):
         truths[row, : len(truth)] = truth
-    truncated = sum(_older(seen, spec.history_length) > spec.exclude_length for _, seen, _ in rows)
-    return HeldOut(np.array([user for user, _, _ in rows], np.int64), history, exclude, truths, unjudged, truncated)
+    truncated = sum(_older(seen, spec.history_length) > spec.exclude_length for _, seen, _ in rows if not spec.repeats)
+    choices = {"repeats": np.ones((len(rows), 1), np.int32)} if spec.repeats else {}
+    return HeldOut(np.array([user for user, _, _ in rows], np.int64), history, exclude, truths, unjudged, truncated, choices)
 
 
 def requests(seen: Sequence[NDArray[np.int32]], spec: RecommenderSpec) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

@@ -15,7 +15,7 @@ from distilrec.core.errors import DataError, DataWarning
 from distilrec.core.manifest import Manifest, sha256_of_file
 from distilrec.core.stage import Inputs, run_stage
 from distilrec.data import attributes as user_attributes
-from distilrec.data import findings, splits
+from distilrec.data import findings, item_filters, splits
 from distilrec.data import user_ids as ids_of_users
 from distilrec.data.attributes import UNKNOWN, Attributes
 from distilrec.data.dataset import Dataset, load_dataset
@@ -23,8 +23,9 @@ from distilrec.data.events import unselected_events
 from distilrec.data.files import read_table, shown
 from distilrec.data.filtering import k_core
 from distilrec.data.findings import Findings
+from distilrec.data.item_filters import ItemFilters, build_filters, load_filters, warn_of_missing
 from distilrec.data.sources import fetch
-from distilrec.data.tables import read_interactions, read_items, read_users
+from distilrec.data.tables import read_interactions, read_item_values, read_items, read_users
 from distilrec.data.vocabulary import FILE_NAME, Vocabulary, load_vocabulary
 
 logger = logging.getLogger(__name__)
@@ -38,10 +39,7 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
     """
     data = _locate(config.data)
     paths = {"interactions": data.interactions, "items": data.items, "users": data.users}
-    settings = config.data.model_dump(mode="json", exclude={*paths, *_unused(data)}) | {"split": data.split_kind}
-    settings["attributes"] = list(data.attributes or ())
-    for name, path in paths.items():
-        settings[f"{name}_sha256"] = _sha256(path) if path else None
+    settings = _settings(config.data, data, paths)
 
     def work(folder: Path, _scratch: Path) -> dict[str, Any]:
         caught: list[warnings.WarningMessage] = []
@@ -49,6 +47,7 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", DataWarning)
                 dataset, vocabulary, user_ids, attributes, found = prepare(data)
+                filters = prepare_filters(vocabulary, data)
         finally:
             # Also after an error: the warnings may explain it.
             for warning in caught:
@@ -59,6 +58,8 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
         ids_of_users.save(user_ids, folder)
         if attributes:
             user_attributes.save(attributes, folder)
+        if filters is not None:
+            filters.save(folder / item_filters.FILE_NAME)
         return {
             "users": dataset.user_count,
             "items": len(vocabulary),
@@ -92,10 +93,38 @@ def _report(config: Config, manifest: Manifest, folder: Path) -> Manifest:
     return manifest
 
 
+def _settings(config: DataConfig, located: DataConfig, paths: Mapping[str, Path | None]) -> dict[str, Any]:
+    """What the data depend on, JSON-ready: the section, with the digests of the files in place of their paths."""
+    settings = config.model_dump(mode="json", exclude={*paths, *_unused(located)}) | {"split": located.split_kind}
+    settings["attributes"] = list(located.attributes or ())
+    return settings | {f"{name}_sha256": _sha256(path) if path else None for name, path in paths.items()}
+
+
 def load(folder: Path) -> tuple[Dataset, Vocabulary]:
     """Read what this stage wrote."""
     vocabulary = load_vocabulary(folder / FILE_NAME)
     return load_dataset(folder, len(vocabulary)), vocabulary
+
+
+def filters_of(folder: Path) -> ItemFilters | None:
+    """The table of the attributes that requests filter by, which this stage wrote; None where the settings declare none."""
+    return load_filters(folder / item_filters.FILE_NAME)
+
+
+def prepare_filters(vocabulary: Vocabulary, config: DataConfig) -> ItemFilters | None:
+    """Read the attributes that requests filter by, of the items of a vocabulary; None where the settings declare none.
+
+    Raises:
+        DataError: A column is missing, has another type than text, numbers or lists of them, or cannot be used as a filter.
+    """
+    if not config.filters or config.items is None:
+        return None
+    catalogue = read_item_values(config.items, config.item_columns, config.filters)
+    items = pl.DataFrame({"item_id": vocabulary.item_ids}).join(catalogue, on="item_id", how="left", maintain_order="left")
+    values = {name: items[name].fill_null([]).to_list() for name in config.filters}
+    filters = build_filters(values)
+    warn_of_missing(values)
+    return filters
 
 
 def prepare(config: DataConfig) -> tuple[Dataset, Vocabulary, tuple[str, ...], Attributes, Findings]:
@@ -170,9 +199,8 @@ def _locate(config: DataConfig) -> DataConfig:
 
 def _unused(config: DataConfig) -> set[str]:
     """Later settings that are at their default; without them the digest of data that does not use them stays what it was."""
-    return {
-        name for name in ("date_order", "consecutive_repeats") if getattr(config, name) == DataConfig.model_fields[name].default
-    }
+    later = ("date_order", "consecutive_repeats", "filters")
+    return {name for name in later if getattr(config, name) == DataConfig.model_fields[name].get_default(call_default_factory=True)}
 
 
 def _attributes(user_ids: pl.Series, config: DataConfig) -> Attributes:

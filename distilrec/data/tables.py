@@ -1,12 +1,12 @@
 """Readers of your own interactions, catalogue and users; error messages name file, column and row."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
 
-from distilrec.config import DataConfig, InteractionColumns, ItemColumns, UserColumns
+from distilrec.config import DataConfig, FilterColumn, InteractionColumns, ItemColumns, UserColumns
 from distilrec.core.errors import DataError, DataWarning
 from distilrec.data.attributes import UNKNOWN
 from distilrec.data.events import check_events
@@ -16,6 +16,8 @@ from distilrec.data.times import EXAMPLES, DateOrder, Times, parse_times
 _TIME = f"a number or a date with a year of four digits, as {EXAMPLES}"
 _FIRST_SECOND, _FIRST_MILLISECOND = 1e8, 1e11
 """Smallest times since 1970 that are plausible in these units (3 March 1973)."""
+_ATTRIBUTE = "attribute "
+"""Beginning of the standard names of item attributes, which are none of the others."""
 _SECONDS = {"ms": 1e3, "us": 1e6, "ns": 1e9}
 """Ticks of a second by time unit."""
 
@@ -58,6 +60,37 @@ def read_items(path: Path, columns: ItemColumns) -> pl.DataFrame:
     frame = frame.with_columns(_texts(table, frame, "title"))
     _warn_counted(table, frame.filter(pl.col("title").is_null()), "title", "item(s) without text; the id stands in for the title")
     return frame.select("item_id", "title")
+
+
+def read_item_values(path: Path, columns: ItemColumns, wanted: Mapping[str, FilterColumn]) -> pl.DataFrame:
+    """Catalogue with the columns item_id (str) and one for each attribute: lists of different values as text, empty for none.
+
+    Rows without an id and repeated items are dropped without a warning: ``read_items`` warns of them.
+
+    Raises:
+        DataError: The file cannot be read, lacks a column, or has an attribute that is neither text, numbers nor lists of them.
+    """
+    places = {name: f"{_ATTRIBUTE}{place}" for place, name in enumerate(wanted)}
+    files = {places[name]: attribute.column or name for name, attribute in wanted.items()}
+    table = read_table(path, {"item_id": columns.item_id} | files)
+    frame = table.frame.with_columns(_id_texts(table, table.frame, "item_id"))
+    frame = frame.filter(pl.col("item_id").is_not_null()).unique("item_id", keep="first", maintain_order=True)
+    return frame.select("item_id", *(_lists(table, frame, places[name], wanted[name]).alias(name) for name in wanted))
+
+
+def _lists(table: FileTable, frame: pl.DataFrame, name: str, attribute: FilterColumn) -> pl.Series:
+    """The different values of an attribute, stripped text in their order, list[str]."""
+    values = frame[name]
+    if isinstance(values.dtype, pl.List):
+        inner = values.dtype.inner
+        if inner.is_nested() or inner in (pl.Object, pl.Binary, pl.Duration):
+            _fail_at(table, frame, pl.Series([True]), name, found=str(values.dtype), expected="lists of text or numbers")
+        lists = values.cast(pl.List(pl.String))
+    else:
+        texts = _texts(table, frame, name)
+        lists = texts.str.split(attribute.separator) if attribute.separator else texts.reshape((-1, 1)).arr.to_list()
+    stripped = lists.fill_null([]).list.eval(pl.element().str.strip_chars())
+    return stripped.list.eval(pl.element().filter(pl.element().is_not_null() & (pl.element() != "")).unique(maintain_order=True))
 
 
 def read_users(path: Path, columns: UserColumns, attributes: Sequence[str]) -> pl.DataFrame:

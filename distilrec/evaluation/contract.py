@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distilrec.core.errors import ParityError
-from distilrec.core.runner import Answer, Runner
+from distilrec.core.runner import NOTHING_CHOSEN, Answer, Choices, Runner, chosen_rows, request_arrays
 from distilrec.core.specs import MASKED_SCORE, PADDING, Precision, RecommenderSpec
 from distilrec.data.dataset import HeldOut
+from distilrec.data.item_filters import ItemFilters
 from distilrec.evaluation.metrics import overlap
 from distilrec.evaluation.parity import SCORE_TOLERANCE, compare
 from distilrec.evaluation.ranking import ranking_metrics
@@ -56,7 +57,14 @@ def agreement(reference: Answer, candidate: Answer, users: HeldOut) -> Agreement
 
 
 def check_contract(
-    runner: Runner, spec: RecommenderSpec, history: NDArray[np.int32], exclude: NDArray[np.int32], tolerance: float
+    runner: Runner,
+    spec: RecommenderSpec,
+    history: NDArray[np.int32],
+    exclude: NDArray[np.int32],
+    tolerance: float,
+    *,
+    choices: Choices = NOTHING_CHOSEN,
+    filters: ItemFilters | None = None,
 ) -> None:
     """Run a model and check every promise of the serving contract.
 
@@ -68,40 +76,69 @@ def check_contract(
         history: Histories of B requests, int32 [B, L]; see also ``parity.edge_requests``.
         exclude: Items to exclude, int32 [B, E].
         tolerance: Largest difference of scores between batches (``BATCH_TOLERANCE``).
+        choices: What else the requests choose.
+        filters: Attributes of the items; without them, it is not checked that items fit a filter.
 
     Raises:
         ParityError: A promise is broken; the message names it.
     """
-    items, scores = runner.recommend(history, exclude)
+    items, scores = runner.recommend(history, exclude, choices)
     for tensor, array in ((spec.items, items), (spec.scores, scores)):
         if array.shape != (len(history), *tensor.shape) or array.dtype != tensor.dtype:
             raise ParityError(
                 f"{tensor.name}: found {array.dtype} {list(array.shape)}, expected {tensor.dtype} [{len(history)}, {spec.top_k}]"
             )
-    _check_items(items, spec, history, exclude)
+    _check_items(items, spec, history, exclude, choices)
+    _check_choices(items, request_arrays(spec, history, exclude, choices), filters)
     _check_scores(items, scores)
+    _check_invariance(runner, (items, scores), request_arrays(spec, history, exclude, choices), tolerance)
+
+
+def _check_invariance(runner: Runner, answer: Answer, arrays: dict[str, NDArray[np.int32]], tolerance: float) -> None:
+    """Check that a request gets the same answer alone, in a batch and twice in a batch."""
+    items, scores = answer
+    history, exclude, choices = arrays.pop("history"), arrays.pop("exclude"), arrays
     rows = min(_INVARIANCE_ROWS, len(history))
     for row in range(rows):
         expected = (items[row : row + 1], scores[row : row + 1])
-        alone = runner.recommend(history[row : row + 1], exclude[row : row + 1])
-        twice = runner.recommend(*(np.concatenate([a[row : row + 1], a[: rows - 1], a[row : row + 1]]) for a in (history, exclude)))
+        alone = runner.recommend(history[row : row + 1], exclude[row : row + 1], chosen_rows(choices, slice(row, row + 1)))
+        order = np.array([row, *range(rows - 1), row])
+        twice = runner.recommend(history[order], exclude[order], chosen_rows(choices, order))
         _check_same(expected, alone, tolerance, f"request {row} in a batch of {len(history)} and alone")
         first, last = ((twice[0][place, None], twice[1][place, None]) for place in (0, -1))
         _check_same(first, last, tolerance, f"request {row} twice in a batch")
         _check_same(expected, first, tolerance, f"request {row} in a batch of {len(history)} and of {rows + 1}")
 
 
-def _check_items(items: NDArray[np.int32], spec: RecommenderSpec, history: NDArray[np.int32], exclude: NDArray[np.int32]) -> None:
+def _check_items(
+    items: NDArray[np.int32],
+    spec: RecommenderSpec,
+    history: NDArray[np.int32],
+    exclude: NDArray[np.int32],
+    choices: Choices,
+) -> None:
     if items.min(initial=0) < PADDING or items.max(initial=0) > spec.item_count:
         raise ParityError(
             f"found items {items.min()}..{items.max()}, expected 1..{spec.item_count}: a table row without an item was returned"
         )
-    for row, (ranked, banned) in enumerate(zip(items, np.concatenate([history, exclude], axis=1), strict=True)):
+    seen = np.where(choices["repeats"] == 1, PADDING, history) if "repeats" in choices else history
+    for row, (ranked, banned) in enumerate(zip(items, np.concatenate([seen, exclude], axis=1), strict=True)):
         real = ranked[ranked != PADDING]
         if len(np.unique(real)) != len(real):
             raise ParityError(f"row {row}: found an item twice, expected each at most once")
         if np.isin(real, banned).any():
             raise ParityError(f"row {row}: found an item that was seen or excluded, expected it to be masked")
+
+
+def _check_choices(items: NDArray[np.int32], arrays: Choices, filters: ItemFilters | None) -> None:
+    """Check that each item fits the filter, and stands on the list of allowed ones."""
+    if filters is not None and "filter" in arrays:
+        fits = np.take_along_axis(filters.fits(arrays["filter"]), items, axis=1)
+        if not (fits | (items == PADDING)).all():
+            raise ParityError("found an item that does not fit the request's filter, expected it to be masked")
+    for ranked, allowed in zip(items, arrays.get("allow", np.zeros((len(items), 1), np.int32)), strict=True):
+        if allowed.any() and not np.isin(ranked[ranked != PADDING], allowed).all():
+            raise ParityError("found an item that is not on the request's list of allowed ones, expected it to be masked")
 
 
 def _check_scores(items: NDArray[np.int32], scores: NDArray[np.float32]) -> None:

@@ -47,6 +47,8 @@ class ModelCard:
     """Evaluation of this model alone, over validation users."""
     truth_popularity: float
     """Mean training count of the right answers."""
+    repeats: bool = False
+    """Whether seen items may be recommended, and count as right answers."""
 
 
 def render_card(card: ModelCard) -> str:
@@ -122,8 +124,9 @@ def _metrics(card: ModelCard) -> str:
     rows = [[label(m), with_interval(e)] for m, e in _estimates(card).items() if not m.startswith("popularity")]
     (coverage,) = card.evaluation.coverage.values()
     rows += [[label(cut), f"{share:.4f}"] for cut, share in coverage.items()]
+    ranked = "seen items may be recommended and count" if card.repeats else "seen items removed"
     return (
-        f"## Metrics\n\nFull ranking of the whole catalogue for {users:,} validation users, seen items removed; in brackets 95 %"
+        f"## Metrics\n\nFull ranking of the whole catalogue for {users:,} validation users, {ranked}; in brackets 95 %"
         f" intervals of a bootstrap over users. Coverage is the share of the catalogue that is among the first k of at least one"
         f" user.\n\n{markdown_table(['', 'validation'], rows)}"
     )

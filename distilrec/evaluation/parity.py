@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distilrec.core.errors import ParityError
-from distilrec.core.runner import Answer, Runner
+from distilrec.core.runner import NOTHING_CHOSEN, Answer, Choices, Runner, chosen_rows
 from distilrec.core.specs import MASKED_SCORE, RecommenderSpec
 
 SCORE_TOLERANCE = 1e-4
@@ -48,7 +48,13 @@ def compare(reference: Answer, candidate: Answer, tolerance: float = SCORE_TOLER
     return Parity(len(items), float(errors.max(initial=0.0)), int((differs & ~tied).sum()), int(tied.sum()))
 
 
-def check_parity(reference: Runner, candidate: Runner, history: NDArray[np.int32], exclude: NDArray[np.int32]) -> Parity:
+def check_parity(
+    reference: Runner,
+    candidate: Runner,
+    history: NDArray[np.int32],
+    exclude: NDArray[np.int32],
+    choices: Choices = NOTHING_CHOSEN,
+) -> Parity:
     """Send both models the same requests, one by one and in a batch, and compare the answers.
 
     Args:
@@ -56,14 +62,16 @@ def check_parity(reference: Runner, candidate: Runner, history: NDArray[np.int32
         candidate: The converted model.
         history: Histories of B requests, int32 [B, L].
         exclude: Items to exclude, int32 [B, E].
+        choices: What else the requests choose.
 
     Raises:
         ParityError: A score differs by more than ``SCORE_TOLERANCE``, or an item has another rank without a tie.
     """
-    expected = reference.recommend(history, exclude)
-    singles = [candidate.recommend(history[i : i + 1], exclude[i : i + 1]) for i in range(min(_SINGLE_REQUESTS, len(history)))]
+    expected = reference.recommend(history, exclude, choices)
+    rows = [slice(place, place + 1) for place in range(min(_SINGLE_REQUESTS, len(history)))]
+    singles = [candidate.recommend(history[row], exclude[row], chosen_rows(choices, row)) for row in rows]
     alone: Answer = (np.concatenate([items for items, _ in singles]), np.concatenate([scores for _, scores in singles]))
-    parity = compare(expected, candidate.recommend(history, exclude))
+    parity = compare(expected, candidate.recommend(history, exclude, choices))
     expected_alone = (expected[0][: len(singles)], expected[1][: len(singles)])
     for found, how in ((parity, "in a batch"), (compare(expected_alone, alone), "alone")):
         if not found.max_score_error <= SCORE_TOLERANCE or found.misplaced:
@@ -86,6 +94,31 @@ def edge_requests(spec: RecommenderSpec) -> tuple[NDArray[np.int32], NDArray[np.
     rest = banned[spec.history_length :][: spec.exclude_length]
     exclude[4, : len(rest)] = rest
     return history, exclude
+
+
+def draw_choices(spec: RecommenderSpec, value_count: int, rows: int) -> dict[str, NDArray[np.int32]]:
+    """Optional tensors for requests that try what a model lets them choose; the same arguments give the same choices.
+
+    Each request asks for something else: nothing, one attribute value or several, a list of items, repeats, similar items, and
+    now and then for codes and items that do not exist.
+
+    Args:
+        spec: Sizes of the model.
+        value_count: G, number of values of all attributes.
+        rows: Number of requests.
+    """
+    random = np.random.default_rng(rows)
+    largest = {"filter": value_count, "allow": spec.item_count, "repeats": 1, "similar": 1}
+    choices = {}
+    for place, tensor in enumerate(spec.choices):
+        values = random.integers(1, largest[tensor.name] + 1, (rows, *tensor.shape), dtype=np.int32)
+        some = random.random(values.shape) < random.random((rows, 1))  # of few values or of many
+        if tensor.shape[0] > 1:
+            some[:, 0] = True
+            values[::7, -1] = largest[tensor.name] + 1
+        asks = (np.arange(rows) + place) % (len(spec.choices) + 1) < (len(spec.choices) + 1) // 2
+        choices[tensor.name] = np.where(some & asks[:, None], values, 0).astype(np.int32)
+    return choices
 
 
 def _score_in(items: NDArray[np.int32], scores: NDArray[np.float32], wanted: NDArray[np.int32]) -> NDArray[np.float64]:

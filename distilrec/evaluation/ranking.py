@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distilrec.core.progress import progress
-from distilrec.core.runner import Answer, Runner
+from distilrec.core.runner import Answer, Runner, chosen_rows
 from distilrec.data.dataset import HeldOut
 from distilrec.evaluation.bootstrap import Difference, Estimate, difference_of, estimate_of, resampled_means
 from distilrec.evaluation.metrics import METRICS, Floats, coverage, popularity
@@ -38,9 +38,8 @@ def recommend_all(runner: Runner, users: HeldOut, batch_size: int, title: str) -
         Items int32 [U, K] and scores float32 [U, K].
     """
     starts = progress(range(0, len(users.users), batch_size), desc=title, unit="batch", leave=False)
-    answers = [
-        runner.recommend(users.history[start : start + batch_size], users.exclude[start : start + batch_size]) for start in starts
-    ]
+    batches = (slice(start, start + batch_size) for start in starts)
+    answers = [runner.recommend(users.history[rows], users.exclude[rows], chosen_rows(users.choices, rows)) for rows in batches]
     return np.concatenate([items for items, _ in answers]), np.concatenate([scores for _, scores in answers])
 
 

@@ -31,7 +31,8 @@ class RankingRecord:
     """Upper end of that interval."""
     users: int
     held_out_sha256: str
-    """Digest of the catalogue, the users and their right answers. Only figures with the same digest can be compared."""
+    """Digest of the catalogue, the users, their right answers and whether seen ones count. Only figures with the same digest can be
+    compared."""
 
     def save(self, path: Path) -> None:
         """Write a JSON file; equal records give equal bytes."""
@@ -52,6 +53,8 @@ def record_ranking(items: NDArray[np.int32], users: HeldOut, vocabulary_sha256: 
     values = METRICS["ndcg"](items, users.truth, PRIMARY_K)
     low, high = interval(resampled_means(values[:, None])[:, 0])
     held_out = hashlib.sha256(vocabulary_sha256.encode())
+    for name in sorted(users.choices):  # whether seen items may be repeated
+        held_out.update(name.encode())
     for array in (users.users, users.truth):
         held_out.update(str(array.shape).encode() + np.ascontiguousarray(array).tobytes())
     return RankingRecord(float(values.mean()), low, high, len(values), held_out.hexdigest())

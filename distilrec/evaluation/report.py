@@ -50,6 +50,8 @@ class EvaluationReport:
     truth_popularity: float
     """Mean training count of the right answers, averaged over users."""
     evaluation: Evaluation
+    repeats: bool = False
+    """Whether seen items may be recommended, and count as right answers."""
     teacher_note: str = ""
     """Why the teacher is not among the models, a sentence; empty where it is."""
 
@@ -89,10 +91,11 @@ def meanings(evaluation: Evaluation) -> str:
 def _head(report: EvaluationReport) -> str:
     everybody = report.evaluation.everybody
     seeds = ", ".join(map(str, report.seeds))
+    ranked = "seen items may be recommended and count" if report.repeats else "seen items removed"
     over = f"Means over the seeds {seeds}" if len(report.seeds) > 1 else f"One seed ({seeds})"
     return (
         f"# Evaluation of {report.run} on its {report.split} split\n\n"
-        f"Full ranking of the whole catalogue for {everybody.users:,} held-out users, seen items removed"
+        f"Full ranking of the whole catalogue for {everybody.users:,} held-out users, {ranked}"
         f" ({report.unjudged_users:,} users have no history or nothing new after the cut, {report.truncated_users:,} have seen"
         f" more items than a request can hold). {over}. In brackets: {_LEVEL} intervals of a paired bootstrap over users"
         f" ({bootstrap.SAMPLES:,} draws).\n\n{_exported_students(report)}"

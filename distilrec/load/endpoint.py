@@ -21,6 +21,8 @@ class Endpoint:
     """A served model and its server."""
 
     spec: RecommenderSpec
+    filter_values: int
+    """Number of values of all attributes that requests can filter by."""
     model_version: str
     backend: str
     instances: int
@@ -54,15 +56,15 @@ def examine(connection: Connection, model: str, timeout_s: float) -> Endpoint:
     try:
         server = ask(SERVER_METADATA, service_pb2.ServerMetadataRequest())
         config = ask(MODEL_CONFIG, service_pb2.ModelConfigRequest(name=model)).config
-        spec = read_info(config, "").spec
-        empty = (np.full((1, size), PADDING, np.int32) for size in (spec.history_length, spec.exclude_length))
-        _, _, version = read_answer(ask(MODEL_INFER, infer_request(model, *empty)), rows=1)
+        info = read_info(config, "")
+        _, _, version = read_answer(ask(MODEL_INFER, _empty_request(model, info.spec)), rows=1)
     except ClientError as error:
         raise error.at(url, model) from error.__cause__
     finally:
         transport.close()
     return Endpoint(
-        spec=spec,
+        spec=info.spec,
+        filter_values=info.filters.count,
         model_version=version,
         backend=config.backend or config.platform,
         instances=sum(group.count for group in config.instance_group) or 1,
@@ -71,3 +73,9 @@ def examine(connection: Connection, model: str, timeout_s: float) -> Endpoint:
         triton_version=server.version,
         on_this_machine=connection.on_this_machine,
     )
+
+
+def _empty_request(model: str, spec: RecommenderSpec) -> Request:
+    """A request without a history that chooses nothing."""
+    history, exclude, *choices = (np.full((1, *tensor.shape), PADDING, np.int32) for tensor in spec.inputs)
+    return infer_request(model, history, exclude, dict(zip((tensor.name for tensor in spec.choices), choices, strict=True)))

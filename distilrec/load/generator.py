@@ -26,12 +26,13 @@ class LoadGenerator:
     Args:
         settings: Settings of the load.
         spec: Sizes of the served model.
+        filter_values: Number of values of all attributes that requests can filter by.
 
     Raises:
         LoadError: a process did not become ready.
     """
 
-    def __init__(self, settings: LoadSettings, spec: RecommenderSpec) -> None:
+    def __init__(self, settings: LoadSettings, spec: RecommenderSpec, filter_values: int = 0) -> None:
         # Spawned, not forked: gRPC's threads do not survive a fork.
         context = multiprocessing.get_context("spawn")
         self._processes, self._pipes = [], list[Connection]()
@@ -39,7 +40,7 @@ class LoadGenerator:
             with _handling_interrupts(signal.SIG_IGN):  # inherited: Ctrl-C reaches this process alone, which ends the others
                 for number in range(settings.processes):
                     ours, theirs = context.Pipe()
-                    worker = worker_settings(settings, spec, number)
+                    worker = worker_settings(settings, spec, number, filter_values)
                     process = context.Process(target=run_worker, args=(worker, theirs), daemon=True, name=f"load-{number}")
                     process.start()
                     theirs.close()
@@ -157,7 +158,16 @@ def _handling_interrupts(handler: Any) -> Iterator[None]:
         signal.signal(signal.SIGINT, former)
 
 
-def worker_settings(settings: LoadSettings, spec: RecommenderSpec, number: int) -> WorkerSettings:
+def worker_settings(settings: LoadSettings, spec: RecommenderSpec, number: int, filter_values: int = 0) -> WorkerSettings:
     """Return the settings of a client process; its number makes its histories its own."""
     seed = (settings.seed, number)
-    return WorkerSettings(settings.connection, settings.model, spec, settings.timeout_s, settings.zipf_exponent, seed)
+    return WorkerSettings(
+        settings.connection,
+        settings.model,
+        spec,
+        settings.timeout_s,
+        settings.zipf_exponent,
+        seed,
+        settings.filter_share,
+        filter_values,
+    )

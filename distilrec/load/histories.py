@@ -47,3 +47,19 @@ def draw_histories(spec: RecommenderSpec, count: int, exponent: float, random: n
         items = item_of_rank[ranks[np.sort(first)[:length]]]
         histories[row, spec.history_length - len(items) :] = items
     return histories
+
+
+def draw_filters(value_count: int, count: int, share: float, random: np.random.Generator) -> NDArray[np.int32]:
+    """Draw the attribute value that each request filters by.
+
+    Args:
+        value_count: Number of values of all attributes, of which all are equally likely.
+        count: Number of requests.
+        share: Share of the requests that filter.
+        random: Random generator.
+
+    Returns:
+        int32 [count]: codes of values; 0 for a request without a filter.
+    """
+    values = random.integers(1, value_count + 1, count)
+    return np.where(random.random(count) < share, values, PADDING).astype(np.int32)

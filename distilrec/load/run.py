@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from distilrec.core.errors import ConfigError
 from distilrec.core.machine import processor
 from distilrec.core.manifest import installed_versions
 from distilrec.load import statistics
@@ -98,7 +99,11 @@ def measure(settings: LoadSettings) -> dict[str, Any]:
     """
     endpoint = examine(settings.connection, settings.model, settings.timeout_s)
     started = dt.datetime.now(dt.UTC)
-    with LoadGenerator(settings, endpoint.spec) as generator, interrupts() as stop:
+    if settings.filter_share and not endpoint.filter_values:
+        raise ConfigError(
+            "--filter-share: found a model without attributes to filter by (data.filters), expected one; leave it out"
+        )
+    with LoadGenerator(settings, endpoint.spec, endpoint.filter_values) as generator, interrupts() as stop:
         if settings.slo is None:
             load = _run(generator, settings, settings.rate_per_s, settings.duration_s, stop)
             measured: dict[str, Any] = {"result": load.to_json()}
@@ -154,7 +159,7 @@ def split_load(settings: LoadSettings, rate_per_s: float | None, duration_s: flo
 
 def _provenance(settings: LoadSettings, endpoint: Endpoint, started: dt.datetime) -> dict[str, Any]:
     sizes = vars(endpoint.spec)
-    server = {name: value for name, value in vars(endpoint).items() if name not in {"spec", "model_version"}}
+    server = {name: value for name, value in vars(endpoint).items() if name not in {"spec", "model_version", "filter_values"}}
     return {
         "format_version": FORMAT_VERSION,
         "started": started.isoformat(timespec="seconds"),

@@ -49,6 +49,8 @@ class LoadSettings:
     slo: Slo | None = None
     probes: int = 12
     """Largest number of probes in a search."""
+    filter_share: float = 0.0
+    """Share of the requests that filter by one value of an attribute, drawn at random."""
 
     def __post_init__(self) -> None:
         ranges = {
@@ -60,6 +62,7 @@ class LoadSettings:
             "--zipf": (self.zipf_exponent, 0.0, 5.0),
             "--seed": (self.seed, 0, 2**63 - 1),
             "--probes": (self.probes, 1, 100),
+            "--filter-share": (self.filter_share, 0.0, 1.0),
         }
         faults = [
             f"{name}: found {value:g}, expected {low:g} to {high:g}"
@@ -94,6 +97,7 @@ class LoadSettings:
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as they stand in the results, without the connection; model and seed have fields of their own."""
-        kept = {name: value for name, value in vars(self).items() if name not in {"connection", "model", "seed", "slo", "probes"}}
+        elsewhere = {"connection", "model", "seed", "slo", "probes", "filter_share"}
+        kept = {name: value for name, value in vars(self).items() if name not in elsewhere}
         search = {"slo": str(self.slo), "probes": self.probes} if self.slo else {}
-        return {"loop": self.loop} | kept | search
+        return {"loop": self.loop} | kept | search | ({"filter_share": self.filter_share} if self.filter_share else {})

@@ -24,8 +24,9 @@ from clients.connection import Connection, open_aio_channel
 from clients.draining import CLOSE_S, DrainingTasks
 from clients.steps import CallFailed
 from clients.wire import infer_request
+from distilrec.core.runner import chosen_rows
 from distilrec.core.specs import PADDING, RecommenderSpec
-from distilrec.load.histories import draw_histories
+from distilrec.load.histories import draw_filters, draw_histories
 
 NOT_SENT = "NOT_SENT"
 """Error of a request that was due but not sent, because the client was too far behind."""
@@ -89,6 +90,10 @@ class WorkerSettings:
     zipf_exponent: float
     seed: tuple[int, int]
     """Random seed of the load, and number of the process."""
+    filter_share: float = 0.0
+    """Share of the requests that filter."""
+    filter_values: int = 0
+    """Number of values of all attributes, of which such a request filters by one."""
 
 
 def run_worker(settings: WorkerSettings, pipe: Pipe) -> None:
@@ -125,7 +130,11 @@ def _make_requests(settings: WorkerSettings) -> list[Any]:
     random = np.random.default_rng(settings.seed)
     histories = draw_histories(settings.spec, _REQUESTS, settings.zipf_exponent, random)
     exclude = np.full((1, settings.spec.exclude_length), PADDING, np.int32)
-    return [infer_request(settings.model, histories[row : row + 1], exclude) for row in range(_REQUESTS)]
+    choices = {tensor.name: np.zeros((_REQUESTS, *tensor.shape), np.int32) for tensor in settings.spec.choices}
+    if settings.filter_values:
+        choices["filter"][:, 0] = draw_filters(settings.filter_values, _REQUESTS, settings.filter_share, random)
+    rows = (slice(row, row + 1) for row in range(_REQUESTS))
+    return [infer_request(settings.model, histories[row], exclude, chosen_rows(choices, row)) for row in rows]
 
 
 async def _readable(pipe: Pipe) -> None:

@@ -62,7 +62,7 @@ def compare_models(config: Config, url: str) -> Comparison:
             rows.append(_measure(model.name, model.runner, users, model.parameters, model.size_bytes))
         artefact = served_artefact(config)
         precision = Precision(read_manifest(artefact).metrics["precision"])
-        with GrpcModel(url) as served:
+        with GrpcModel(url, spec=spec) as served:
             name, size = f"student, through Triton (gRPC, {precision.value.upper()})", model_size_bytes(artefact, precision)
             rows.append(_measure(name, served, users, rows[-1].parameters, size))
     return Comparison(rows, users)
@@ -92,5 +92,5 @@ def _one_thread() -> Iterator[None]:
 def _measure(name: str, runner: Runner, users: HeldOut, parameters: int, size_bytes: int) -> ComparisonRow:
     items, _ = recommend_all(runner, users, _BATCH_SIZE, name)
     metrics = ranking_metrics(items, users)
-    time = p50_ms({name: runner}, users.history, users.exclude)[name]
+    time = p50_ms({name: runner}, users.history, users.exclude, users.choices)[name]
     return ComparisonRow(name, metrics["ndcg@10"], metrics["hr@10"], parameters, size_bytes, time)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distilrec.config import Config, spec_of_run, with_seed
+from distilrec.config import Config, judged_with, spec_of_run, with_seed
 from distilrec.core.errors import DataError, ManifestError
 from distilrec.core.files import write_text
 from distilrec.core.manifest import read_manifest
@@ -65,6 +65,7 @@ def evaluate(config: Config, split: Split, seeds: Sequence[int] = ()) -> Path:
         "ks": list(KS),
         "bootstrap_samples": bootstrap.SAMPLES,
         "sizes": [config.history_length, config.export.exclude_length, config.export.top_k],
+        **judged_with(config),
     }
     out_dir = run_dir(config) / ("evaluation" if split == "test" else f"evaluation-{split}")
     with locked_run(run_dir(config)):
@@ -103,6 +104,7 @@ def evaluate_runs(runs: Sequence[Config], split: Split) -> EvaluationReport:
         catalogue_popularity=float(counts[1:].mean()),
         truth_popularity=float(popularity(users.truth, counts, users.truth.shape[1]).mean()),
         evaluation=evaluation,
+        repeats=spec.repeats,
         teacher_note="" if roles.teacher in models else _teacher_note(runs, users),
     )
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from distilrec.config import Config, spec_of_run
 from distilrec.core.printable import printable
+from distilrec.core.runner import chosen_rows
 from distilrec.core.specs import PADDING
 from distilrec.data.dataset import HeldOut, held_out
 from distilrec.data.stage import load
@@ -64,7 +65,7 @@ def example_users(config: Config, models: Sequence[str], count: int = 3) -> tupl
     users = held_out(dataset, "test", spec)
     rows = np.random.default_rng(_SEED).choice(len(users.users), min(count, len(users.users)), replace=False)
     answers = {
-        model.name: model.runner.recommend(users.history[rows], users.exclude[rows])[0]
+        model.name: model.runner.recommend(users.history[rows], users.exclude[rows], chosen_rows(users.choices, rows))[0]
         for model in load_models(config, spec, users)
         if model.name in models
     }

@@ -7,7 +7,7 @@ from pathlib import Path
 import optuna
 
 from distilrec import __version__
-from distilrec.config import Config, StudentConfig
+from distilrec.config import Config, StudentConfig, choice_sizes
 from distilrec.config.section import declarations_of
 from distilrec.core.code import code_digest
 from distilrec.core.errors import TuningError
@@ -119,6 +119,7 @@ def _fingerprint(config: Config, digests: list[str]) -> str:
         "temperatures": config.targets.temperatures,
         "student": config.student.model_dump(mode="json"),
         "sizes": [config.history_length, config.export.exclude_length, config.export.top_k],
+        **choice_sizes(config),
         "seed": config.seed,
         "inputs": digests,
         "processor": processor(),

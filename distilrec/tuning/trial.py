@@ -39,12 +39,12 @@ def evaluate(config: Config, inputs: Inputs, folder: Path, rule: StopRule) -> Tr
         student, result = fit_student(config.student, config, inputs, scratch, give_up=rule)
         student.items.fold()
         model = scratch / "model.onnx"
-        export_onnx(Recommender(student, spec).eval(), model, {})
+        export_onnx(Recommender(student, spec, data_stage.filters_of(inputs["data"])).eval(), model, {})
         runner = OnnxRunner(model, spec)
         items, _ = recommend_all(runner, users, _BATCH_SIZE, "validation")
         return TrialResult(
             ndcg=ranking_metrics(items, users)["ndcg@10"],
-            p50_ms=p50_ms({"student": runner}, users.history, users.exclude)["student"],
+            p50_ms=p50_ms({"student": runner}, users.history, users.exclude, users.choices)["student"],
             parameters=student.parameter_count(),
             epochs=result.epochs,
             curve=result.curve,

@@ -109,13 +109,15 @@ def gathered_tables(model: onnx.ModelProto) -> dict[str, tuple[int, int]]:
 
 
 def constant_products(model: onnx.ModelProto) -> dict[str, tuple[int, int]]:
-    """Shapes (rows, columns) of the constant matrices in products, by the name of the product's node.
+    """Sizes (depth, width) of the products with a constant matrix, by the name of their node; the depth is summed over.
 
     The matrix may be behind a ``DequantizeLinear`` or a ``Cast``. External weights need not be loaded.
     """
     matrices = _matrices(model)
     products = [node for node in model.graph.node if node.op_type in ("MatMul", "Gemm") and node.input[1] in matrices]
-    return {node.name: matrices[node.input[1]] for node in products}
+    shapes = {node.name: matrices[node.input[1]] for node in products}
+    turned = {node.name for node in products if any(a.name == "transB" and a.i for a in node.attribute)}
+    return {name: (rows, columns) if name not in turned else (columns, rows) for name, (rows, columns) in shapes.items()}
 
 
 def _matrices(model: onnx.ModelProto) -> dict[str, tuple[int, int]]:
@@ -165,7 +167,9 @@ def _operand_types(layers: Iterable[BuiltLayer], product: str, shape: tuple[int,
         # The layer that rescales an INT8 product has the product's name, too, but no matrix.
         matrices = [t for t in (*layer.inputs, *layer.constants) if sorted(t.shape) == sorted(shape)]
         if matrices or any(word in f"{layer.layer_type} {layer.kernel}".lower() for word in _PRODUCT_LAYERS):
-            types |= {tensor.dtype for tensor in (*layer.inputs[:1], *matrices)}
+            # What follows the product may be fused with it, and its operands stand among the inputs, too.
+            activations = [t for t in layer.inputs if t.shape[-1:] == shape[:1]] or layer.inputs
+            types |= {tensor.dtype for tensor in (*activations[:1], *matrices)}
     return types
 
 

@@ -1,7 +1,7 @@
 """The manifest of a TensorRT plan, and the decision whether the plan may run here, before a byte of it is deserialised."""
 
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from distilrec.core.errors import EngineError
 from distilrec.core.files import write_text
 from distilrec.core.manifest import sha256_of_file, sha256_of_json
-from distilrec.core.specs import Precision, RecommenderSpec
+from distilrec.core.specs import CHOICE_SIZES, Precision, RecommenderSpec
 from export.engines.backends import Backend, BackendName
 
 _OLDEST_COMPATIBLE = (8, 0)
@@ -78,6 +78,10 @@ class PlanManifest(_Record):
     history_length: int
     exclude_length: int
     top_k: int
+    filter_length: int = 0
+    allow_length: int = 0
+    repeats: bool = False
+    similar: bool = False
     vocabulary_sha256: str
     onnx_sha256: str
     weights_sha256: dict[str, str]
@@ -93,7 +97,7 @@ class PlanManifest(_Record):
     @property
     def spec(self) -> RecommenderSpec:
         """Sizes of the recommender in the plan."""
-        return RecommenderSpec(self.item_count, self.history_length, self.exclude_length, self.top_k)
+        return RecommenderSpec(**{field.name: getattr(self, field.name) for field in fields(RecommenderSpec)})
 
 
 @dataclass(frozen=True)
@@ -239,5 +243,7 @@ def _damage(plan_path: Path, manifest: PlanManifest) -> list[str]:
 
 
 def _digest(manifest: PlanManifest) -> str:
-    unsaid = {"table_types"} if manifest.table_types is None else set()  # a manifest of an earlier version has no such field
-    return sha256_of_json(manifest.model_dump(mode="json", exclude={"digest"} | unsaid))
+    content = manifest.model_dump(mode="json", exclude={"digest"})
+    # A manifest of an earlier version has no types of tables, and none of the optional tensors.
+    absent = {name for name in CHOICE_SIZES if not content[name]} | ({"table_types"} if manifest.table_types is None else set())
+    return sha256_of_json({name: value for name, value in content.items() if name not in absent})

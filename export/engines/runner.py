@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from distilrec.core.errors import EngineError
-from distilrec.core.runner import Answer
+from distilrec.core.runner import NOTHING_CHOSEN, Answer, Choices, chosen_rows, request_arrays
 from distilrec.core.specs import RecommenderSpec
 from export.engines.backends import Backend, collected_log, errors_of, find_backend, logger
 from export.engines.plan import PlanManifest, check_plan, read_plan_manifest, this_device
@@ -67,26 +67,26 @@ class EngineRunner:
         """GPU memory of one execution context, in addition to the weights."""
         return int(self._engine.device_memory_size_v2)
 
-    def recommend(self, history: NDArray[np.int32], exclude: NDArray[np.int32]) -> Answer:
-        """int32 [B, L] and int32 [B, E] -> items int32 [B, K] and scores float32 [B, K].
+    def recommend(self, history: NDArray[np.int32], exclude: NDArray[np.int32], choices: Choices = NOTHING_CHOSEN) -> Answer:
+        """int32 [B, L], int32 [B, E] and optional tensors -> items int32 [B, K] and scores float32 [B, K].
 
         Raises:
             EngineError: TensorRT refused to run.
         """
-        step = self.max_batch_size
-        answers = [self._run(history[i : i + step], exclude[i : i + step]) for i in range(0, len(history), step)]
+        step, arrays = self.max_batch_size, request_arrays(self.spec, history, exclude, choices)
+        answers = [self._run(chosen_rows(arrays, slice(i, i + step))) for i in range(0, len(history), step)]
         if not answers:
             return np.zeros((0, self.spec.top_k), np.int32), np.zeros((0, self.spec.top_k), np.float32)
         return np.concatenate([items for items, _ in answers]), np.concatenate([scores for _, scores in answers])
 
-    def _run(self, history: NDArray[np.int32], exclude: NDArray[np.int32]) -> Answer:
-        rows = len(history)
+    def _run(self, arrays: Mapping[str, NDArray[np.int32]]) -> Answer:
+        rows = len(arrays[self.spec.history.name])
         size = graph_size(rows, self._graphs)
         slot = self._eager if size is None else self._graphs[size]
         with torch.cuda.stream(self._stream):
-            for tensor, values in zip(self.spec.inputs, (history, exclude), strict=True):
-                slot.hosts[tensor.name][:rows].copy_(torch.from_numpy(np.ascontiguousarray(values)))
-                slot.buffers[tensor.name][:rows].copy_(slot.hosts[tensor.name][:rows], non_blocking=True)
+            for name, values in arrays.items():
+                slot.hosts[name][:rows].copy_(torch.from_numpy(np.ascontiguousarray(values)))
+                slot.buffers[name][:rows].copy_(slot.hosts[name][:rows], non_blocking=True)
             if slot.graph is None:
                 set_batch_size(slot.context, self.spec, rows)
                 execute(slot.context, rows, self._stream.cuda_stream)

@@ -198,8 +198,10 @@ def _activations(
     del probe.graph.output[:]
     probe.graph.output.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in tensors)
     session = onnxruntime.InferenceSession(probe.SerializeToString(), providers=["CPUExecutionProvider"])
-    names = [tensor.name for tensor in session.get_inputs()]
+    others = {tensor.name: tensor.shape[1:] for tensor in session.get_inputs() if tensor.name not in ("history", "exclude")}
     for start in progress(range(0, len(data.history), _BATCH_SIZE), desc=title, unit="batch", leave=False):
         rows = slice(start, start + _BATCH_SIZE)
-        values = session.run(list(tensors), dict(zip(names, (data.history[rows], data.exclude[rows]), strict=True)))
+        history, exclude = data.history[rows], data.exclude[rows]
+        nothing_chosen = {name: np.zeros((len(history), *shape), np.int32) for name, shape in others.items()}
+        values = session.run(list(tensors), {"history": history, "exclude": exclude, **nothing_chosen})
         yield dict(zip(tensors, values, strict=True))

@@ -1,17 +1,19 @@
 """FP32 ONNX -> FP16 ONNX: weights and most arithmetic in half precision; operations that would spoil the ranking stay in single."""
 
+import numpy as np
 import onnx
 import onnx_ir as ir
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
 from onnx_ir.passes.common import RemoveUnusedNodesPass, TopologicalSortPass
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from distilrec.core.errors import PrecisionError
+from export.graph.layers import HEAD, weight_layers
 
 _SUMS = ["Clip", "LayerNormalization", "Softmax", "ReduceSum", "ReduceMean", "ReduceMax", "Div"]
 """Operations of sums and means that stay in FP32."""
 
-_MASKING = ["ConstantOfShape", "ScatterElements", "TopK", "Greater"]
+_MASKING = ["ConstantOfShape", "ScatterElements", "GatherElements", "Min", "TopK", "Greater"]
 """Operations that stay in FP32 because they handle the score of masked items: -3e38 is no FP16 number."""
 
 
@@ -26,7 +28,9 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     source = onnx.ModelProto()
     source.CopyFrom(model)  # the converter works in place
-    converted = ir.from_proto(convert_float_to_float16(source, keep_io_types=True, op_block_list=[*_SUMS, *_MASKING]))
+    kept = [*_SUMS, *_MASKING]
+    nodes = [*_nodes_with_large_constants(source.graph), *_nodes_after_head(source.graph)]
+    converted = ir.from_proto(convert_float_to_float16(source, keep_io_types=True, op_block_list=kept, node_block_list=nodes))
     _skip_round_trips(converted.graph, _not_single(model))
     # The converter leaves its casts at the end of the node list.
     result = ir.to_proto(ir.passes.Sequential(TopologicalSortPass(), RemoveUnusedNodesPass())(converted).model)
@@ -35,6 +39,28 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
         raise PrecisionError("found no FP16 matrix after the conversion, expected the item table at least")
     onnx.checker.check_model(result, full_check=True)
     return result
+
+
+def _nodes_with_large_constants(graph: onnx.GraphProto) -> list[str]:
+    """Names of the nodes that read a constant beyond the range of FP16, such as the score of a masked item."""
+    largest = float(np.finfo(np.float16).max)
+    large = {
+        tensor.name
+        for tensor in graph.initializer
+        if tensor.data_type == TensorProto.FLOAT and np.abs(numpy_helper.to_array(tensor)).max(initial=0) > largest
+    }
+    return [node.name for node in graph.node if large & set(node.input)]
+
+
+def _nodes_after_head(graph: onnx.GraphProto) -> list[str]:
+    """Names of the nodes that read the head's scores, directly or not: rounded scores would tie."""
+    scores = {layer.node.output[0] for layer in weight_layers(graph) if layer.name == HEAD}
+    names = []
+    for node in graph.node:  # in an order in which each comes after those that it reads
+        if scores & set(node.input):
+            scores |= set(node.output)
+            names.append(node.name)
+    return names
 
 
 def _not_single(model: onnx.ModelProto) -> set[str]:

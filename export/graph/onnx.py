@@ -25,8 +25,13 @@ def export_onnx(recommender: Recommender, path: Path, metadata: dict[str, str]) 
         recommender: Recommender in evaluation mode.
         path: File to write.
         metadata: Properties for the model's ``metadata_props``.
+
+    Raises:
+        ValueError: The model lacks the attributes that its spec has a filter for, or has no vectors of items to compare.
     """
     spec = recommender.spec
+    if lacking := recommender.cannot():
+        raise ValueError(f"found a model that cannot follow {', '.join(lacking)}: the graph would ignore what requests choose")
     example = tuple(torch.zeros(_EXAMPLE_BATCH, *tensor.shape, dtype=torch.int32) for tensor in spec.inputs)
     batch = torch.export.Dim("batch")
     with warnings.catch_warnings():
@@ -37,7 +42,7 @@ def export_onnx(recommender: Recommender, path: Path, metadata: dict[str, str]) 
             example,
             input_names=[tensor.name for tensor in spec.inputs],
             output_names=[tensor.name for tensor in spec.outputs],
-            dynamic_shapes=tuple({0: batch} for _ in example),
+            dynamic_shapes=_dynamic_shapes(len(example), batch),
             opset_version=OPSET,
             dynamo=True,
             verbose=False,
@@ -46,9 +51,17 @@ def export_onnx(recommender: Recommender, path: Path, metadata: dict[str, str]) 
     model = program.model_proto
     _strip_node_metadata(model)
     _name_matrices(model.graph, recommender)
+    _narrow_indices(model.graph)
     onnx.helper.set_model_props(model, metadata)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
+
+
+def _dynamic_shapes(inputs: int, batch: object) -> tuple[object, ...]:
+    """The first dimension of each input is the batch; optional tensors are one variadic argument of ``forward``."""
+    dynamic = {0: batch}
+    choices = inputs - 2
+    return (dynamic, dynamic, (dynamic,) * choices) if choices else (dynamic, dynamic)
 
 
 def _strip_node_metadata(model: onnx.ModelProto) -> None:
@@ -57,6 +70,23 @@ def _strip_node_metadata(model: onnx.ModelProto) -> None:
     for entry in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
         entry.ClearField("metadata_props")
         entry.ClearField("doc_string")
+
+
+def _narrow_indices(graph: onnx.GraphProto) -> None:
+    """Keep constant indices of look-ups as int32, which PyTorch lacks: the one of the filters has an entry for each item."""
+    constants = {tensor.name: tensor for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.INT64}
+    readers = {name: [node for node in graph.node if name in node.input] for name in constants}
+    values = {value.name: value for value in graph.value_info}
+    for node in graph.node:
+        if node.op_type != "Expand" or node.input[0] not in constants or len(readers[node.input[0]]) > 1:
+            continue
+        users = [user for user in graph.node if node.output[0] in user.input]
+        if all(user.op_type == "GatherElements" and user.input[0] != node.output[0] for user in users):
+            tensor = constants[node.input[0]]
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.int32), tensor.name))
+            for name in (tensor.name, node.output[0]):
+                if name in values:
+                    values[name].type.tensor_type.elem_type = onnx.TensorProto.INT32
 
 
 def _name_matrices(graph: onnx.GraphProto, recommender: Recommender) -> None:

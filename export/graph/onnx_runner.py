@@ -7,7 +7,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from distilrec.core.errors import ParityError
-from distilrec.core.runner import Answer
+from distilrec.core.runner import NOTHING_CHOSEN, Answer, Choices, request_arrays
 from distilrec.core.specs import RecommenderSpec
 from export.graph.providers import Provider, missing_provider, provider_options
 
@@ -53,8 +53,8 @@ class OnnxRunner:
         if fault := missing_provider(provider, found):
             raise ParityError(f"{path}: {fault}")
 
-    def recommend(self, history: NDArray[np.int32], exclude: NDArray[np.int32]) -> Answer:
-        """int32 [B, L] and int32 [B, E] -> items int32 [B, K] and scores float32 [B, K]."""
-        inputs = {self.spec.history.name: history, self.spec.exclude.name: exclude}
+    def recommend(self, history: NDArray[np.int32], exclude: NDArray[np.int32], choices: Choices = NOTHING_CHOSEN) -> Answer:
+        """int32 [B, L], int32 [B, E] and optional tensors -> items int32 [B, K] and scores float32 [B, K]."""
+        inputs = request_arrays(self.spec, history, exclude, choices)
         items, scores = self.session.run([tensor.name for tensor in self.spec.outputs], inputs)
         return items, scores

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from distilrec.config import CalibrationConfig
 from distilrec.core.errors import PrecisionError
-from distilrec.core.runner import Answer, Runner
+from distilrec.core.runner import Answer, Choices, Runner
 from distilrec.core.specs import MODEL_FILE, Precision, RecommenderSpec
 from distilrec.data.dataset import HeldOut
+from distilrec.data.item_filters import ItemFilters
 from distilrec.evaluation.contract import BATCH_TOLERANCE, agreement, check_contract
 from distilrec.evaluation.latency import p50_ms
-from distilrec.evaluation.parity import edge_requests
+from distilrec.evaluation.parity import draw_choices, edge_requests
 from distilrec.evaluation.ranking import recommend_all
 from distilrec.evaluation.verdict import PrecisionMeasurement
 from export.artefact import TENSORRT_FILE, model_folder, model_path
@@ -55,6 +56,8 @@ class Reference(NamedTuple):
     """Validation users: the test part is for reports, not for choices."""
     expected: Answer
     """FP32's answers to ``users``: items int32 [U, K] and scores float32 [U, K]."""
+    filters: ItemFilters | None = None
+    """Attributes of the items; None where requests cannot filter."""
 
 
 def make_precisions(artefact: Path, quantization: Quantization) -> dict[Precision, str]:
@@ -78,10 +81,22 @@ def answers(runner: Runner, users: HeldOut, title: str) -> Answer:
     return recommend_all(runner, users, _BATCH_SIZE, title)
 
 
-def edge_and_user_requests(spec: RecommenderSpec, users: HeldOut, count: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Requests at the contract's edges, then those of the first ``count`` users: int32 [R, L] and int32 [R, E]."""
+class TriedRequests(NamedTuple):
+    """Requests that try what a model promises."""
+
+    history: NDArray[np.int32]
+    """int32 [R, L]."""
+    exclude: NDArray[np.int32]
+    """int32 [R, E]."""
+    choices: Choices
+    """Optional tensors of the model, int32 [R, ...]."""
+
+
+def edge_and_user_requests(spec: RecommenderSpec, users: HeldOut, count: int, filters: ItemFilters | None) -> TriedRequests:
+    """Requests at the contract's edges, then those of the first ``count`` users, all with choices of each kind."""
     edge_history, edge_exclude = edge_requests(spec)
-    return np.concatenate([edge_history, users.history[:count]]), np.concatenate([edge_exclude, users.exclude[:count]])
+    history, exclude = np.concatenate([edge_history, users.history[:count]]), np.concatenate([edge_exclude, users.exclude[:count]])
+    return TriedRequests(history, exclude, draw_choices(spec, filters.values.count if filters else 0, len(history)))
 
 
 def onnx_runners(artefact: Path, spec: RecommenderSpec, precisions: Sequence[Precision]) -> dict[Precision, Runner]:
@@ -100,11 +115,11 @@ def measure(runners: Mapping[Precision, Runner], reference: Reference, title: st
     Raises:
         ParityError: A runner breaks the serving contract.
     """
-    spec, users, expected = reference
-    history, exclude = edge_and_user_requests(spec, users, _CONTRACT_USERS)
+    spec, users, expected, filters = reference
+    history, exclude, choices = edge_and_user_requests(spec, users, _CONTRACT_USERS, filters)
     for precision, runner in runners.items():
-        check_contract(runner, spec, history, exclude, BATCH_TOLERANCE[precision])
-    times = p50_ms(runners, users.history, users.exclude)
+        check_contract(runner, spec, history, exclude, BATCH_TOLERANCE[precision], choices=choices, filters=filters)
+    times = p50_ms(runners, users.history, users.exclude, users.choices)
     return [
         PrecisionMeasurement(
             precision, times[precision], agreement(expected, answers(runner, users, f"{title}{precision.value}"), users)

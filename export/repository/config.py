@@ -1,12 +1,14 @@
 """What the config.pbtxt files of served models have in common. The same arguments give the same text."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from distilrec.config import ExportConfig
+from distilrec.core.filters import PARAMETER as FILTERS
+from distilrec.core.filters import FilterValues
 from distilrec.core.specs import Precision, RecommenderSpec, TensorSpec
 
 TRITON_DTYPES = {"int32": model_config_pb2.TYPE_INT32, "float32": model_config_pb2.TYPE_FP32}
@@ -24,6 +26,8 @@ class ServedModelFacts:
     vocabulary_sha256: str
     """Digest of the vocabulary that item indices belong to."""
     precision: Precision
+    filters: FilterValues = field(default_factory=lambda: FilterValues({}))
+    """Attributes and values that requests filter by; none in a model without filters."""
 
 
 def pinned_config(name: str, version: int) -> model_config_pb2.ModelConfig:
@@ -59,7 +63,14 @@ def recommender_config(name: str, facts: ServedModelFacts, config: ExportConfig,
         precision=facts.precision.value,
         vocabulary_sha256=facts.vocabulary_sha256,
     )
+    declare_filters(model, facts)
     return model
+
+
+def declare_filters(model: model_config_pb2.ModelConfig, facts: ServedModelFacts) -> None:
+    """Set the parameter by which clients and the front door know the attributes that requests filter by, where there are any."""
+    if facts.filters:
+        set_parameters(model, **{FILTERS: facts.filters.to_json()})
 
 
 def set_parameters(model: model_config_pb2.ModelConfig, **parameters: str) -> None:

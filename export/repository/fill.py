@@ -10,6 +10,7 @@ from pathlib import Path
 from distilrec.config import ExportConfig, spec_of_artefact
 from distilrec.core.errors import RepositoryError, UnwritableRepositoryError
 from distilrec.core.files import flush_folder, write_text
+from distilrec.core.filters import FilterValues
 from distilrec.core.manifest import Manifest, verify_manifest
 from distilrec.core.specs import FIRST_VERSION, MODEL_NAME, Precision
 from distilrec.data import vocabulary as vocabularies
@@ -30,7 +31,10 @@ TEACHER_NAME = "teacher"
 def artefact_facts(manifest: Manifest) -> ServedModelFacts:
     """What configurations state of an export stage's model."""
     return ServedModelFacts(
-        spec_of_artefact(manifest), manifest.metrics["vocabulary_sha256"], Precision(manifest.metrics["precision"])
+        spec_of_artefact(manifest),
+        manifest.metrics["vocabulary_sha256"],
+        Precision(manifest.metrics["precision"]),
+        FilterValues(manifest.metrics.get("filters", {})),
     )
 
 

@@ -7,14 +7,15 @@ from typing import NamedTuple
 from tritonclient.grpc import model_config_pb2
 
 from distilrec.config import ExportConfig
-from distilrec.core import golden, histories
+from distilrec.core import filters, golden, histories
 from distilrec.core.files import write_text
 from distilrec.core.manifest import Manifest
 from distilrec.core.specs import FIRST_VERSION, FRONT_DOOR_NAME, MODEL_NAME, VOCABULARY_NAME, Precision
+from distilrec.data import item_filters
 from distilrec.data import vocabulary as vocabularies
 from distilrec.evaluation import ranking_record
 from export.artefact import proof_path
-from export.repository.config import ServedModelFacts, config_text, pinned_config, run_on_cpu, set_parameters
+from export.repository.config import ServedModelFacts, config_text, declare_filters, pinned_config, run_on_cpu, set_parameters
 from export.repository.target import serving_target
 from export.repository.version_files import copy_graph, make_version, model_source
 
@@ -37,10 +38,12 @@ class ServedModel(NamedTuple):
 def write_student(artefact: Path, manifest: Manifest, config: ExportConfig, folder: Path) -> None:
     """Write what the target runs, the vocabulary, the golden requests and the record of how well it ranks."""
     precision = Precision(manifest.metrics["precision"])
-    proofs = {name: proof_path(artefact, precision, name) for name in (golden.FILE_NAME, ranking_record.FILE_NAME)}
-    if not proofs[ranking_record.FILE_NAME].exists():  # exports of earlier versions have none
-        del proofs[ranking_record.FILE_NAME]
-    make_version(folder, {vocabularies.FILE_NAME: artefact / vocabularies.FILE_NAME} | proofs)
+    files = {name: artefact / name for name in (vocabularies.FILE_NAME, item_filters.FILE_NAME)}
+    files |= {name: proof_path(artefact, precision, name) for name in (golden.FILE_NAME, ranking_record.FILE_NAME)}
+    for name in (ranking_record.FILE_NAME, item_filters.FILE_NAME):
+        if not files[name].exists():  # exports of earlier versions have no record, and most have no filters
+            del files[name]
+    make_version(folder, files)
     serving_target(config).write(artefact, manifest, folder)
     # For every target: others ignore it, and in a checkout this folder is where it comes from.
     write_text(folder / "model.py", model_source(MODEL_NAME))
@@ -52,10 +55,10 @@ def render_student(facts: ServedModelFacts, config: ExportConfig, version: int =
 
 
 def write_front_door(artefact: Path, manifest: Manifest, config: ExportConfig, folder: Path) -> None:
-    """Write the vocabulary, the rule for long histories, and the graph where the front door runs it itself."""
-    # model.py runs where DistilRec is not installed, and cuts histories as the client and the evaluation do.
-    rule = Path(histories.__file__)
-    make_version(folder, {vocabularies.FILE_NAME: artefact / vocabularies.FILE_NAME, rule.name: rule})
+    """Write the vocabulary, what the front door shares with DistilRec, and the graph where the front door runs it itself."""
+    # model.py runs where DistilRec is not installed; it cuts histories and reads filters as the client and the evaluation do.
+    shared = {path.name: path for path in (Path(histories.__file__), Path(filters.__file__))}
+    make_version(folder, {vocabularies.FILE_NAME: artefact / vocabularies.FILE_NAME} | shared)
     if serving_target(config).front_door_runs_graph:
         copy_graph(artefact, manifest, folder)
     write_text(folder / "model.py", model_source(FRONT_DOOR_NAME))
@@ -72,11 +75,18 @@ def render_front_door(facts: ServedModelFacts, config: ExportConfig, version: in
     model.input.add(name="history", data_type=string, dims=[-1])
     model.input.add(name="exclude", data_type=string, dims=[-1], optional=True)
     model.input.add(name="k", data_type=int32, dims=[1], optional=True)
+    # What a request may choose; each is left out where the model does not have it.
+    choices = {"filter": (string, -1), "allow": (string, -1), "repeats": (string, 1), "similar": (int32, 1)}
+    for tensor in facts.spec.choices:
+        data_type, length = choices[tensor.name]
+        model.input.add(name=tensor.name, data_type=data_type, dims=[length], optional=True)
     model.output.add(name="item_ids", data_type=string, dims=[-1])
     model.output.add(name="scores", data_type=fp32, dims=[-1])
     model.output.add(name="unknown_ids", data_type=string, dims=[-1])
-    sizes = {name: str(getattr(facts.spec, name)) for name in ("item_count", "history_length", "exclude_length", "top_k")}
-    set_parameters(model, **sizes, vocabulary_sha256=facts.vocabulary_sha256)
+    lengths = [name for name in ("filter_length", "allow_length") if getattr(facts.spec, name)]
+    names = ("item_count", "history_length", "exclude_length", "top_k", *lengths)
+    set_parameters(model, **{name: str(getattr(facts.spec, name)) for name in names}, vocabulary_sha256=facts.vocabulary_sha256)
+    declare_filters(model, facts)
     if not serving_target(config).front_door_runs_graph:
         set_parameters(model, upstream=MODEL_NAME)
     return config_text(model, run_on_cpu(model, config))

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clients.codec import EncodedQuery, check_k, decode, encode, pack
+from clients.codec import EncodedQuery, Query, check_k, decode, encode, pack
 from clients.errors import ClientError, InvalidRequest
 from clients.wire import front_door_request, infer_request, read_answer, read_front_door
 from distilrec.core.specs import PADDING, RecommenderSpec
@@ -14,7 +14,7 @@ SPEC = RecommenderSpec(8, history_length=3, exclude_length=3, top_k=5)
 
 
 def encoded(history, exclude=()):
-    return encode(history, exclude, VOCABULARY, SPEC)
+    return encode(Query(history, exclude), VOCABULARY, SPEC)
 
 
 def decoded(items, scores, rows, k, version="7"):
@@ -23,7 +23,7 @@ def decoded(items, scores, rows, k, version="7"):
 
 
 def test_history_is_left_padded_and_typed_for_the_wire():
-    history, exclude = pack([encoded(["a", "c"], ["h"]), encoded([])], SPEC)
+    history, exclude, _ = pack([encoded(["a", "c"], ["h"]), encoded([])], SPEC)
     assert history.tolist() == [[0, 1, 3], [0, 0, 0]]
     assert exclude.tolist() == [[8, 0, 0], [0, 0, 0]]
     assert history.dtype == exclude.dtype == np.int32
@@ -90,8 +90,8 @@ def test_whatever_the_ids_are(item_ids, data):
     spec = RecommenderSpec(len(item_ids), 4, 3, min(6, len(item_ids)))
     history = data.draw(st.lists(st.sampled_from(item_ids) | ids, max_size=20))
     exclude = data.draw(st.lists(st.sampled_from(item_ids) | ids, max_size=3))
-    row = encode(history, exclude, vocabulary, spec)
-    tensors = pack([row], spec)
+    row = encode(Query(history, exclude), vocabulary, spec)
+    tensors = pack([row], spec)[:2]
     for tensor, expected in zip(tensors, spec.inputs, strict=True):
         assert tensor.shape == (1, *expected.shape)
         assert ((tensor >= 0) & (tensor <= len(item_ids))).all()

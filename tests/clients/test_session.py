@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from tritonclient.grpc import model_config_pb2, service_pb2
 
+from clients.codec import Query
 from clients.errors import InvalidRequest, ServerUnavailable, VocabularyMismatch
 from clients.retry import RetryPolicy
 from clients.session import Session
@@ -101,7 +102,7 @@ def client(server, vocabulary=None):
     session = Session("host:1", "student", vocabulary, RetryPolicy(retries=1), lambda: server.epoch)
 
     def recommend(*histories, k=3):
-        steps = session.recommend([(history, ()) for history in histories], k, Deadline(5))
+        steps = session.recommend([Query(history) for history in histories], k, Deadline(5))
         return [answer if isinstance(answer, InvalidRequest) else "".join(answer.ids) for answer in drive(steps, server.carry_out)]
 
     return recommend

@@ -20,6 +20,7 @@ from clients.steps import CallFailed
 from distilrec.core import golden
 from distilrec.core.errors import DistilRecError
 from distilrec.core.golden import Golden, load_golden
+from distilrec.core.runner import NOTHING_CHOSEN, Choices
 from distilrec.core.specs import MODEL_NAME
 from distilrec.evaluation.contract import BATCH_TOLERANCE
 from distilrec.evaluation.parity import compare
@@ -108,9 +109,11 @@ class ProbeCallError(Exception):
 
 
 class Sender(Protocol):
-    """Sends one request to the student: history int32 [B, L], exclude int32 [B, E]. Raises ProbeCallError."""
+    """Sends one request to the student: history int32 [B, L], exclude int32 [B, E], optional tensors. Raises ProbeCallError."""
 
-    def __call__(self, history: NDArray[np.int32], exclude: NDArray[np.int32]) -> StudentAnswer: ...  # noqa: D102
+    def __call__(  # noqa: D102
+        self, history: NDArray[np.int32], exclude: NDArray[np.int32], choices: Choices = NOTHING_CHOSEN
+    ) -> StudentAnswer: ...
 
 
 _FAULTS = {
@@ -140,9 +143,9 @@ def over_grpc(url: str, deadline_s: float) -> Sender:
     """Sends as clients do, over one connection."""
     model = GrpcModel(url, timeout_s=deadline_s)
 
-    def send(history: NDArray[np.int32], exclude: NDArray[np.int32]) -> StudentAnswer:
+    def send(history: NDArray[np.int32], exclude: NDArray[np.int32], choices: Choices = NOTHING_CHOSEN) -> StudentAnswer:
         try:
-            items, scores, version = model.recommend_with_version(history, exclude)
+            items, scores, version = model.recommend_with_version(history, exclude, choices)
         except ClientError as error:
             failure = error.__cause__
             if isinstance(failure, CallFailed):
@@ -162,8 +165,8 @@ def over_http(url: str, deadline_s: float, headers: Mapping[str, str]) -> Sender
         headers: Headers with the secret.
     """
 
-    def send(history: NDArray[np.int32], exclude: NDArray[np.int32]) -> StudentAnswer:
-        tensors = (("history", history), ("exclude", exclude))
+    def send(history: NDArray[np.int32], exclude: NDArray[np.int32], choices: Choices = NOTHING_CHOSEN) -> StudentAnswer:
+        tensors = (("history", history), ("exclude", exclude), *choices.items())
         inputs = [{"name": name, "shape": v.shape, "datatype": "INT32", "data": v.ravel().tolist()} for name, v in tensors]
         body = json.dumps({"inputs": inputs}).encode()
         try:
@@ -205,7 +208,7 @@ class GoldenProbe:
         self._sent += 1
         request = self._golden.rows(slice(row, row + 1))
         try:
-            answer = self._send(request.history, request.exclude)
+            answer = self._send(request.history, request.exclude, request.choices)
         except ProbeCallError as error:
             return ProbeResult(error.fault, str(error))
         # Until a promotion is done, the pin and what is live differ; the promotion checks its answers by itself.

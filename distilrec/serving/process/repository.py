@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from distilrec.core import histories
+from distilrec.core import filters, histories
 from distilrec.core.errors import ServerError
 from distilrec.core.specs import FRONT_DOOR_NAME, MODEL_FILE, MODEL_NAME, PLAN_FILE
 from export.engines.plan import read_plan_manifest
@@ -31,7 +31,7 @@ def check_repository(repository: Path) -> None:
     if missing := [str(path) for path in dict.fromkeys(required) if not path.is_file()]:
         raise ServerError(f"{repository}: found no {', '.join(missing)}. Fill the repository first: distilrec run --preset ml-100k")
     if (repository / FRONT_DOOR_NAME / "config.pbtxt").is_file():
-        _check_rule_of_histories(version_folder(repository, FRONT_DOOR_NAME))
+        _check_shared_files(version_folder(repository, FRONT_DOOR_NAME))
 
 
 def plan_options(repository: Path) -> list[str]:
@@ -48,16 +48,16 @@ def plan_options(repository: Path) -> list[str]:
     return ["--backend-config=tensorrt,version-compatible=true"]
 
 
-def _check_rule_of_histories(front_door: Path) -> None:
-    """Refuse a front door whose model.py came with an update of the code, without the file that it imports since then.
+def _check_shared_files(front_door: Path) -> None:
+    """Refuse a front door whose model.py came with an update of the code, without the files that it imports since then.
 
     Raises:
-        ServerError: that file is missing.
+        ServerError: one of these files is missing.
     """
-    rule = front_door / Path(histories.__file__).name
-    imports_it = f"from {rule.stem} import" in (front_door / "model.py").read_text(encoding="utf-8", errors="replace")
-    if imports_it and not rule.is_file():
-        raise ServerError(
-            f"{front_door}: found a model.py that imports {rule.name}, and no {rule.name}: the repository was filled by an earlier"
-            " version of DistilRec. Fill it again: distilrec export"
-        )
+    source = (front_door / "model.py").read_text(encoding="utf-8", errors="replace")
+    for shared in (Path(str(module.__file__)) for module in (histories, filters)):
+        if f"from {shared.stem} import" in source and not (front_door / shared.name).is_file():
+            raise ServerError(
+                f"{front_door}: found a model.py that imports {shared.name}, and no {shared.name}: the repository was filled by an"
+                " earlier version of DistilRec. Fill it again: distilrec export"
+            )

@@ -16,8 +16,10 @@ from distilrec.core.errors import DistilRecError, ParityError, RepositoryError
 from distilrec.core.golden import Golden, load_golden
 from distilrec.core.manifest import Manifest, sha256_of_file, verify_manifest
 from distilrec.core.runner import Answer
-from distilrec.core.specs import MODEL_FILE, PLAN_FILE, Precision, RecommenderSpec
+from distilrec.core.specs import MODEL_FILE, PLAN_FILE, Precision, spec_of_tensors
+from distilrec.data import item_filters
 from distilrec.data import vocabulary as vocabularies
+from distilrec.data.item_filters import ItemFilters, load_filters
 from distilrec.data.vocabulary import load_vocabulary
 from distilrec.evaluation.contract import BATCH_TOLERANCE, check_contract
 from distilrec.evaluation.parity import compare
@@ -63,8 +65,14 @@ def check_artefact(artefact: Path, config: ExportConfig) -> Manifest:
             " expected one and the same. Export again: distilrec export"
         )
     check_weights(path)
+    filters = load_filters(artefact / item_filters.FILE_NAME)
+    if (filters is not None) != (spec.filter_length > 0):
+        raise RepositoryError(
+            f"{artefact}: found filter_length {spec.filter_length} with{'' if filters else 'out'} {item_filters.FILE_NAME},"
+            " expected both or none. Export again: distilrec export"
+        )
     requests = load_golden(proof_path(artefact, precision, golden.FILE_NAME))
-    _check_golden_answers(runner, requests, artefact, spec, BATCH_TOLERANCE[precision])
+    _check_golden_answers(runner, requests, artefact, BATCH_TOLERANCE[precision], filters=filters)
     return manifest
 
 
@@ -84,10 +92,12 @@ def check_version(folder: Path, config_text: str) -> None:
         config = parse_config(config_text)
         dims = {tensor.name: tensor.dims[0] for tensor in (*config.input, *config.output)}
         item_count = int(config.parameters["item_count"].string_value)
-        spec = RecommenderSpec(item_count, dims["history"], dims["exclude"], dims["items"])
+        spec = spec_of_tensors(item_count, dims)
         runner = OnnxRunner(path, spec)
         check_weights(path)
-        _check_golden_answers(runner, load_golden(folder / golden.FILE_NAME), folder, spec, version_tolerance(folder))
+        filters = load_filters(folder / item_filters.FILE_NAME)
+        requests = load_golden(folder / golden.FILE_NAME)
+        _check_golden_answers(runner, requests, folder, version_tolerance(folder), filters=filters)
     if (folder / PLAN_FILE).exists():
         check_undamaged(folder / PLAN_FILE)
 
@@ -147,14 +157,21 @@ def _check_model_py(folder: Path) -> None:
         raise RepositoryError(f"{folder}: found no model.py, expected one; such a version hangs the server")
 
 
-def _check_golden_answers(runner: OnnxRunner, requests: Golden, folder: Path, spec: RecommenderSpec, tolerance: float) -> None:
-    sizes = [array.shape[1] for array in vars(requests).values()]
+def _check_golden_answers(
+    runner: OnnxRunner, requests: Golden, folder: Path, tolerance: float, *, filters: ItemFilters | None
+) -> None:
+    spec = runner.spec
+    sizes = [array.shape[1] for array in (requests.history, requests.exclude, *requests.answer)]
+    choices = {name: values.shape[1:] for name, values in requests.choices.items()}
+    if choices != (expected := {tensor.name: tensor.shape for tensor in spec.choices}):
+        raise RepositoryError(f"{folder}: found golden requests with the optional tensors {choices}, expected {expected}")
     if sizes != [spec.history_length, spec.exclude_length, spec.top_k, spec.top_k] or not len(requests.history):
         raise RepositoryError(f"{folder}: found golden requests of sizes {sizes} (L, E, K, K), expected those of {spec}")
     try:
-        answer = runner.recommend(requests.history, requests.exclude)
+        chosen = requests.choices
+        answer = runner.recommend(requests.history, requests.exclude, chosen)
         check_answers(requests, answer, tolerance, str(folder))
-        check_contract(runner, spec, requests.history, requests.exclude, tolerance)
+        check_contract(runner, spec, requests.history, requests.exclude, tolerance, choices=chosen, filters=filters)
     except DistilRecError:
         raise
     except Exception as error:  # ONNX Runtime has a class of its own for every status

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -13,10 +13,13 @@ from clients.errors import ClientError
 from clients.grpc_model import GrpcModel
 from distilrec.core import golden
 from distilrec.core.errors import ServerError
+from distilrec.core.filters import FilterValues
 from distilrec.core.golden import Golden, load_golden
-from distilrec.core.runner import Answer
+from distilrec.core.runner import Answer, Choices, chosen_rows
 from distilrec.core.specs import FRONT_DOOR_NAME, MASKED_SCORE, MODEL_NAME, PADDING
+from distilrec.data import item_filters
 from distilrec.data import vocabulary as vocabularies
+from distilrec.data.item_filters import load_filters
 from distilrec.data.vocabulary import Vocabulary, load_vocabulary
 from distilrec.serving.rollout.checks import check_answers, version_tolerance
 
@@ -78,22 +81,27 @@ class LiveChecks:
             ParityError: the answers are not the recorded ones.
         """
         try:
-            items, scores, answered = self._model.recommend_with_version(batch.history, batch.exclude)
+            items, scores, answered = self._model.recommend_with_version(batch.history, batch.exclude, batch.choices)
         except ClientError as error:
             raise ServerError(f"a golden request failed: {error}") from error
         self._compare(batch, (items, scores), answered, version, tolerance=tolerance, model=MODEL_NAME)
 
-    def check_front_door(self, requests: Golden, vocabulary: Vocabulary, version: int, tolerance: float) -> None:
-        """Send the front door, one by one, the golden requests that can be written as item ids, and compare.
+    def check_front_door(
+        self, requests: Golden, vocabulary: Vocabulary, version: int, tolerance: float, filters: FilterValues | None = None
+    ) -> None:
+        """Send the front door, one by one, the golden requests that can be written as text, and compare.
 
-        Arguments and errors as ``check_batch``.
+        Arguments and errors as ``check_batch``; ``filters`` are the attributes that the model declares.
         """
         for row, sent in enumerate(zip(requests.history, requests.exclude, strict=True)):
             if any(((indices < 0) | (indices > len(vocabulary))).any() for indices in sent):
                 continue
             history, exclude = (vocabulary.decode(indices[indices > 0].tolist()) for indices in sent)
+            choices = _as_text(chosen_rows(requests.choices, slice(row, row + 1)), vocabulary, filters or FilterValues({}))
+            if choices is None or (not history and "similar" in choices):
+                continue
             try:
-                ids, scores, answered = self._model.ask_front_door([history], [exclude], requests.items.shape[1])
+                ids, scores, answered = self._model.ask_front_door([history], [exclude], requests.items.shape[1], choices)
             except ClientError as error:
                 raise ServerError(f"a golden request to the front door failed: {error}") from error
             items = np.array([vocabulary.encode(ids[0])], np.int32)
@@ -130,7 +138,9 @@ class LiveChecks:
         requests, tolerance = load_golden(folder / golden.FILE_NAME), version_tolerance(folder)
         self.check_student(requests, version, tolerance)
         if FRONT_DOOR_NAME in names:
-            self.check_front_door(requests, load_vocabulary(folder / vocabularies.FILE_NAME), version, tolerance)
+            table = load_filters(folder / item_filters.FILE_NAME)
+            vocabulary = load_vocabulary(folder / vocabularies.FILE_NAME)
+            self.check_front_door(requests, vocabulary, version, tolerance, table.values if table else None)
         return requests
 
     def watch(self, requests: Golden, version: int, tolerance: float, limits: Limits) -> WatchResult:
@@ -179,3 +189,23 @@ class LiveChecks:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _as_text(choices: Choices, vocabulary: Vocabulary, filters: FilterValues) -> dict[str, Any] | None:
+    """One request's choices as the front door takes them (``wire.front_door_request``); None where text cannot say them."""
+    pairs = [f"{name}={value}" for name, values in filters.values.items() for value in values]
+    texts: dict[str, Any] = {}
+    for name, (row,) in choices.items():
+        chosen = row[row != 0]
+        largest = {"filter": len(pairs), "allow": len(vocabulary)}.get(name, 1)
+        if ((chosen < 1) | (chosen > largest)).any():
+            return None
+        if not len(chosen):
+            continue
+        if name == "filter":
+            texts[name] = [[pairs[code - 1] for code in chosen.tolist()]]
+        elif name == "allow":
+            texts[name] = [vocabulary.decode(chosen.tolist())]
+        else:
+            texts[name] = [["allow"]] if name == "repeats" else np.ones((1, 1), np.int32)
+    return texts

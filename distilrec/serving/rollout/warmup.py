@@ -37,7 +37,7 @@ def write(artefact: Path, model: Path, version: int, text: str) -> str:
         The text to append to config.pbtxt, which names the requests.
     """
     config, addition = parse_config(text), model_config_pb2.ModelConfig()
-    requests = list(_requests(artefact, config.name))
+    requests = list(_requests(artefact, config))
     for row, tensors in enumerate(requests):
         for size in (1, config.max_batch_size) if row == len(requests) - 1 else (1,):
             sample = addition.model_warmup.add(name=f"recorded request {row}, {size} at once", batch_size=size, count=1)
@@ -52,8 +52,9 @@ def write(artefact: Path, model: Path, version: int, text: str) -> str:
     return str(text_format.MessageToString(addition))
 
 
-def _requests(artefact: Path, model: str) -> Iterable[dict[str, tuple[NDArray[np.generic], int]]]:
-    """Tensors of each request, by name, with their data type; the longest history last."""
+def _requests(artefact: Path, config: model_config_pb2.ModelConfig) -> Iterable[dict[str, tuple[NDArray[np.generic], int]]]:
+    """Tensors of each request, by name, with their data type; the longest history last. Optional tensors choose nothing."""
+    model = config.name
     if model not in {MODEL_NAME, FRONT_DOOR_NAME}:
         return
     recorded_file = artefact / CALIBRATION_FILE
@@ -67,10 +68,9 @@ def _requests(artefact: Path, model: str) -> Iterable[dict[str, tuple[NDArray[np
         if model == FRONT_DOOR_NAME:
             yield {"history": (_ids(history[row], vocabulary), model_config_pb2.TYPE_STRING)}
         else:
-            yield {
-                "history": (history[row], model_config_pb2.TYPE_INT32),
-                "exclude": (exclude[row], model_config_pb2.TYPE_INT32),
-            }
+            arrays = {tensor.name: np.zeros(list(tensor.dims), np.int32) for tensor in config.input}
+            arrays |= {"history": history[row], "exclude": exclude[row]}
+            yield {name: (values, model_config_pb2.TYPE_INT32) for name, values in arrays.items()}
 
 
 def _ids(history: NDArray[np.int32], vocabulary: Vocabulary) -> NDArray[np.object_]:

@@ -2,6 +2,7 @@
 
 import csv
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 from distill.data.sequences import Windows
 from distill.models.item_table import popularity_prior
+from distill.models.runner import TorchRunner
 from distill.models.students.build import build_student, load_student
 from distill.models.weights import save_weights
 from distill.training.callbacks import expected_time
@@ -19,6 +21,8 @@ from distilrec.config import Config, StudentConfig, TrainingConfig
 from distilrec.core.errors import DataError, MissingExtraError
 from distilrec.core.specs import RecommenderSpec
 from distilrec.data import stage as data_stage
+from distilrec.data.dataset import Dataset, held_out
+from distilrec.evaluation.ranking import ranking_metrics, recommend_all
 
 
 @pytest.fixture(scope="module")
@@ -192,3 +196,22 @@ def test_the_expected_time_is_said_in_words():
         "an epoch takes about 18 s; 40 epochs would take 12 min, fewer where validation stops improving"
     )
     assert "1.7 hours" in expected_time(150, 40)
+
+
+@pytest.mark.pipeline
+def test_validation_counts_repeats_where_requests_may_ask_for_them(shop_config, tmp_path):
+    """Users who take two items in turn: with repeats the next one is easily right, and without them nobody could be judged."""
+    items = np.concatenate([np.tile([2 * user + 1, 2 * user + 2], 6) for user in range(16)]).astype(np.int32)
+    starts = np.full(16, 10)
+    dataset = Dataset(items, np.arange(17) * 12, starts, starts + 1, item_count=32)
+    plain = RecommenderSpec(32, shop_config.history_length, 16, 10, filter_length=2)
+    assert held_out(dataset, "validation", plain).unjudged_users == 16
+    spec = replace(plain, repeats=True)
+    torch.manual_seed(1)
+    student = build_student(shop_config, 32, popularity_prior(dataset))
+    settings = shop_config.student.model_copy(update={"epochs": 12, "batch_size": 4})
+    result = fit(student, dataset, spec, settings, seed=1, scratch=tmp_path)
+    users = held_out(dataset, "validation", spec)
+    ranked, _ = recommend_all(TorchRunner(student, spec), users, 8, "repeats")
+    assert result.validation_ndcg == pytest.approx(ranking_metrics(ranked, users)["ndcg@10"], abs=1e-6)
+    assert result.validation_ndcg > 0.6

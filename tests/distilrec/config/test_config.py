@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from distilrec.config import UndistilledConfig, load_config, parse_config, preset_names, with_seed
+from distilrec.config import Config, UndistilledConfig, load_config, parse_config, preset_names, spec_of_run, with_seed
 from distilrec.core.errors import ConfigError
+from distilrec.core.specs import RecommenderSpec
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -87,9 +88,18 @@ def test_broken_toml():
 
 def test_readme_example_of_own_data_is_valid():
     readme = (Path(__file__).parents[3] / "README.md").read_text()
-    example = readme.split("```toml\n")[1].split("```")[0]
-    assert "interactions" in tomllib.loads(example)["data"]
+    examples = [block.split("```")[0] for block in readme.split("```toml\n")[1:]]
+    (example,) = (text for text in examples if "interactions" in tomllib.loads(text).get("data", {}))
     parse_config(example, where="README.md", folder=Path())
+
+
+def test_readme_example_of_requests_that_choose_is_valid():
+    readme = (Path(__file__).parents[3] / "README.md").read_text()
+    (example,) = (block.split("```")[0] for block in readme.split("```toml\n")[1:] if "[data.filters" in block.split("```")[0])
+    files = {"interactions": "events.csv", "items": "products.csv"}
+    settings = tomllib.loads(example)
+    config = Config.model_validate({"name": "shop", **settings, "data": {**files, **settings["data"]}})
+    assert spec_of_run(config, 1000).choices == RecommenderSpec(1000, 50, 128, 100, 16, 200, repeats=True, similar=True).choices
 
 
 def test_engine_batch_sizes_must_fit():

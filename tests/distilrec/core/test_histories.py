@@ -40,7 +40,7 @@ def test_evaluation_asks_what_the_client_asks(history, history_length, exclude_l
     spec = RecommenderSpec(12, history_length, exclude_length, top_k=1)
     ids = tuple(f"item-{index}" for index in range(1, 13))
     vocabulary = Vocabulary(ids, ids)
-    of_client = codec.pack([codec.encode(vocabulary.decode(history), (), vocabulary, spec)], spec)
+    of_client = codec.pack([codec.encode(codec.Query(vocabulary.decode(history)), vocabulary, spec)], spec)[:2]
     of_evaluation = requests([np.array(history, np.int32)], spec)
     for found, expected in zip(of_evaluation, of_client, strict=True):
         assert found.tolist() == expected.tolist()

@@ -39,6 +39,16 @@ def test_seen_items_that_do_not_fit_are_counted():
     assert held_out(dataset(), "test", RecommenderSpec(8, 2, 2, 5)).truncated_users == 1
 
 
+def test_repeats_leave_seen_items_in_the_ranking_and_count_them():
+    users = held_out(dataset(), "test", RecommenderSpec(8, history_length=2, exclude_length=4, top_k=5, repeats=True))
+    assert users.users.tolist() == [0, 2]  # user 2's test item was seen before
+    assert users.truth.tolist() == [[6], [2]]
+    assert users.history.tolist() == [[4, 5], [1, 2]]
+    assert not users.exclude.any()
+    assert users.choices["repeats"].tolist() == [[1], [1]]
+    assert users.rows(np.array([1])).choices["repeats"].tolist() == [[1]]
+
+
 def test_training_counts_use_the_training_part_alone():
     assert dataset().training_counts().tolist() == [0, 2, 1, 1, 1, 0, 0, 1, 1]
 

@@ -19,7 +19,7 @@ class Popular:
     def __init__(self, change=lambda items, scores: (items, scores)):
         self.change = change
 
-    def recommend(self, history, exclude):
+    def recommend(self, history, exclude, _choices):
         items = np.zeros((len(history), 4), np.int32)
         scores = np.full((len(history), 4), MASKED_SCORE, np.float32)
         for row, banned in enumerate(np.concatenate([history, exclude], axis=1)):

@@ -42,7 +42,7 @@ class Fixed:
     def __init__(self, error: float = 0.0, alone: float = 0.0) -> None:
         self.error, self.alone = error, alone
 
-    def recommend(self, history, _exclude):
+    def recommend(self, history, _exclude, _choices):
         rows = len(history)
         error = self.alone if rows == 1 else self.error
         return np.repeat(ITEMS, rows, 0), np.repeat(SCORES, rows, 0) + np.float32(error)

@@ -34,7 +34,7 @@ class Ranks:
     def __init__(self, items):
         self.items = items
 
-    def recommend(self, history, exclude):  # noqa: ARG002
+    def recommend(self, history, exclude, choices):  # noqa: ARG002
         items = self.items[history[:, 0]]
         return items, np.zeros(items.shape, np.float32)
 

@@ -25,13 +25,12 @@ def test_record_is_the_mean_over_users_with_its_interval(tmp_path):
     assert load_record(tmp_path / "none.json") is None
 
 
-def test_digest_is_that_of_catalogue_users_and_right_answers():
+def test_digest_is_that_of_catalogue_users_right_answers_and_repeats():
     items = np.array([[1], [2]], np.int32)
-    digests = {
-        record_ranking(items, users, vocabulary).held_out_sha256
-        for users, vocabulary in ((held_out([1], [4]), "v"), (held_out([1], [5]), "v"), (held_out([1], [4]), "w"))
-    }
-    assert len(digests) == 3
+    repeating = dataclasses.replace(held_out([1], [4]), choices={"repeats": np.ones((2, 1), np.int32)})
+    kinds = ((held_out([1], [4]), "v"), (held_out([1], [5]), "v"), (held_out([1], [4]), "w"), (repeating, "v"))
+    digests = {record_ranking(items, users, vocabulary).held_out_sha256 for users, vocabulary in kinds}
+    assert len(digests) == 4
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"ndcg_at_10": 1, "more": 2}'])

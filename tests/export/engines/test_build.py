@@ -20,6 +20,7 @@ from distilrec.config import CalibrationConfig, EngineConfig
 from distilrec.core.errors import EngineError, PrecisionError
 from distilrec.core.manifest import sha256_of_file
 from distilrec.core.specs import Precision, RecommenderSpec
+from distilrec.data.item_filters import build_filters
 from export.engines.backends import find_backend
 from export.engines.build import add_profile, build_engine
 from export.engines.inspection import constant_products, prove_precision
@@ -248,7 +249,7 @@ def test_build_is_refused_before_it_starts_when_the_settings_cannot_be_used(buil
 
 def test_precision_is_not_proved_when_a_product_is_not_among_the_layers(models):
     products = constant_products(onnx.load(models[Precision.INT8], load_external_data=False))
-    assert sorted(products.values()) == [(32, 16), (48, 32), (208, 16)]
+    assert sorted(products.values()) == [(16, 208), (32, 16), (48, 32)]
     with pytest.raises(PrecisionError, match="no such layer"):
         prove_precision([], products, Precision.INT8)
     with pytest.raises(PrecisionError, match="found no product with a constant matrix"):
@@ -260,3 +261,24 @@ def test_profile_that_tensorrt_refuses_is_an_error():
     builder = SimpleNamespace(create_optimization_profile=lambda: SimpleNamespace(set_shape=lambda *_: None))
     with pytest.raises(EngineError, match="found batches of 1, 8, 64 refused by TensorRT"):
         add_profile(builder, SimpleNamespace(add_optimization_profile=lambda _: -1), SPEC, EngineConfig())
+
+
+@pytest.mark.pipeline
+@pytest.mark.parametrize("precision", list(Precision))
+def test_plan_of_a_model_whose_requests_choose(build, tmp_path, precision):
+    """Filters, lists, repeats and similar items are a part of the engine, and its products keep their precision."""
+    filters = build_filters({"category": [[f"category {item % 9}"] for item in range(SPEC.item_count)]})
+    spec = replace(SPEC, filter_length=4, allow_length=5, repeats=True, similar=True)
+    torch.manual_seed(0)
+    student = MlpStudent(ItemTable(SPEC.item_count, 16), SPEC.history_length, 32, (1.0, 0.5), 0.2).eval()
+    path = tmp_path / "model.onnx"
+    export_onnx(Recommender(student, spec, filters).eval(), path, {})
+    fp32 = onnx.load(path)
+    ranges = {layer.activation: 1.0 for layer in weight_layers(fp32.graph) if layer.activation}
+    graphs = {Precision.FP16: to_fp16, Precision.INT8: lambda model: to_int8(model, ranges, Form.TENSORRT)}
+    onnx.save(graphs.get(precision, lambda model: model)(fp32), path)
+    manifest = build(precision, path, spec)
+    assert manifest.spec == spec
+    assert [tensor.name for tensor in manifest.tensors][2:6] == ["filter", "allow", "repeats", "similar"]
+    assert set(manifest.product_types.values()) == {TYPES[precision]}
+    assert read_plan_manifest(tmp_path / "student.plan") == manifest

@@ -24,7 +24,7 @@ def test_layers_are_read_when_tensorrt_10_logs_constants_among_the_inputs():
         ((1,), "Float"),
     ]
     with pytest.raises(PrecisionError, match="head: Half, Int8"):
-        prove_precision(layers, {"head": (208, 64)}, Precision.INT8)
+        prove_precision(layers, {"head": (64, 208)}, Precision.INT8)
 
 
 def test_layers_are_read_when_tensorrt_11_logs_format_and_type_apart():
@@ -36,7 +36,7 @@ def test_layers_are_read_when_tensorrt_11_logs_format_and_type_apart():
     )
     (layer,) = built_layers([Message("VERBOSE", line)])
     assert layer.inputs == (BuiltTensor((-1, 64), "Int8"), BuiltTensor((64, 208), "Int8"))
-    assert prove_precision([layer], {"head": (208, 64)}, Precision.INT8) == {"head": "Int8"}
+    assert prove_precision([layer], {"head": (64, 208)}, Precision.INT8) == {"head": "Int8"}
 
 
 def inspected(types, kernel="sm80_xmma_gemm"):
@@ -73,9 +73,9 @@ FORMATS = {
 @pytest.mark.parametrize("kernel", ["sm80_xmma_gemm_i8i8_i8i32", None])
 def test_inspectors_json_proves_the_precision(version, kernel):
     layers = inspected_layers(inspected(FORMATS[version], kernel))
-    assert prove_precision(layers, {"head": (208, 64)}, Precision.INT8) == {"head": "Int8"}
+    assert prove_precision(layers, {"head": (64, 208)}, Precision.INT8) == {"head": "Int8"}
     with pytest.raises(PrecisionError, match="head: Int8"):
-        prove_precision(layers, {"head": (208, 64)}, Precision.FP16)
+        prove_precision(layers, {"head": (64, 208)}, Precision.FP16)
 
 
 def test_table_that_an_engine_keeps_as_floats_is_seen():

@@ -28,6 +28,7 @@ def test_filled_repository_is_complete_and_serves_the_committed_model(shop_run, 
     config = ExportConfig(repository=tmp_path / "repo", exclude_length=16, top_k=20)
     fill_repository(shop_run / "export", config)
     assert files(config.repository) == [
+        "recommend/1/filters.py",
         "recommend/1/histories.py",
         "recommend/1/model.onnx",
         "recommend/1/model.py",

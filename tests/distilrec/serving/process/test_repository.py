@@ -12,6 +12,7 @@ from export.repository.config import ServedModelFacts
 from export.repository.models import MODELS
 from export.repository.version_files import model_source
 
+SHARED = ("filters.py", "histories.py")
 FACTS = ServedModelFacts(RecommenderSpec(10, 4, 3, 5), "abc", Precision.FP32)
 
 
@@ -23,7 +24,8 @@ def repository(tmp_path):
         (tmp_path / model.name / "config.pbtxt").write_text(model.render(FACTS, ExportConfig(), 1))
         (folder / "model.py").write_text(model_source(model.name))
     (tmp_path / "student" / "1" / "model.onnx").touch()
-    (tmp_path / "recommend" / "1" / "histories.py").touch()
+    for name in SHARED:
+        (tmp_path / "recommend" / "1" / name).touch()
     check_repository(tmp_path)
     return tmp_path
 
@@ -33,15 +35,17 @@ def test_repository_with_the_student_alone_is_fine(repository):
     check_repository(repository)
 
 
-def test_repository_that_was_filled_before_an_update_is_refused(repository):
-    (repository / "recommend" / "1" / "histories.py").unlink()
-    with pytest.raises(ServerError, match=r"imports histories\.py, and no histories\.py: .* Fill it again: distilrec export"):
+@pytest.mark.parametrize("name", SHARED)
+def test_repository_that_was_filled_before_an_update_is_refused(repository, name):
+    (repository / "recommend" / "1" / name).unlink()
+    with pytest.raises(ServerError, match=rf"imports {name}, and no {name}: .* Fill it again: distilrec export"):
         check_repository(repository)
 
 
 def test_front_door_of_an_earlier_version_is_fine(repository):
     """It holds the rule itself, so that a rollback to it works."""
-    (repository / "recommend" / "1" / "histories.py").unlink()
+    for name in SHARED:
+        (repository / "recommend" / "1" / name).unlink()
     (repository / "recommend" / "1" / "model.py").write_text("import numpy as np\n")
     check_repository(repository)
 
