@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from disks import small_disk  # noqa: F401
+from open_shop import open_config, open_run  # noqa: F401
 from reports import benchmark_content, evaluated_shop, measured, report_content, tune_config  # noqa: F401
 from servers import certificates, promotable, serving_config, variant  # noqa: F401
 from supervised import serve  # noqa: F401
@@ -120,7 +121,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Set the markers that follow from fixtures; ``fast`` is what has none of the others."""
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
-        if "shop_run" in fixtures:
+        if fixtures & {"shop_run", "open_run"}:
             item.add_marker(pytest.mark.pipeline)
         if fixtures & {"shop_server", "promotable"}:
             item.add_marker(pytest.mark.server)

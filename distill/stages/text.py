@@ -1,5 +1,7 @@
-"""Stage ``text``: embeddings of all item titles, made once for all models that take text in."""
+"""Stage ``text``: embeddings of all item titles and of further texts, made once for all models that take text in."""
 
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,28 +9,77 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from distill.models.item_content import KnownOfItems
 from distill.models.text import embed_titles, find_text_model
-from distilrec.config import Config
+from distilrec.config import Config, TextConfig
 from distilrec.core.manifest import Manifest, sha256_of_file
 from distilrec.core.stage import Inputs, run_stage
 from distilrec.data import stage as data_stage
+from distilrec.data.content import ContentSchema, ItemContent, category_bags, dense_blocks, load_content
 
 _FILE = "embeddings.npy"
 
 
 def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
-    """Write the embeddings, float32 [N, d_text]; nothing without a text model. Inputs: data."""
-    model = find_text_model(config.text)
+    """Write the embeddings, float32 [N, d_text] for each text; nothing without a text model. Inputs: data.
+
+    Raises:
+        MissingExtraError: There are texts besides the titles, but no model is installed.
+    """
+    model = find_text_model(config.text if config.text.use == "off" or not config.data.features.texts else _needed(config.text))
 
     def work(folder: Path, _scratch: Path) -> dict[str, Any]:
         if model is None:
             return {"text_embeddings": False}
         _, vocabulary = data_stage.load(inputs["data"])
         np.save(folder / _FILE, embed_titles(vocabulary.titles, model).numpy())
+        found = load_content(inputs["data"])
+        for name in found[0].texts if found else ():
+            np.save(folder / _text_file(name), embed_texts(tuple(found[1].features[name]), model).numpy())
         return {"text_embeddings": True}
 
     settings = {"model_sha256": sha256_of_file(model / "model.safetensors") if model else None}
     return run_stage("text", settings=settings, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)
+
+
+def embed_texts(texts: Sequence[str], model: Path) -> Tensor:
+    """Embeddings as those of titles; zeros where there is no text. float32 [n, d_text]."""
+    embeddings = embed_titles([text or " " for text in texts], model)
+    return embeddings * torch.tensor([bool(text) for text in texts])[:, None]
+
+
+def load_known(data: Path, text: Path, *, titles: bool, names: Sequence[str]) -> KnownOfItems | None:
+    """What a model reads of the items; None where that is nothing.
+
+    Args:
+        data: Folder of the data stage.
+        text: Folder of this stage.
+        titles: Whether it reads titles.
+        names: Names of the other content that it reads.
+    """
+    embeddings = load_embeddings(text) if titles else None
+    found = load_content(data)
+    if found is None:
+        return KnownOfItems.of(embeddings)
+    schema = found[0].selected(names)
+    texts = [torch.from_numpy(np.load(text / _text_file(name))) for name in schema.texts if (text / _text_file(name)).exists()]
+    return known_of_items(schema, found[1], embeddings, texts)
+
+
+def known_of_items(
+    schema: ContentSchema, content: ItemContent, titles: Tensor | None, texts: Sequence[Tensor]
+) -> KnownOfItems | None:
+    """Content as models read it: titles, texts, numbers and vectors side by side, and categories."""
+    blocks = [torch.from_numpy(block) for block in dense_blocks(schema, content)]
+    return KnownOfItems.of(titles, [*texts, *blocks], category_bags(schema, content))
+
+
+def _needed(text: TextConfig) -> TextConfig:
+    return text.model_copy(update={"use": "on"})
+
+
+def _text_file(name: str) -> str:
+    return f"embeddings-{hashlib.sha256(name.encode()).hexdigest()[:16]}.npy"
 
 
 def load_embeddings(folder: Path) -> Tensor | None:

@@ -1,9 +1,26 @@
 """Settings: one immutable section for each stage, read from a preset or a TOML file."""
 
-from distilrec.config.data import DataConfig, InteractionColumns, ItemColumns, TextConfig, UserColumns
+from distilrec.config.data import (
+    DataConfig,
+    FeatureConfig,
+    InteractionColumns,
+    ItemColumns,
+    TextConfig,
+    UserColumns,
+    VectorConfig,
+)
 from distilrec.config.distillation import DistillationConfig, LossConfig
 from distilrec.config.export import CalibrationConfig, EngineConfig, ExportConfig
-from distilrec.config.reading import load_config, load_export_config, parse_config, preset_names, with_export_settings, with_seed
+from distilrec.config.item_vectors import ItemVectorConfig
+from distilrec.config.reading import (
+    as_cold,
+    load_config,
+    load_export_config,
+    parse_config,
+    preset_names,
+    with_export_settings,
+    with_seed,
+)
 from distilrec.config.run import Config
 from distilrec.config.section import Section
 from distilrec.config.spec import spec_of_artefact, spec_of_run
@@ -19,8 +36,10 @@ __all__ = [
     "DistillationConfig",
     "EngineConfig",
     "ExportConfig",
+    "FeatureConfig",
     "InteractionColumns",
     "ItemColumns",
+    "ItemVectorConfig",
     "LossConfig",
     "QadConfig",
     "Ramp",
@@ -34,6 +53,8 @@ __all__ = [
     "TuneConfig",
     "UndistilledConfig",
     "UserColumns",
+    "VectorConfig",
+    "as_cold",
     "load_config",
     "load_export_config",
     "parse_config",

@@ -75,11 +75,24 @@ class Config(Section):
                 if other not in earlier:
                     raise ValueError(f"teachers.{name}.taught_by: found {other!r}, expected teachers that stand before it")
             earlier.append(name)
+        self._check_content()
         self._check_learner("student", self.student, tuple(self.student_teachers))
         for name, teacher in self.teachers.items():
             if teacher.learner is not None:
                 self._check_learner(f"teachers.{name}.student", teacher.learner, teacher.learns_from)
         return self
+
+    def _check_content(self) -> None:
+        """Refuse names of content that the data has not."""
+        models: dict[str, Any] = {"student": self.student} | {f"teachers.{name}": one for name, one in self.teachers.items()}
+        models |= {f"{place}.student": one.learner for place, one in models.items() if getattr(one, "learner", None) is not None}
+        for place, model in models.items():
+            unknown = sorted(set(getattr(model, "content", None) or ()) - set(self.data.content))
+            if unknown:
+                known = ", ".join(self.data.content) or "none"
+                raise ValueError(
+                    f"{place}.content: found {', '.join(unknown)}, expected features and vectors of the data ({known})"
+                )
 
     def _check_learner(self, place: str, student: StudentConfig, teachers: tuple[str, ...]) -> None:
         settings, grid = student.distillation, self.targets.temperatures

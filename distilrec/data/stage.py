@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from distilrec.data import attributes as user_attributes
 from distilrec.data import splits
 from distilrec.data import user_ids as ids_of_users
 from distilrec.data.attributes import UNKNOWN, Attributes
+from distilrec.data.cold import ColdInteractions, choose_cold_items
+from distilrec.data.content import ContentSchema, ItemContent, find_schema
+from distilrec.data.content_files import item_content
 from distilrec.data.dataset import Dataset, load_dataset
 from distilrec.data.files import shown
 from distilrec.data.filtering import k_core
@@ -32,27 +36,29 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
     """
     data = _locate(config.data)
     paths = {"interactions": data.interactions, "items": data.items, "users": data.users}
-    settings = config.data.model_dump(mode="json", exclude=set(paths)) | {"split": data.split_kind}
+    content_settings = {"features", "vectors", "untouched", "cold_fraction"}
+    settings = config.data.model_dump(mode="json", exclude={*paths, *content_settings}) | {"split": data.split_kind}
+    settings |= config.data.content_settings()
     settings["attributes"] = list(data.attributes or ())
+    for name, vectors in data.vectors.items():
+        paths |= {f"vectors.{name}": vectors.file, f"vectors.{name}.ids": vectors.ids}
     for name, path in paths.items():
-        settings[f"{name}_sha256"] = _sha256(path) if path else None
+        if path or not name.startswith("vectors."):
+            settings[f"{name}_sha256"] = _sha256(path) if path else None
 
     def work(folder: Path, _scratch: Path) -> dict[str, Any]:
         caught: list[warnings.WarningMessage] = []
         try:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", DataWarning)
-                dataset, vocabulary, user_ids, attributes = prepare(data)
+                prepared = prepare(data)
         finally:
             # Also after an error: the warnings may explain it.
             for warning in caught:
                 warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
         _check_unchanged(paths, settings)
-        dataset.save(folder)
-        vocabulary.save(folder / FILE_NAME)
-        ids_of_users.save(user_ids, folder)
-        if attributes:
-            user_attributes.save(attributes, folder)
+        prepared.save(folder)
+        dataset, vocabulary = prepared.dataset, prepared.vocabulary
         return {
             "users": dataset.user_count,
             "items": len(vocabulary),
@@ -65,17 +71,40 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
     return run_stage("data", settings=settings, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)
 
 
+@dataclass(frozen=True)
+class PreparedData:
+    """What the data stage writes."""
+
+    dataset: Dataset
+    vocabulary: Vocabulary
+    user_ids: tuple[str, ...]
+    attributes: Attributes
+    """Of the users."""
+    content: tuple[ContentSchema, ItemContent] | None
+    """Of the items; None where the settings name none."""
+    cold: ColdInteractions | None
+    """None where no item is held out."""
+
+    def save(self, folder: Path) -> None:
+        """Write all files."""
+        self.dataset.save(folder)
+        self.vocabulary.save(folder / FILE_NAME)
+        ids_of_users.save(self.user_ids, folder)
+        if self.attributes:
+            user_attributes.save(self.attributes, folder)
+        for part in (*(self.content or ()), self.cold):
+            if part is not None:
+                part.save(folder)
+
+
 def load(folder: Path) -> tuple[Dataset, Vocabulary]:
     """Read what this stage wrote."""
     vocabulary = load_vocabulary(folder / FILE_NAME)
     return load_dataset(folder, len(vocabulary)), vocabulary
 
 
-def prepare(config: DataConfig) -> tuple[Dataset, Vocabulary, tuple[str, ...], Attributes]:
+def prepare(config: DataConfig) -> PreparedData:
     """Read, filter, index and split the files that the settings name.
-
-    Returns:
-        Sequences with their splits, the vocabulary, and the ids and the attributes of the users.
 
     Raises:
         DataError: Filtering leaves no interaction, or splitting leaves none for training.
@@ -90,8 +119,9 @@ def prepare(config: DataConfig) -> tuple[Dataset, Vocabulary, tuple[str, ...], A
             f"{config.interactions}: found {len(frame)} interactions of {frame['user_id'].n_unique()} users with"
             f" {frame['item_id'].n_unique()} items, but no user and item with k_core = {config.k_core} of them; lower k_core"
         )
-    vocabulary = _vocabulary(filtered["item_id"], config.items, config)
+    vocabulary, content = _catalogue(filtered["item_id"], config)
     filtered = filtered.sort("user_id", maintain_order=True)
+    filtered, held_out = _without_cold_items(filtered, config)
     lengths = filtered.group_by("user_id", maintain_order=True).len()["len"].to_numpy().astype(np.int64)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     items = np.array(vocabulary.encode(filtered["item_id"]), np.int32)
@@ -105,7 +135,8 @@ def prepare(config: DataConfig) -> tuple[Dataset, Vocabulary, tuple[str, ...], A
             f"{config.interactions}: found no user with two interactions before the validation cut; nothing to train on"
         )
     user_ids = filtered["user_id"].unique(maintain_order=True)
-    return dataset, vocabulary, tuple(user_ids), _attributes(user_ids, config)
+    cold = _cold_interactions(held_out, user_ids, vocabulary) if config.cold_fraction else None
+    return PreparedData(dataset, vocabulary, tuple(user_ids), _attributes(user_ids, config), content, cold)
 
 
 def _locate(config: DataConfig) -> DataConfig:
@@ -152,16 +183,42 @@ def _check_unchanged(paths: Mapping[str, Path | None], settings: Mapping[str, An
             )
 
 
-def _vocabulary(item_ids: pl.Series, items_path: Path | None, config: DataConfig) -> Vocabulary:
+def _without_cold_items(interactions: pl.DataFrame, config: DataConfig) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The interactions without those of the items that are held out, and these, with a column ``seen``: how many came before."""
+    cold = choose_cold_items(interactions["item_id"].unique(), config.cold_fraction)
+    is_cold = pl.col("item_id").is_in(cold.implode())
+    counted = interactions.with_columns((~is_cold).cum_sum().over("user_id").cast(pl.Int64).alias("seen"))
+    return interactions.filter(~is_cold), counted.filter(is_cold)
+
+
+def _cold_interactions(held_out: pl.DataFrame, user_ids: pl.Series, vocabulary: Vocabulary) -> ColdInteractions:
+    """The held-out interactions as indices; users of whom nothing else is known are left out."""
+    users = pl.DataFrame({"user_id": user_ids, "user": np.arange(len(user_ids))})
+    joined = held_out.join(users, on="user_id", maintain_order="left")
+    items = np.array(vocabulary.encode(joined["item_id"]), np.int32)
+    return ColdInteractions(joined["user"].to_numpy().astype(np.int64), items, joined["seen"].to_numpy())
+
+
+def _catalogue(item_ids: pl.Series, config: DataConfig) -> tuple[Vocabulary, tuple[ContentSchema, ItemContent] | None]:
+    """The items, those with interactions first, and what is known of them."""
     ids = item_ids.unique().sort().to_list()
-    if items_path is None:
+    catalogue = read_items(config.items, config.item_columns, config.features) if config.items else None
+    if catalogue is not None and config.untouched:
+        ids += catalogue["item_id"].filter(~catalogue["item_id"].is_in(pl.Series(ids).implode())).sort().to_list()
+    vocabulary = _vocabulary(ids, catalogue, config)
+    listed = pl.DataFrame(schema={"item_id": pl.String}) if catalogue is None else catalogue
+    content = item_content(ids, listed, config.features, config.vectors)
+    return vocabulary, None if content is None else (find_schema(content, config.features), content)
+
+
+def _vocabulary(ids: list[str], catalogue: pl.DataFrame | None, config: DataConfig) -> Vocabulary:
+    if catalogue is None:
         return Vocabulary(tuple(ids), tuple(ids))
-    catalogue = read_items(items_path, config.item_columns)
-    titles = dict(catalogue.iter_rows())
+    titles = dict(catalogue.select("item_id", "title").iter_rows())
     unlisted = [item_id for item_id in ids if item_id not in titles]
     if unlisted:
         message = (
-            f"{items_path}: column {config.item_columns.item_id!r}: {len(unlisted)} item(s) of the interactions are not listed;"
+            f"{config.items}: column {config.item_columns.item_id!r}: {len(unlisted)} item(s) of the interactions are not listed;"
             f" the id stands in for the title (first: {shown(unlisted[0])})"
         )
         warnings.warn(message, DataWarning, stacklevel=2)
