@@ -114,13 +114,16 @@ class Recommender(nn.Module):
 
     def forward(self, history: Tensor, exclude: Tensor) -> tuple[Tensor, Tensor]:
         """int32 [B, L] and [B, E] -> items int32 [B, K] (0 where none is left) and scores float32 [B, K], best first."""
+        best, items = torch.topk(self.masked_scores(history, exclude), self.spec.top_k, dim=1)
+        items = torch.where(best > MASKED_SCORE / 2, items, PADDING)
+        return items.to(torch.int32), best
+
+    def masked_scores(self, history: Tensor, exclude: Tensor) -> Tensor:
+        """Scores of all table rows, ``MASKED_SCORE`` for those that must not be returned. Arguments as in ``forward``."""
         item_count = self.spec.item_count
         history = torch.where(is_item(history, item_count), history, PADDING).long()
         exclude = torch.where(is_item(exclude, item_count), exclude, PADDING).long()
         scores = self.scorer.score_last(history)  # (B, rows)
         filler = self.filler.expand(history.shape[0], -1)
         banned = torch.cat([filler, history, exclude], dim=1)
-        scores = scores.scatter(1, banned, MASKED_SCORE)
-        best, items = torch.topk(scores, self.spec.top_k, dim=1)
-        items = torch.where(best > MASKED_SCORE / 2, items, PADDING)
-        return items.to(torch.int32), best
+        return scores.scatter(1, banned, MASKED_SCORE)

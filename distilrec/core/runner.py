@@ -20,3 +20,14 @@ class Runner(Protocol):
             exclude: Further items that must not be returned, padded with 0, int32 [B, E].
         """
         ...
+
+
+class ScoringRunner(Runner, Protocol):
+    """A model whose scores of the whole catalogue can be read, too."""
+
+    def scores(self, history: NDArray[np.int32], exclude: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Scores of padding and items 1..N, ``MASKED_SCORE`` where an item must not be returned, float32 [B, N + 1].
+
+        Arguments as in ``recommend``.
+        """
+        ...

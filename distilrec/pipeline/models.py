@@ -8,7 +8,7 @@ from typing import Literal
 
 from distilrec.config import Config, StudentName
 from distilrec.core.errors import MissingExtraError
-from distilrec.core.runner import Runner
+from distilrec.core.runner import ScoringRunner
 from distilrec.core.specs import Precision, RecommenderSpec
 from distilrec.data.dataset import HeldOut
 from distilrec.pipeline.stages import (
@@ -35,7 +35,7 @@ class EvaluatedModel:
 
     name: str
     role: Role
-    runner: Runner
+    runner: ScoringRunner
     parameters: int
     """Parameters needed at inference."""
     size_bytes: int

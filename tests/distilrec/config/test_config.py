@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from distilrec.config import UndistilledConfig, load_config, parse_config, preset_names, with_seed
+from distilrec.config import UndistilledConfig, as_cold, load_config, parse_config, preset_names, with_seed
 from distilrec.core.errors import ConfigError
 
 
@@ -172,3 +172,31 @@ def test_file_that_is_no_text_or_no_toml_is_named(tmp_path, content, message):
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=rf"shop\.toml: .*{message}"):
         load_config(str(path))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("untouched = true", "'features' and 'untouched' need 'items'"),
+        ('items = "i.csv"\nfeatures = { categories = ["a"], numbers = ["a"] }', "must be different columns"),
+        ('items = "i.csv"\nfeatures = { texts = ["title"] }', "other columns than those of the id and the title"),
+        ('vectors.image.file = "v.npy"', "belongs to a .npy file"),
+        ('items = "i.csv"\nfeatures = { texts = ["image"] }\nvectors.image.file = "v.parquet"', "must have other names"),
+        ('vectors.image.file = "v.parquet"\n[student]\ncontent = ["sound"]', "student.content: found sound, expected"),
+    ],
+)
+def test_content_that_contradicts_itself_is_refused(data, message):
+    text = f'name = "x"\n[data]\ninteractions = "x.csv"\n{data}'
+    with pytest.raises(ConfigError, match=message):
+        parse_config(text, where="x", folder=Path())
+
+
+def test_cold_run_has_a_folder_of_its_own_and_paths_of_vectors_are_relative_to_the_file():
+    text = 'name = "x"\n[data]\ninteractions = "x.csv"\nvectors.image = { file = "v.npy", ids = "ids.txt" }'
+    config = parse_config(text, where="x", folder=Path("shop"))
+    assert (config.data.vectors["image"].file, config.data.vectors["image"].ids) == (Path("shop/v.npy"), Path("shop/ids.txt"))
+    cold = as_cold(config)
+    assert (cold.name, cold.data.cold_fraction, cold.data.has_cold_items) == ("x-cold", 0.1, True)
+    assert as_cold(cold) == cold
+    assert config.student.dropout_of_ids(cold_items=config.data.has_cold_items) == 0
+    assert cold.student.dropout_of_ids(cold_items=cold.data.has_cold_items) == 0.1

@@ -1,14 +1,24 @@
 """The tiny shop with an open catalogue: content goes all the way, and items that nobody has touched are recommended."""
 
+import json
+
 import numpy as np
+import pytest
 import torch
 from safetensors.torch import load_file
 
+from distill.models.runner import TorchRunner
 from distill.models.students.build import load_student
 from distill.models.weights import WEIGHTS
+from distilrec.config import spec_of_run
 from distilrec.core.manifest import read_manifest
 from distilrec.core.specs import table_rows
+from distilrec.data.cold import cold_held_out, load_cold
 from distilrec.data.stage import load
+from distilrec.evaluation.cold import NEIGHBOURS, POPULARITY
+from distilrec.evaluation.ranking import ranking_metrics
+from distilrec.evaluation.report import render_json, render_markdown
+from distilrec.pipeline.evaluate import evaluate_runs
 
 
 def test_content_is_folded_away_and_kept_beside_the_weights(open_run):
@@ -20,6 +30,35 @@ def test_content_is_folded_away_and_kept_beside_the_weights(open_run):
     assert load_file(open_run / "teacher-sequence" / "content.safetensors")["linear.weight"].shape[1] == 16 + 6
     metrics = read_manifest(open_run / "teacher-sequence").metrics
     assert (metrics["content"], metrics["id_dropout"]) == (["genre", "image"], 0.1)
+
+
+def test_cold_items_are_judged_beside_popularity_and_neighbours(open_run, open_config, monkeypatch):
+    monkeypatch.chdir(open_run.parent.parent)
+    report = evaluate_runs([open_config], "test")
+    dataset, vocabulary = load(open_run / "data")
+    held_out = load_cold(open_run / "data")
+    spec = spec_of_run(open_config, len(vocabulary))
+    users = cold_held_out(dataset, held_out, spec)
+    found, (whole, among) = report.cold, (getattr(report.cold, part).everybody for part in ("whole", "among"))
+    assert (found.items, whole.users) == (9, len(users.users))
+    assert whole.estimates[POPULARITY]["hr@10"].mean == 0
+    student = TorchRunner(
+        load_student(open_config, open_run / "student", len(vocabulary)), spec_of_run(open_config, len(vocabulary))
+    )
+    answers = student.recommend(users.history, users.exclude)[0]
+    hits = ranking_metrics(answers, users)["hr@10"]
+    for name in ("student, distilled", "student, ONNX FP32"):
+        assert whole.estimates[name]["hr@10"].mean == pytest.approx(hits)
+        assert among.estimates[name]["hr@10"].mean >= whole.estimates[name]["hr@10"].mean
+    assert whole.estimates["student, ONNX INT8"]["hr@10"].mean == pytest.approx(hits, abs=0.1)
+    # A genre holds a sixth of the items, and content says which one.
+    assert among.estimates["student, distilled"]["ndcg@10"].mean > among.estimates[POPULARITY]["ndcg@10"].mean
+    assert found.whole.everybody.differences[NEIGHBOURS]["student, distilled"]["hr@10"].mean == pytest.approx(
+        hits - whole.estimates[NEIGHBOURS]["hr@10"].mean
+    )
+    text = render_markdown(report)
+    assert "## Items that nobody has touched\n\nAll interactions of 9 items were held out" in text
+    assert json.loads(render_json(report))["cold"]["items"] == 9
 
 
 def test_untouched_items_are_neither_lost_nor_everywhere(open_run, open_config):
