@@ -79,10 +79,7 @@ class ItemTable(nn.Module):
 
     def scores(self, user_vectors: Tensor) -> Tensor:
         """Products with every row of the table, float32 [B, d] -> [B, rows]."""
-        basis = self._basis()
-        if basis is not None:
-            user_vectors = nn.functional.linear(user_vectors, basis)  # (B, r)
-        return nn.functional.linear(user_vectors, self._factor())
+        return nn.functional.linear(self.in_factor_space(user_vectors), self._factor())
 
     @contextmanager
     def kept(self) -> Iterator[None]:
@@ -108,16 +105,29 @@ class ItemTable(nn.Module):
         untouched = ~self.touched[1 : self.item_count + 1, 0]
         return untouched if bool(untouched.any()) else None
 
+    def in_factor_space(self, user_vectors: Tensor) -> Tensor:
+        """User vectors whose products with rows of the factor are scores. float32 [B, d] -> [B, r]."""
+        basis = self._basis()
+        return user_vectors if basis is None else nn.functional.linear(user_vectors, basis)
+
+    def factor_where(self, known: Tensor) -> Tensor:
+        """The factor where only some items are known by more than their content. bool [N] -> float32 [rows, r]."""
+        return self._rows(in_table(known[:, None].float(), len(self.learned)).bool())
+
     def _factor(self) -> Tensor:
         """float32 [rows, r]; [rows, d] for a full table."""
         if self._kept is not None:
             return self._kept
+        known = self.touched
+        if known is not None and self.training:  # drawn on the CPU, so that all devices draw the same
+            known = known & (torch.rand(len(known), 1) >= self.id_dropout).to(known.device)
+        return self._rows(known)
+
+    def _rows(self, known: Tensor | None) -> Tensor:
+        """The factor; ``known`` is a mask of the rows whose learned part counts, bool [rows, 1], or None for all."""
         rows: Tensor = self.learned
         popularity = self.popularity
-        if self.touched is not None and self.unknown is not None:
-            known = self.touched
-            if self.training:  # drawn on the CPU, so that all devices draw the same
-                known = known & (torch.rand(len(known), 1) >= self.id_dropout).to(known.device)
+        if known is not None and self.unknown is not None:
             rows = torch.where(known, rows, self.unknown)
             popularity = None if popularity is None else popularity * known
         if self.content is not None:

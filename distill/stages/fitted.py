@@ -1,5 +1,6 @@
 """What all stages share that fit a model by gradient descent: teachers and students alike."""
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from distill.stages.text import load_embeddings, load_known
 from distill.training.callbacks import GiveUp
 from distill.training.fit import FitResult, fit
 from distill.training.loggers import Logging
+from distill.training.unknown_share import calibrate_unknown
 from distilrec.config import Config, DistillationConfig, ItemVectorConfig, TrainingConfig, spec_of_run
 from distilrec.config.section import Section, declarations_of
 from distilrec.core.errors import ConfigError
@@ -28,6 +30,8 @@ from distilrec.data import stage as data_stage
 from distilrec.data.dataset import Dataset
 from distilrec.data.vocabulary import Vocabulary
 from distilrec.evaluation.ranking import PRIMARY_K
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,10 @@ def fit_model(
         log=log,
         give_up=give_up,
     )
+    share = model.item_vectors.share_of_unknown()
+    if encoder.items.unknown is not None and share:
+        shift = calibrate_unknown(encoder, dataset, spec_of_run(config, dataset.item_count, PRIMARY_K), share, config.seed)
+        logger.info("items that nobody has touched: %+.2f to their scores, for %.0f %% of the first ten ranks", shift, 100 * share)
     return encoder, result
 
 
