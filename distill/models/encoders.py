@@ -1,6 +1,7 @@
 """Base classes of teachers and students, and the recommender that is built on them."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -102,15 +103,21 @@ class Recommender(nn.Module):
     """The serving contract as a graph: seen and excluded items are masked and the top K taken inside.
 
     Indices outside 1..N count as padding, so that a bad request cannot fail the batch it is put in.
+
+    Args:
+        scorer: The model.
+        spec: Sizes of the tensors.
+        retired: Indices of items that are never returned.
     """
 
     filler: Tensor
 
-    def __init__(self, scorer: Scorer, spec: RecommenderSpec) -> None:
+    def __init__(self, scorer: Scorer, spec: RecommenderSpec, retired: Sequence[int] = ()) -> None:
         super().__init__()
         self.scorer = scorer
         self.spec = spec
-        self.register_buffer("filler", torch.tensor([PADDING, *range(spec.item_count + 1, table_rows(spec.item_count))]))
+        never = [PADDING, *range(spec.item_count + 1, table_rows(spec.item_count)), *retired]
+        self.register_buffer("filler", torch.tensor(never))
 
     def forward(self, history: Tensor, exclude: Tensor) -> tuple[Tensor, Tensor]:
         """int32 [B, L] and [B, E] -> items int32 [B, K] (0 where none is left) and scores float32 [B, K], best first."""

@@ -1,5 +1,7 @@
 """A PyTorch model behind the serving contract."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -11,11 +13,11 @@ from distilrec.core.specs import RecommenderSpec
 
 
 class TorchRunner:
-    """Runs a trained model eagerly, on the CPU."""
+    """Runs a trained model eagerly, on the CPU; arguments as of ``Recommender``."""
 
-    def __init__(self, scorer: Scorer, spec: RecommenderSpec) -> None:
+    def __init__(self, scorer: Scorer, spec: RecommenderSpec, retired: Sequence[int] = ()) -> None:
         self.spec = spec
-        self.recommender = Recommender(scorer, spec).eval()
+        self.recommender = Recommender(scorer, spec, retired).eval()
 
     @torch.inference_mode()
     def recommend(self, history: NDArray[np.int32], exclude: NDArray[np.int32]) -> Answer:

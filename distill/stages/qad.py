@@ -3,6 +3,7 @@
 So a student that was trained without a teacher stays without one.
 """
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import nn
 from distill.data.soft_targets import SoftTargets
 from distill.losses.distillation import Distillation
 from distill.models.encoders import Encoder
+from distill.models.item_content import CONTENT_WEIGHTS
 from distill.models.quantization import FakeQuantizedEncoder
 from distill.models.students.build import load_student
 from distill.models.weights import save_weights
@@ -60,6 +62,8 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
         )
         trained = quantized.release()
         save_weights(trained, folder)
+        if (inputs["student"] / CONTENT_WEIGHTS).exists():
+            shutil.copyfile(inputs["student"] / CONTENT_WEIGHTS, folder / CONTENT_WEIGHTS)
         description = Description("DistilRec student-qad", _summary(inputs["student"]), recorded)
         write_card(folder, trained, description, config=config, dataset=dataset, data=inputs["data"], epochs=result.epochs)
         return {"validation_ndcg@10": result.validation_ndcg, "epochs": result.epochs}

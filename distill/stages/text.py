@@ -17,7 +17,7 @@ from distilrec.core.stage import Inputs, run_stage
 from distilrec.data import stage as data_stage
 from distilrec.data.content import ContentSchema, ItemContent, category_bags, dense_blocks, load_content
 
-_FILE = "embeddings.npy"
+TITLES_FILE = "embeddings.npy"
 
 
 def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
@@ -32,19 +32,20 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
         if model is None:
             return {"text_embeddings": False}
         _, vocabulary = data_stage.load(inputs["data"])
-        np.save(folder / _FILE, embed_titles(vocabulary.titles, model).numpy())
-        found = load_content(inputs["data"])
-        for name in found[0].texts if found else ():
-            np.save(folder / _text_file(name), embed_texts(tuple(found[1].features[name]), model).numpy())
+        np.save(folder / TITLES_FILE, embed_titles(vocabulary.titles, model).numpy())
+        if (found := load_content(inputs["data"])) is not None:
+            schema, content = found
+            for name in schema.texts:
+                np.save(folder / text_file(name), embed_texts(tuple(content.features[name]), model).numpy())
         return {"text_embeddings": True}
 
     settings = {"model_sha256": sha256_of_file(model / "model.safetensors") if model else None}
     return run_stage("text", settings=settings, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)
 
 
-def embed_texts(texts: Sequence[str], model: Path) -> Tensor:
+def embed_texts(texts: Sequence[str], model_folder: Path) -> Tensor:
     """Embeddings as those of titles; zeros where there is no text. float32 [n, d_text]."""
-    embeddings = embed_titles([text or " " for text in texts], model)
+    embeddings = embed_titles([text or " " for text in texts], model_folder)
     return embeddings * torch.tensor([bool(text) for text in texts])[:, None]
 
 
@@ -62,7 +63,7 @@ def load_known(data: Path, text: Path, *, titles: bool, names: Sequence[str]) ->
     if found is None:
         return KnownOfItems.of(embeddings)
     schema = found[0].selected(names)
-    texts = [torch.from_numpy(np.load(text / _text_file(name))) for name in schema.texts if (text / _text_file(name)).exists()]
+    texts = [torch.from_numpy(np.load(text / text_file(name))) for name in schema.texts if (text / text_file(name)).exists()]
     return known_of_items(schema, found[1], embeddings, texts)
 
 
@@ -78,11 +79,12 @@ def _needed(text: TextConfig) -> TextConfig:
     return text.model_copy(update={"use": "on"})
 
 
-def _text_file(name: str) -> str:
+def text_file(name: str) -> str:
+    """Name of the file with the embeddings of a column of texts."""
     return f"embeddings-{hashlib.sha256(name.encode()).hexdigest()[:16]}.npy"
 
 
 def load_embeddings(folder: Path) -> Tensor | None:
     """float32 [N, d_text], or None where there are none."""
-    path = folder / _FILE
+    path = folder / TITLES_FILE
     return torch.from_numpy(np.load(path)) if path.exists() else None

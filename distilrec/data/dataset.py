@@ -1,7 +1,7 @@
 """Index sequences with their splits, which the data stage writes and all later stages read."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -98,6 +98,16 @@ def held_out(dataset: Dataset, split: Split, spec: RecommenderSpec, max_users: i
         truths[row, : len(truth)] = truth
     truncated = sum(len(seen) > spec.history_length + spec.exclude_length for _, seen, _ in rows)
     return HeldOut(np.array([user for user, _, _ in rows], np.int64), history, exclude, truths, unjudged, truncated)
+
+
+def without_answers(users: HeldOut, items: Sequence[int]) -> HeldOut:
+    """The users for whom another right answer is left than these items."""
+    truth = np.where(np.isin(users.truth, np.array(items, np.int32)), PADDING, users.truth)
+    # Padding goes to the end.
+    truth = np.take_along_axis(truth, np.argsort(truth == PADDING, axis=1, kind="stable"), axis=1)
+    left = (truth != PADDING).any(axis=1)
+    kept = {name: getattr(users, name)[left] for name in ("users", "history", "exclude")}
+    return replace(users, **kept, truth=truth[left], unjudged_users=users.unjudged_users + int((~left).sum()))
 
 
 def requests(seen: Sequence[NDArray[np.int32]], spec: RecommenderSpec) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

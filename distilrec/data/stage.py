@@ -34,7 +34,7 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
     Raises:
         DataError: The data cannot be used; the message names file, column and row.
     """
-    data = _locate(config.data)
+    data = locate(config.data)
     paths = {"interactions": data.interactions, "items": data.items, "users": data.users}
     content_settings = {"features", "vectors", "untouched", "cold_fraction"}
     settings = config.data.model_dump(mode="json", exclude={*paths, *content_settings}) | {"split": data.split_kind}
@@ -109,7 +109,7 @@ def prepare(config: DataConfig) -> PreparedData:
     Raises:
         DataError: Filtering leaves no interaction, or splitting leaves none for training.
     """
-    assert config.interactions is not None  # _locate fills it in
+    assert config.interactions is not None  # locate fills it in
     frame = read_interactions(config.interactions, config)
     if config.max_users is not None:
         frame = frame.filter(pl.col("user_id").is_in(frame["user_id"].unique().sort().head(config.max_users).implode()))
@@ -139,7 +139,7 @@ def prepare(config: DataConfig) -> PreparedData:
     return PreparedData(dataset, vocabulary, tuple(user_ids), _attributes(user_ids, config), content, cold)
 
 
-def _locate(config: DataConfig) -> DataConfig:
+def locate(config: DataConfig) -> DataConfig:
     """The settings with the paths of a named source, which is downloaded if necessary."""
     if config.source is None:
         return config

@@ -67,4 +67,5 @@ def _content_vectors(run: Config, folder: Path) -> NDArray[np.float32] | None:
     if titles is None:
         return None
     lengths = titles.norm(dim=1, keepdim=True).clamp(min=1e-6)
-    return np.concatenate([np.zeros((1, titles.shape[1]), np.float32), (titles / lengths).numpy()])
+    vectors: NDArray[np.float32] = (titles / lengths).numpy()
+    return np.concatenate([np.zeros((1, titles.shape[1]), np.float32), vectors])
