@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor
 from distill.models.item_content import load_projection
 from distill.models.text import embed_titles, find_text_model
 from distill.models.weights import WEIGHTS
-from distill.stages.text import TITLES_FILE, embed_texts, load_known, text_file
+from distill.stages.text import TITLES_FILE, embed_texts, load_known, picture_embedder, picture_settings, text_file
 from distilrec.config import Config
 from distilrec.core.errors import ConfigError
 from distilrec.core.files import write_text
@@ -51,19 +51,21 @@ def run_text(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
         )
 
     def work(folder: Path, _scratch: Path) -> dict[str, Any]:
-        if model is None:
-            return {"text_embeddings": False}
         before, now = load_catalogue(inputs["trained_data"]), load_catalogue(inputs["data"])
+        embedders: dict[str, Callable[[_Texts], Tensor]] = {}
+        if model is not None:
+            embedders = {TITLES_FILE: partial(embed_titles, model_folder=model)}
+            embedders |= {text_file(name): partial(embed_texts, model_folder=model) for name in _names(now, "texts")}
+        embedders |= {text_file(name): picture_embedder(config.image) for name in _names(now, "pictures")}
         embedded = 0
-        for file, embed in [(TITLES_FILE, embed_titles), *((text_file(name), embed_texts) for name in _text_names(now))]:
+        for file, embed in embedders.items():
             # What an earlier refresh has embedded is only taken from there to save time.
             known = _embeddings(out_dir, file, None) | _embeddings(inputs["trained_text"], file, _texts(before, file))
-            embedded += _write(folder, file, _texts(now, file), known, partial(embed, model_folder=model))
-        return {"text_embeddings": True, "embedded": embedded}
+            embedded += _write(folder, file, _texts(now, file), known, embed)
+        return {"text_embeddings": model is not None, "embedded": embedded}
 
-    return run_stage(
-        "refreshed-text", settings={"model_sha256": trained}, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work
-    )
+    settings = {"model_sha256": trained} | picture_settings(config, inputs["data"])
+    return run_stage("refreshed-text", settings=settings, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)
 
 
 def run_student(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
@@ -125,15 +127,16 @@ def update_rows(table: Tensor, changed: NDArray[np.bool_], before: Tensor, now: 
     table[former + 1 : count + 1, 1:] = now[former:] + unknown
 
 
-def _text_names(catalogue: Catalogue) -> tuple[str, ...]:
-    return () if catalogue.schema is None else catalogue.schema.texts
+def _names(catalogue: Catalogue, what: Literal["texts", "pictures", "embedded"]) -> tuple[str, ...]:
+    found: tuple[str, ...] = () if catalogue.schema is None else getattr(catalogue.schema, what)
+    return found
 
 
 def _texts(catalogue: Catalogue, file: str) -> _Texts:
     """The texts whose embeddings are in a file of this name."""
     if file == TITLES_FILE or catalogue.content is None:
         return catalogue.vocabulary.titles
-    name = next(name for name in _text_names(catalogue) if text_file(name) == file)
+    name = next(name for name in _names(catalogue, "embedded") if text_file(name) == file)
     return tuple(catalogue.content.features[name])
 
 

@@ -1,7 +1,8 @@
-"""Stage ``text``: embeddings of all item titles and of further texts, made once for all models that take text in."""
+"""Stage ``text``: embeddings of all item titles, of further texts and of pictures, made once for all models."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,36 +11,41 @@ import torch
 from torch import Tensor
 
 from distill.models.item_content import KnownOfItems
+from distill.models.teachers.pretrained import model_identity
 from distill.models.text import embed_titles, find_text_model
-from distilrec.config import Config, TextConfig
-from distilrec.core.manifest import Manifest, sha256_of_file
+from distilrec.config import Config, ImageConfig, TextConfig
+from distilrec.core.errors import MissingExtraError
+from distilrec.core.manifest import Manifest, sha256_of_file, sha256_of_json
 from distilrec.core.stage import Inputs, run_stage
 from distilrec.data import stage as data_stage
-from distilrec.data.content import ContentSchema, ItemContent, category_bags, dense_blocks, load_content
+from distilrec.data.content import SCHEMA_FILE, ContentSchema, ItemContent, category_bags, dense_blocks, load_content
 
 TITLES_FILE = "embeddings.npy"
 
 
 def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
-    """Write the embeddings, float32 [N, d_text] for each text; nothing without a text model. Inputs: data.
+    """Write the embeddings, float32 [N, d_text] for each text; nothing of texts without a text model. Inputs: data.
 
     Raises:
-        MissingExtraError: There are texts besides the titles, but no model is installed.
+        MissingExtraError: There are texts besides the titles, but no model is installed; or there are pictures, but no Pillow.
+        ConfigError: A model cannot be loaded.
     """
     model = find_text_model(config.text if config.text.use == "off" or not config.data.features.texts else _needed(config.text))
 
     def work(folder: Path, _scratch: Path) -> dict[str, Any]:
+        found = load_content(inputs["data"])
+        for name in found[0].pictures if found else ():
+            np.save(folder / text_file(name), picture_embedder(config.image)(tuple(found[1].features[name])).numpy())
         if model is None:
             return {"text_embeddings": False}
         _, vocabulary = data_stage.load(inputs["data"])
         np.save(folder / TITLES_FILE, embed_titles(vocabulary.titles, model).numpy())
-        if (found := load_content(inputs["data"])) is not None:
-            schema, content = found
-            for name in schema.texts:
-                np.save(folder / text_file(name), embed_texts(tuple(content.features[name]), model).numpy())
+        for name in found[0].texts if found else ():
+            np.save(folder / text_file(name), embed_texts(tuple(found[1].features[name]), model).numpy())
         return {"text_embeddings": True}
 
     settings = {"model_sha256": sha256_of_file(model / "model.safetensors") if model else None}
+    settings |= picture_settings(config, inputs["data"])
     return run_stage("text", settings=settings, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)
 
 
@@ -47,6 +53,33 @@ def embed_texts(texts: Sequence[str], model_folder: Path) -> Tensor:
     """Embeddings as those of titles; zeros where there is no text. float32 [n, d_text]."""
     embeddings = embed_titles([text or " " for text in texts], model_folder)
     return embeddings * torch.tensor([bool(text) for text in texts])[:, None]
+
+
+def picture_embedder(config: ImageConfig) -> Callable[[Sequence[str]], Tensor]:
+    """Embeddings of picture files by path.
+
+    Raises:
+        MissingExtraError: Pillow is not installed.
+    """
+    try:  # here, because it is an extra of its own
+        from distill.models.image import embed_pictures
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(f"The package {error.name!r}", "image") from error
+    return partial(embed_pictures, config=config)
+
+
+def picture_settings(config: Config, data: Path) -> dict[str, Any]:
+    """What embeddings of pictures depend on: the model, and sizes and times of the files. Nothing where there are none."""
+    found = load_content(data) if config.data.features.pictures and (data / SCHEMA_FILE).exists() else None
+    if found is None:
+        return {}
+    model = str(config.image.model)
+    stamps = {}
+    for path in (path for name in found[0].pictures for path in found[1].features[name]):
+        file = Path(path)
+        stamps[path] = [file.stat().st_size, file.stat().st_mtime_ns] if path and file.is_file() else None
+    identity = model_identity(Path(model) if Path(model).is_dir() else model, config.image.revision)
+    return {"image_model": identity, "pictures_sha256": sha256_of_json(stamps)}
 
 
 def load_known(data: Path, text: Path, *, titles: bool, names: Sequence[str]) -> KnownOfItems | None:
@@ -63,7 +96,7 @@ def load_known(data: Path, text: Path, *, titles: bool, names: Sequence[str]) ->
     if found is None:
         return KnownOfItems.of(embeddings)
     schema = found[0].selected(names)
-    texts = [torch.from_numpy(np.load(text / text_file(name))) for name in schema.texts if (text / text_file(name)).exists()]
+    texts = [torch.from_numpy(np.load(text / text_file(name))) for name in schema.embedded if (text / text_file(name)).exists()]
     return known_of_items(schema, found[1], embeddings, texts)
 
 

@@ -3,6 +3,7 @@
 from distilrec.config.data import (
     DataConfig,
     FeatureConfig,
+    ImageConfig,
     InteractionColumns,
     ItemColumns,
     TextConfig,
@@ -37,6 +38,7 @@ __all__ = [
     "EngineConfig",
     "ExportConfig",
     "FeatureConfig",
+    "ImageConfig",
     "InteractionColumns",
     "ItemColumns",
     "ItemVectorConfig",

@@ -46,16 +46,21 @@ class FeatureConfig(Section):
     """Columns of numbers, such as price. They are scaled; a value may be missing."""
     texts: tuple[str, ...] = ()
     """Further columns of text, such as a description. They are embedded as titles are (section ``text``)."""
+    pictures: tuple[str, ...] = ()
+    """Columns of paths of picture files, relative to the folder of ``items`` (section ``image``). A changed picture needs another
+    name."""
 
     @property
     def columns(self) -> tuple[str, ...]:
         """All columns."""
-        return (*self.categories, *self.numbers, *self.texts)
+        return (*self.categories, *self.numbers, *self.texts, *self.pictures)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if len(set(self.columns)) != len(self.columns):
-            raise ValueError(f"'categories', 'numbers' and 'texts' must be different columns (found {', '.join(self.columns)})")
+            raise ValueError(
+                f"'categories', 'numbers', 'texts' and 'pictures' must be different columns (found {', '.join(self.columns)})"
+            )
         if self.separator == "":
             raise ValueError("'separator' must be text, for example \"|\"; leave it out where a category has one value")
         return self
@@ -163,7 +168,7 @@ class DataConfig(Section):
         """The settings of content that are in use, JSON-ready; none for data that has none, whose digest stays what it was."""
         found: dict[str, Any] = {"vectors": sorted(self.vectors)} if self.vectors else {}
         if self.features.columns:
-            found["features"] = self.features.model_dump(mode="json")
+            found["features"] = self.features.model_dump(mode="json", exclude=set() if self.features.pictures else {"pictures"})
         if self.untouched:
             found["untouched"] = True
         if self.cold_fraction:
@@ -174,6 +179,15 @@ class DataConfig(Section):
     def split_kind(self) -> Literal["leave_one_out", "temporal"]:
         """``split``, or its default for this kind of data."""
         return self.split or ("leave_one_out" if self.source else "temporal")
+
+
+class ImageConfig(Section):
+    """Embeddings of pictures of items, computed once for all models. They need the extra [image]."""
+
+    model: str | None = None
+    """Folder of a vision model of ``transformers`` (ViT, DINOv2, CLIP, ...) with its image processor, or its name on the hub."""
+    revision: str = "main"
+    """Branch, tag or commit of a model on the hub."""
 
 
 class TextConfig(Section):

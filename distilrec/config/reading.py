@@ -157,6 +157,9 @@ def _resolve_paths(values: dict[str, Any], folder: Path) -> None:
     vectors = _section(_section(values, "data"), "vectors")
     for section in (_section(vectors, name) for name in vectors):
         section |= {key: str(folder / section[key]) for key in ("file", "ids") if isinstance(section.get(key), str)}
+    model = _section(values, "image").get("model")
+    if isinstance(model, str) and (folder / model).is_dir():  # otherwise it is a name on the hub
+        values["image"]["model"] = str(folder / model)
     teachers = _section(values, "teachers")
     for teacher in (_section(teachers, name) for name in teachers):
         model = teacher.get("model")

@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, SerializeAsAny, model_validator
 
-from distilrec.config.data import DataConfig, TextConfig
+from distilrec.config.data import DataConfig, ImageConfig, TextConfig
 from distilrec.config.export import ExportConfig
 from distilrec.config.section import Name, Positive, Section
 from distilrec.config.student import QadConfig, StudentConfig, UndistilledConfig
@@ -28,6 +28,7 @@ class Config(Section):
     """Where losses and validation metrics of trainings are recorded, besides the progress bar."""
     data: DataConfig
     text: TextConfig = TextConfig()
+    image: ImageConfig = ImageConfig()
     teachers: dict[Name, SerializeAsAny[TeacherConfig]] = Field(
         default_factory=lambda: {"sequence": TeacherConfig.of_kind("sequence")}, min_length=1
     )
@@ -83,7 +84,9 @@ class Config(Section):
         return self
 
     def _check_content(self) -> None:
-        """Refuse names of content that the data has not."""
+        """Refuse names of content that the data has not, and pictures without a model."""
+        if self.data.features.pictures and self.image.model is None:
+            raise ValueError("data.features.pictures needs image.model, a vision model that embeds them")
         models: dict[str, Any] = {"student": self.student} | {f"teachers.{name}": one for name, one in self.teachers.items()}
         models |= {f"{place}.student": one.learner for place, one in models.items() if getattr(one, "learner", None) is not None}
         for place, model in models.items():

@@ -41,11 +41,17 @@ class ContentSchema:
     texts: tuple[str, ...]
     vectors: Mapping[str, int]
     """Length of the vectors by name."""
+    pictures: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of all content."""
-        return (*self.categories, *self.numbers, *self.texts, *self.vectors)
+        return (*self.categories, *self.numbers, *self.texts, *self.vectors, *self.pictures)
+
+    @property
+    def embedded(self) -> tuple[str, ...]:
+        """Names of the content that models of other makers embed: texts and pictures."""
+        return (*self.texts, *self.pictures)
 
     def selected(self, names: Sequence[str]) -> "ContentSchema":
         """The part of the schema with these names."""
@@ -54,6 +60,7 @@ class ContentSchema:
             {name: scaling for name, scaling in self.numbers.items() if name in names},
             tuple(name for name in self.texts if name in names),
             {name: size for name, size in self.vectors.items() if name in names},
+            tuple(name for name in self.pictures if name in names),
         )
 
     def save(self, folder: Path) -> None:
@@ -63,6 +70,7 @@ class ContentSchema:
             "numbers": {name: [scaling.mean, scaling.std] for name, scaling in self.numbers.items()},
             "texts": list(self.texts),
             "vectors": dict(self.vectors),
+            "pictures": list(self.pictures),
         }
         write_text(folder / SCHEMA_FILE, json.dumps(content, ensure_ascii=False) + "\n")
 
@@ -72,7 +80,7 @@ class ItemContent:
     """What the files say of N items."""
 
     features: pl.DataFrame
-    """A row for each item: item_id, categories as lists of text, numbers as float64 or null, texts ("" where there is none)."""
+    """A row for each item: item_id, categories as lists of text, numbers as float64 or null, texts and paths ("": none)."""
     vectors: Mapping[str, NDArray[np.float32]]
     """float32 [N, size] by name; zeros for items without a vector."""
 
@@ -98,7 +106,7 @@ def find_schema(content: ItemContent, features: FeatureConfig) -> ContentSchema:
         present = content.features[name].drop_nulls().to_numpy()
         numbers[name] = Scaling(float(present.mean()), float(present.std()) or 1.0) if len(present) else Scaling(0.0, 1.0)
     sizes = {name: vectors.shape[1] for name, vectors in content.vectors.items()}
-    return ContentSchema(categories, numbers, features.texts, sizes)
+    return ContentSchema(categories, numbers, features.texts, sizes, features.pictures)
 
 
 def load_content(folder: Path) -> tuple[ContentSchema, ItemContent] | None:
@@ -179,4 +187,5 @@ def _schema(found: Mapping[str, Any]) -> ContentSchema:
         {name: Scaling(*scaling) for name, scaling in found["numbers"].items()},
         tuple(found["texts"]),
         dict(found["vectors"]),
+        tuple(found["pictures"]),
     )

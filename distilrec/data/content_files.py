@@ -35,7 +35,7 @@ def item_content(
     found = ids.join(catalogue, on="item_id", how="left", maintain_order="left")
     columns = [pl.col(name).fill_null(pl.lit([], pl.List(pl.String))) for name in features.categories]
     columns += [pl.col(name) for name in features.numbers]
-    columns += [pl.col(name).fill_null("") for name in features.texts]
+    columns += [pl.col(name).fill_null("") for name in (*features.texts, *features.pictures)]
     return ItemContent(
         found.select("item_id", *columns),
         {name: _aligned(name, ids["item_id"], *read_vectors(name, file)) for name, file in files.items()},

@@ -134,7 +134,7 @@ def _content(schema: ContentSchema, former: ItemContent, item_ids: tuple[str, ..
                 f"{listing.where}: column {name!r}: found none of the {len(values):,} known values (such as {shown(values[0])}) but"
                 f" others (such as {shown(found[0])}), expected the same kind of values as in the training"
             )
-    columns = [pl.col(name).fill_null("") if name in schema.texts else pl.col(name) for name in former.features.columns]
+    columns = [pl.col(name).fill_null("") if name in schema.embedded else pl.col(name) for name in former.features.columns]
     said = listing.items.select(columns)
     silent = former.features.filter(~pl.col("item_id").is_in(said["item_id"].implode()))
     ids = pl.DataFrame({"item_id": list(item_ids)}, schema={"item_id": pl.String})
@@ -175,5 +175,9 @@ def features_of(schema: ContentSchema | None, features: FeatureConfig) -> Featur
     if schema is None:
         return FeatureConfig()
     return FeatureConfig(
-        categories=tuple(schema.categories), separator=features.separator, numbers=tuple(schema.numbers), texts=schema.texts
+        categories=tuple(schema.categories),
+        separator=features.separator,
+        numbers=tuple(schema.numbers),
+        texts=schema.texts,
+        pictures=schema.pictures,
     )

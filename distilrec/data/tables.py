@@ -1,5 +1,6 @@
 """Readers of your own interactions, catalogue and users; error messages name file, column and row."""
 
+import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -83,6 +84,10 @@ def _features(table: FileTable, frame: pl.DataFrame, features: FeatureConfig) ->
     found = [_values(table, frame, name, features.separator) for name in features.categories]
     found += [_numbers_or_null(table, frame, _FEATURE + name) for name in features.numbers]
     found += [_texts(table, frame, _FEATURE + name) for name in features.texts]
+    folder = str(table.path.parent.absolute())
+    for name in features.pictures:
+        paths = _texts(table, frame, _FEATURE + name)
+        found.append(paths.map_elements(lambda path: os.path.join(folder, path), pl.String).alias(_FEATURE + name))  # noqa: PTH118
     return [values.alias(values.name.removeprefix(_FEATURE)) for values in found]
 
 

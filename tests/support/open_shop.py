@@ -3,6 +3,9 @@
 import numpy as np
 import polars as pl
 import pytest
+import torch
+from PIL import Image
+from transformers import ViTConfig, ViTImageProcessorPil, ViTModel
 
 from distilrec.config import Config
 from distilrec.pipeline.stages import run_all, run_dir
@@ -10,7 +13,7 @@ from distilrec.pipeline.stages import run_all, run_dir
 TOUCHED, LISTED, GENRES = 90, 100, 6
 
 
-def products(indices):
+def products(indices, photos):
     """Rows of a catalogue for items of these numbers: what is known of an item follows from its genre."""
     return pl.DataFrame(
         {
@@ -18,6 +21,7 @@ def products(indices):
             "title": [f"genre {i % GENRES} number {i}" for i in indices],
             "genre": [[f"g{i % GENRES}", "all"] for i in indices],
             "price": [None if i % 10 == 3 else float(10 * (i % GENRES) + i % 3) for i in indices],
+            "photo": [str(photos / f"{i % GENRES}.png") for i in indices],
         }
     )
 
@@ -27,16 +31,27 @@ def write_vectors(path, indices):
     pl.DataFrame({"item_id": [f"item-{i}" for i in indices], "vector": vectors.tolist()}).write_parquet(path)
 
 
+def write_photos(folder):
+    """A picture for each genre, and a tiny random model that reads them; returns the model."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    ViTModel(ViTConfig(**sizes, image_size=16, patch_size=8)).save_pretrained(folder / "vit")
+    ViTImageProcessorPil(size={"height": 16, "width": 16}).save_pretrained(folder / "vit")
+    for genre in range(GENRES):
+        Image.fromarray(np.full((20, 20, 3), 40 * genre, np.uint8)).save(folder / f"{genre}.png")
+    return folder / "vit"
+
+
 @pytest.fixture(scope="session")
 def open_config(shop_config, tmp_path_factory):
     folder = tmp_path_factory.mktemp("open")
-    products(range(LISTED)).write_parquet(folder / "products.parquet")
+    products(range(LISTED), folder).write_parquet(folder / "products.parquet")
     write_vectors(folder / "image.parquet", range(LISTED))
     settings = shop_config.model_dump()
-    settings |= {"name": "open", "qad": {"use": "off"}}
+    settings |= {"name": "open", "qad": {"use": "off"}, "image": {"model": str(write_photos(folder))}}
     settings["data"] |= {
         "items": folder / "products.parquet",
-        "features": {"categories": ["genre"], "numbers": ["price"]},
+        "features": {"categories": ["genre"], "numbers": ["price"], "pictures": ["photo"]},
         "vectors": {"image": {"file": folder / "image.parquet"}},
         "untouched": True,
         "cold_fraction": 0.1,

@@ -26,8 +26,9 @@ def test_content_is_folded_away_and_kept_beside_the_weights(open_run):
     weights = load_file(open_run / "student" / WEIGHTS)
     assert [name for name in weights if name.startswith("items.")] == ["items.learned"]
     assert weights["items.learned"].shape[0] == table_rows(len(vocabulary))
-    assert load_file(open_run / "student" / "content.safetensors")["linear.weight"].shape[1] == 16 + 2 + 6
+    assert load_file(open_run / "student" / "content.safetensors")["linear.weight"].shape[1] == 16 + 12 + 2 + 6
     assert load_file(open_run / "teacher-sequence" / "content.safetensors")["linear.weight"].shape[1] == 16 + 6
+    assert read_manifest(open_run / "text").settings.keys() == {"model_sha256", "image_model", "pictures_sha256"}
     metrics = read_manifest(open_run / "teacher-sequence").metrics
     assert (metrics["content"], metrics["id_dropout"]) == (["genre", "image"], 0.1)
 

@@ -45,9 +45,14 @@ def shop(open_run, open_config, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def listed(tmp_path):
+def photos(open_config):
+    return open_config.data.items.parent
+
+
+@pytest.fixture
+def listed(tmp_path, photos):
     """The catalogue now: five items are gone, one has another genre, twenty are new."""
-    rows = products(range(5, LISTED + 20))
+    rows = products(range(5, LISTED + 20), photos)
     genre = pl.when(pl.col("item_id") == "item-7").then(pl.lit(["g2"])).otherwise(pl.col("genre"))
     return write(tmp_path / "now.parquet", rows.with_columns(genre.alias("genre")))
 
@@ -97,15 +102,15 @@ def test_new_changed_and_retired_items_without_training(shop, listed):
     assert np.corrcoef(exact[:, twin], exact[:, new_item])[0, 1] > 0.9
 
 
-def test_same_list_changes_nothing_and_an_item_that_is_listed_again_returns(shop, listed, tmp_path):
-    assert refresh(shop, write(tmp_path / "same.parquet", products(range(LISTED)))).name == "export"
+def test_same_list_changes_nothing_and_an_item_that_is_listed_again_returns(shop, listed, photos, tmp_path):
+    assert refresh(shop, write(tmp_path / "same.parquet", products(range(LISTED), photos))).name == "export"
     artefact = refresh(shop, listed)
     manifest, times = read_manifest(artefact), (artefact / "manifest.json").stat().st_mtime_ns
     assert not plan_refresh(shop, listed)
     assert refresh(shop, listed) == artefact
     assert (artefact / "manifest.json").stat().st_mtime_ns == times
 
-    again = write(tmp_path / "again.parquet", products(range(3, LISTED + 20)))
+    again = write(tmp_path / "again.parquet", products(range(3, LISTED + 20), photos))
     change = plan_refresh(shop, again)
     assert (change.returned, change.changed, change.new, change.retired) == (("item-3", "item-4"), ("item-7",), (), ())
     found = load_vocabulary(refresh(shop, again) / "vocabulary.json")
@@ -123,9 +128,9 @@ def test_interrupted_refresh_is_finished_by_the_next_one(shop, listed, monkeypat
     assert refresh(shop, listed).name == "refreshed-export"
 
 
-def test_lists_of_another_kind_are_refused_and_leave_the_artefact(shop, listed, tmp_path):
+def test_lists_of_another_kind_are_refused_and_leave_the_artefact(shop, listed, photos, tmp_path):
     trained = served_artefact(shop)
-    rows = products(range(LISTED))
+    rows = products(range(LISTED), photos)
     for name, wrong, message in [
         ("other", rows.with_columns(item_id="x" + pl.col("item_id")), "found none of the 100 items of the run"),
         ("type", rows.with_columns(price=pl.lit("cheap")), "column 'price', row 1: found 'cheap', expected a number"),
