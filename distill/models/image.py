@@ -65,7 +65,8 @@ def _load(config: ImageConfig) -> tuple[Any, Any]:
     is_folder = Path(config.model).is_dir()
     where: dict[str, Any] = {"local_files_only": True} if is_folder else {"revision": config.revision}
     try:
-        return AutoImageProcessor.from_pretrained(config.model, **where), AutoModel.from_pretrained(config.model, **where).eval()
+        processor = AutoImageProcessor.from_pretrained(config.model, **where)  # type: ignore[no-untyped-call]
+        return processor, AutoModel.from_pretrained(config.model, **where).eval()
     except (OSError, ValueError, ImportError) as error:
         reason = str(error).strip().split("\n")[0]
         raise ConfigError(

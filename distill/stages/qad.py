@@ -62,8 +62,7 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
         )
         trained = quantized.release()
         save_weights(trained, folder)
-        if (inputs["student"] / CONTENT_WEIGHTS).exists():
-            shutil.copyfile(inputs["student"] / CONTENT_WEIGHTS, folder / CONTENT_WEIGHTS)
+        _keep_projection(inputs["student"], folder)
         description = Description("DistilRec student-qad", _summary(inputs["student"]), recorded)
         write_card(folder, trained, description, config=config, dataset=dataset, data=inputs["data"], epochs=result.epochs)
         return {"validation_ndcg@10": result.validation_ndcg, "epochs": result.epochs}
@@ -82,6 +81,12 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
 def _summary(student: Path) -> str:
     learned = "from a teacher" if "targets" in read_manifest(student).inputs else "without a teacher"
     return _SUMMARY.format(learned=learned)
+
+
+def _keep_projection(student: Path, folder: Path) -> None:
+    """Copy the projection of the items' content, which this training does not change."""
+    if (student / CONTENT_WEIGHTS).exists():
+        shutil.copyfile(student / CONTENT_WEIGHTS, folder / CONTENT_WEIGHTS)
 
 
 def _turn_dropout_off(student: Encoder) -> None:

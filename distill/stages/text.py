@@ -33,15 +33,16 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
     model = find_text_model(config.text if config.text.use == "off" or not config.data.features.texts else _needed(config.text))
 
     def work(folder: Path, _scratch: Path) -> dict[str, Any]:
-        found = load_content(inputs["data"])
-        for name in found[0].pictures if found else ():
-            np.save(folder / text_file(name), picture_embedder(config.image)(tuple(found[1].features[name])).numpy())
+        if (found := load_content(inputs["data"])) is not None:
+            schema, content = found
+            for name in schema.pictures:
+                np.save(folder / text_file(name), picture_embedder(config.image)(tuple(content.features[name])).numpy())
+            for name in schema.texts if model is not None else ():
+                np.save(folder / text_file(name), embed_texts(tuple(content.features[name]), model).numpy())
         if model is None:
             return {"text_embeddings": False}
         _, vocabulary = data_stage.load(inputs["data"])
         np.save(folder / TITLES_FILE, embed_titles(vocabulary.titles, model).numpy())
-        for name in found[0].texts if found else ():
-            np.save(folder / text_file(name), embed_texts(tuple(found[1].features[name]), model).numpy())
         return {"text_embeddings": True}
 
     settings = {"model_sha256": sha256_of_file(model / "model.safetensors") if model else None}

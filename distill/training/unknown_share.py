@@ -54,7 +54,7 @@ def calibrate_unknown(encoder: Encoder, dataset: Dataset, spec: RecommenderSpec,
     for _ in range(_STEPS):
         shift = (low + high) / 2
         low, high = (shift, high) if _share(best_known, best_unknown + shift * offsets) < share else (low, shift)
-    items.unknown += high * direction
+    items.unknown.add_(high * direction)
     return float(high * offsets.mean())
 
 
@@ -70,7 +70,8 @@ def _with_unknown_items(items: ItemTable, seed: int) -> tuple[Tensor, Tensor]:
 def _constant_direction(vectors: Tensor) -> Tensor:
     """The vector w with v w near 1 for all user vectors v (least squares with a ridge). float32 [U, s] -> [s]."""
     ridge = _RIDGE * len(vectors) * vectors.square().mean() * torch.eye(vectors.shape[1])
-    return torch.linalg.solve(vectors.T @ vectors + ridge, vectors.sum(dim=0))
+    direction: Tensor = torch.linalg.solve(vectors.T @ vectors + ridge, vectors.sum(dim=0))
+    return direction
 
 
 def _best_scores(scores: Tensor, seen: Tensor, unknown: Tensor) -> tuple[Tensor, Tensor]:

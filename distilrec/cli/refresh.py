@@ -1,14 +1,17 @@
 """The command ``refresh``, a part of the command line in ``distilrec/cli/app.py``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from distilrec.cli.connection import TlsCa, TlsCert, TlsKey, tls_of
 from distilrec.cli.options import DEFAULT_PRESET, DEFAULT_URL, Preset, Url
 from distilrec.cli.serving import SecretFile, say, server_at
-from distilrec.config import load_config
+from distilrec.config import Config, load_config
+
+if TYPE_CHECKING:
+    from distilrec.serving.rollout.live import Server
 
 app = typer.Typer()
 
@@ -39,26 +42,24 @@ def refresh(  # noqa: PLR0917 - typer's parameters are options, not positions
     Example: distilrec refresh --items products.parquet --preset shop.toml
     """
     from distilrec.pipeline import refresh as pipeline
-    from distilrec.serving.rollout import promotion
-    from distilrec.serving.rollout.live_checks import Limits
 
     config = load_config(preset)
     if dry_run:
-        for line in pipeline.describe(pipeline.plan_refresh(config, items)):
-            print(line)
+        print("\n".join(pipeline.describe(pipeline.plan_refresh(config, items))))
         return
+    server = None if offline else server_at(url, secret_file, tls_of(tls_ca, tls_cert, tls_key))
     artefact = pipeline.refresh(config, items, force=force, report=say)
-    repository = config.export.repository
+    _promote(artefact, config, server, watch_s=watch_s, rehearsed=not no_rehearsal)
+
+
+def _promote(artefact: Path, config: Config, server: "Server | None", *, watch_s: float, rehearsed: bool) -> None:
+    """Make an artefact the served version, unless it is."""
+    from distilrec.serving.rollout import promotion
+    from distilrec.serving.rollout.live_checks import Limits
+
+    repository, limits = config.export.repository, Limits(watch_s=watch_s)
     if (served := promotion.version_of(artefact, repository)) is not None:
         print(f"version {served} serves it already")
         return
-    done = promotion.promote(
-        artefact,
-        repository,
-        config.export,
-        None if offline else server_at(url, secret_file, tls_of(tls_ca, tls_cert, tls_key)),
-        limits=Limits(watch_s=watch_s),
-        rehearsed=not no_rehearsal,
-        report=say,
-    )
+    done = promotion.promote(artefact, repository, config.export, server, limits=limits, rehearsed=rehearsed, report=say)
     print(f"version {done.version} serves (before: {done.former})")

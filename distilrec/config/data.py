@@ -164,6 +164,12 @@ class DataConfig(Section):
         """Names of all content besides the title."""
         return (*self.features.columns, *self.vectors)
 
+    @property
+    def vector_files(self) -> dict[str, Path]:
+        """Files of the vectors and of their ids, by what they hold."""
+        files = {f"vectors.{name}": vectors.file for name, vectors in self.vectors.items()}
+        return files | {f"vectors.{name}.ids": vectors.ids for name, vectors in self.vectors.items() if vectors.ids is not None}
+
     def content_settings(self) -> dict[str, Any]:
         """The settings of content that are in use, JSON-ready; none for data that has none, whose digest stays what it was."""
         found: dict[str, Any] = {"vectors": sorted(self.vectors)} if self.vectors else {}

@@ -27,6 +27,9 @@ from distilrec.data.sources import fetch
 from distilrec.data.tables import read_interactions, read_items, read_users
 from distilrec.data.vocabulary import FILE_NAME, Vocabulary, load_vocabulary
 
+_CONTENT_SETTINGS = {"features", "vectors", "untouched", "cold_fraction"}
+"""Settings that are recorded only where they are used."""
+
 
 def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
     """Write the data stage's folder.
@@ -36,15 +39,12 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
     """
     data = locate(config.data)
     paths = {"interactions": data.interactions, "items": data.items, "users": data.users}
-    content_settings = {"features", "vectors", "untouched", "cold_fraction"}
-    settings = config.data.model_dump(mode="json", exclude={*paths, *content_settings}) | {"split": data.split_kind}
+    settings = config.data.model_dump(mode="json", exclude={*paths, *_CONTENT_SETTINGS}) | {"split": data.split_kind}
     settings |= config.data.content_settings()
     settings["attributes"] = list(data.attributes or ())
-    for name, vectors in data.vectors.items():
-        paths |= {f"vectors.{name}": vectors.file, f"vectors.{name}.ids": vectors.ids}
+    paths |= data.vector_files
     for name, path in paths.items():
-        if path or not name.startswith("vectors."):
-            settings[f"{name}_sha256"] = _sha256(path) if path else None
+        settings[f"{name}_sha256"] = _sha256(path) if path else None
 
     def work(folder: Path, _scratch: Path) -> dict[str, Any]:
         caught: list[warnings.WarningMessage] = []

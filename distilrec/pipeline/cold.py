@@ -67,5 +67,6 @@ def _content_vectors(run: Config, folder: Path) -> NDArray[np.float32] | None:
     if titles is None:
         return None
     lengths = titles.norm(dim=1, keepdim=True).clamp(min=1e-6)
-    vectors: NDArray[np.float32] = (titles / lengths).numpy()
-    return np.concatenate([np.zeros((1, titles.shape[1]), np.float32), vectors])
+    vectors: NDArray[np.float32] = np.zeros((len(titles) + 1, titles.shape[1]), np.float32)
+    vectors[1:] = (titles / lengths).numpy()
+    return vectors

@@ -127,7 +127,7 @@ def _listing(config: Config, items: Path) -> Listing:
 def _write_catalogue(config: Config, change: CatalogueChange, items: Path) -> None:
     folder = run_dir(config)
     inputs = {"data": folder / "data"} | ({"former": folder / REFRESHED_DATA} if _is_current(config) else {})
-    files = {"items": items} | {f"vectors.{name}": vectors.file for name, vectors in config.data.vectors.items()}
+    files = {"items": items} | config.data.vector_files
     listed = {f"{name}_sha256": sha256_of_file(path) for name, path in files.items()}
     refresh_stage.run(change, inputs, folder / REFRESHED_DATA, listed=listed, seed=config.seed)
 

@@ -9,7 +9,8 @@ from distill.models.runner import TorchRunner
 from distill.models.students.build import load_student
 from distill.models.teachers.load import load_teacher
 from distill.models.weights import WEIGHTS
-from distilrec.config import spec_of_run
+from distilrec.config import TextConfig, as_cold, spec_of_run
+from distilrec.core.errors import ConfigError
 from distilrec.core.manifest import read_manifest
 from distilrec.core.specs import table_rows
 from distilrec.data.cold import cold_held_out, load_cold
@@ -19,6 +20,7 @@ from distilrec.evaluation.cold import NEIGHBOURS, POPULARITY
 from distilrec.evaluation.ranking import ranking_metrics
 from distilrec.evaluation.report import render_json, render_markdown
 from distilrec.pipeline.evaluate import evaluate_runs
+from distilrec.pipeline.stages import run_stage
 
 
 def test_content_is_folded_away_and_kept_beside_the_weights(open_run):
@@ -72,3 +74,12 @@ def test_untouched_items_are_neither_lost_nor_everywhere(open_run, open_config):
     for model in (load_student(open_config, open_run / "student", len(vocabulary)), teacher):
         items, _ = TorchRunner(model, spec).recommend(users.history, users.exclude)
         assert untouched[items - 1].mean() == pytest.approx(0.1, abs=0.01)
+
+
+def test_unknown_items_of_which_nothing_is_known_are_refused(shop_config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = as_cold(shop_config.model_copy(update={"text": TextConfig(use="off")}))
+    for stage in ("data", "text"):
+        run_stage(config, stage)
+    with pytest.raises(ConfigError, match=r"items are sometimes known by their content alone, and no content"):
+        run_stage(config, "student-undistilled")
