@@ -61,8 +61,7 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
             log=Logging(config.logger, out_dir.parent / "logs", out_dir.name),
         )
         trained = quantized.release()
-        save_weights(trained, folder)
-        _keep_projection(inputs["student"], folder)
+        _save(trained, inputs["student"], folder)
         description = Description("DistilRec student-qad", _summary(inputs["student"]), recorded)
         write_card(folder, trained, description, config=config, dataset=dataset, data=inputs["data"], epochs=result.epochs)
         return {"validation_ndcg@10": result.validation_ndcg, "epochs": result.epochs}
@@ -83,8 +82,9 @@ def _summary(student: Path) -> str:
     return _SUMMARY.format(learned=learned)
 
 
-def _keep_projection(student: Path, folder: Path) -> None:
-    """Copy the projection of the items' content, which this training does not change."""
+def _save(trained: Encoder, student: Path, folder: Path) -> None:
+    """Write the weights, and the projection of the items' content, which this training does not change."""
+    save_weights(trained, folder)
     if (student / CONTENT_WEIGHTS).exists():
         shutil.copyfile(student / CONTENT_WEIGHTS, folder / CONTENT_WEIGHTS)
 
