@@ -37,8 +37,9 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
             schema, content = found
             for name in schema.pictures:
                 np.save(folder / text_file(name), picture_embedder(config.image)(tuple(content.features[name])).numpy())
-            for name in schema.texts if model is not None else ():
-                np.save(folder / text_file(name), embed_texts(tuple(content.features[name]), model).numpy())
+            if model is not None:
+                for name in schema.texts:
+                    np.save(folder / text_file(name), embed_texts(tuple(content.features[name]), model).numpy())
         if model is None:
             return {"text_embeddings": False}
         _, vocabulary = data_stage.load(inputs["data"])
