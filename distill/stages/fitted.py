@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from distill.losses.distillation import Distillation
 from distill.models.catalogue import Catalogue
 from distill.models.encoders import Encoder
 from distill.models.item_table import popularity_prior
+from distill.models.runner import TorchRunner
 from distill.models.weights import save_weights
 from distill.stages.card import Description, write_card
 from distill.stages.text import load_embeddings, load_known
@@ -25,13 +26,16 @@ from distilrec.config import Config, DistillationConfig, ItemVectorConfig, Train
 from distilrec.config.section import Section, declarations_of
 from distilrec.core.errors import ConfigError
 from distilrec.core.manifest import Manifest
+from distilrec.core.specs import RecommenderSpec
 from distilrec.core.stage import Inputs, run_stage
 from distilrec.data import stage as data_stage
-from distilrec.data.dataset import Dataset
+from distilrec.data.dataset import Dataset, held_out
 from distilrec.data.vocabulary import Vocabulary
-from distilrec.evaluation.ranking import PRIMARY_K
+from distilrec.evaluation.ranking import PRIMARY_K, ranking_metrics, recommend_all
 
 logger = logging.getLogger(__name__)
+
+_BATCH_SIZE = 64
 
 
 @dataclass(frozen=True)
@@ -122,9 +126,19 @@ def fit_model(
     )
     share = model.item_vectors.share_of_unknown()
     if encoder.items.unknown is not None and share:
-        shift = calibrate_unknown(encoder, dataset, spec_of_run(config, dataset.item_count, PRIMARY_K), share, config.seed)
+        spec = spec_of_run(config, dataset.item_count, PRIMARY_K)
+        shift = calibrate_unknown(encoder, dataset, spec, share, config.seed)
         logger.info("items that nobody has touched: %+.2f to their scores, for %.0f %% of the first ten ranks", shift, 100 * share)
+        result = replace(result, validation_ndcg=_validation_ndcg(encoder, dataset, spec))
     return encoder, result
+
+
+@torch.inference_mode()
+def _validation_ndcg(encoder: Encoder, dataset: Dataset, spec: RecommenderSpec) -> float:
+    users = held_out(dataset, "validation", spec)
+    with encoder.items.kept():
+        items, _ = recommend_all(TorchRunner(encoder, spec), users, _BATCH_SIZE, "validation")
+    return ranking_metrics(items, users)[f"ndcg@{PRIMARY_K}"]
 
 
 def _catalogue(model: FittedModel, config: Config, inputs: Inputs, dataset: Dataset, vocabulary: Vocabulary) -> Catalogue:

@@ -71,9 +71,12 @@ def test_untouched_items_are_neither_lost_nor_everywhere(open_run, open_config):
     spec = spec_of_run(open_config, len(vocabulary), 10)
     users = held_out(dataset, "validation", spec)
     teacher = load_teacher(open_config, "sequence", open_run / "teacher-sequence", len(vocabulary))
-    for model in (load_student(open_config, open_run / "student", len(vocabulary)), teacher):
+    student = load_student(open_config, open_run / "student", len(vocabulary))
+    for model, stage in ((student, "student"), (teacher, "teacher-sequence")):
         items, _ = TorchRunner(model, spec).recommend(users.history, users.exclude)
         assert untouched[items - 1].mean() == pytest.approx(0.1, abs=0.01)
+        recorded = read_manifest(open_run / stage).metrics["validation_ndcg@10"]
+        assert ranking_metrics(items, users)["ndcg@10"] == pytest.approx(recorded, abs=1e-3)
 
 
 def test_unknown_items_of_which_nothing_is_known_are_refused(shop_config, tmp_path, monkeypatch):
