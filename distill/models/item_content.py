@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from distilrec.data.content import Bags
+from distilrec.data.bags import Bags
 
 CONTENT_WEIGHTS = "content.safetensors"
 """The projection of a trained model, next to its folded weights."""

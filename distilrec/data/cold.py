@@ -1,10 +1,10 @@
 """Items whose interactions are all held out, to judge how items are recommended that nobody has touched."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from distilrec.core.specs import RecommenderSpec
@@ -15,16 +15,17 @@ _SEED = 0
 """Random seed of the choice. It is not that of the run, so that runs of several seeds are judged by the same items."""
 
 
-def choose_cold_items(item_ids: pl.Series, fraction: float) -> pl.Series:
+def choose_cold_items(item_ids: Iterable[str], fraction: float) -> list[str]:
     """Ids of a share of the items, drawn with a fixed seed; at least one where the share is not 0.
 
     Args:
         item_ids: Ids of the items to choose from, each once, in any order.
         fraction: Share to choose.
     """
-    count = max(1, round(len(item_ids) * fraction)) if fraction else 0
-    chosen = np.random.default_rng(_SEED).permutation(len(item_ids))[:count]
-    return item_ids.sort()[np.sort(chosen)]
+    ids = sorted(item_ids)
+    count = max(1, round(len(ids) * fraction)) if fraction else 0
+    chosen = np.random.default_rng(_SEED).permutation(len(ids))[:count]
+    return [ids[place] for place in sorted(chosen)]
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from distilrec.config import FeatureConfig
 from distilrec.core.errors import DataError
 from distilrec.core.files import write_text
+from distilrec.data.bags import Bags
 
 SCHEMA_FILE = "content.json"
 _FEATURES_FILE = "content.parquet"
@@ -124,20 +125,6 @@ def load_content(folder: Path) -> tuple[ContentSchema, ItemContent] | None:
     except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
         raise DataError(f"{folder}: found no content of items ({error!r}), expected it. Run the stage data again.") from error
     return schema, ItemContent(features, vectors)
-
-
-@dataclass(frozen=True)
-class Bags:
-    """Values of categories of N items: those of item i + 1 are ``values[offsets[i]:offsets[i + 1]]``."""
-
-    values: NDArray[np.int64]
-    """int64 [total], 0..count - 1, over all categories."""
-    offsets: NDArray[np.int64]
-    """int64 [N + 1]."""
-    weights: NDArray[np.float32]
-    """float32 [total]: 1 divided by the number of values that the item has of this category."""
-    count: int
-    """Number of different values."""
 
 
 def category_bags(schema: ContentSchema, content: ItemContent) -> Bags | None:

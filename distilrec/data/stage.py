@@ -186,7 +186,7 @@ def _check_unchanged(paths: Mapping[str, Path | None], settings: Mapping[str, An
 def _without_cold_items(interactions: pl.DataFrame, config: DataConfig) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The interactions without those of the items that are held out, and these, with a column ``seen``: how many came before."""
     cold = choose_cold_items(interactions["item_id"].unique(), config.cold_fraction)
-    is_cold = pl.col("item_id").is_in(cold.implode())
+    is_cold = pl.col("item_id").is_in(cold)
     counted = interactions.with_columns((~is_cold).cum_sum().over("user_id").cast(pl.Int64).alias("seen"))
     return interactions.filter(~is_cold), counted.filter(is_cold)
 

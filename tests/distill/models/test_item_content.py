@@ -6,7 +6,7 @@ import torch
 
 from distill.models.item_content import KnownOfItems, load_projection, save_projection
 from distill.models.item_table import ItemTable
-from distilrec.data.content import Bags
+from distilrec.data.bags import Bags
 
 N, D, RANK = 11, 8, 5
 TOUCHED = torch.arange(N) < 8
