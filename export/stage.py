@@ -21,7 +21,7 @@ from distilrec.core.stage import Inputs, run_stage
 from distilrec.data import item_filters
 from distilrec.data import stage as data_stage
 from distilrec.data import vocabulary as vocabularies
-from distilrec.data.dataset import Dataset, HeldOut, held_out
+from distilrec.data.dataset import Dataset, HeldOut, held_out, without_answers
 from distilrec.data.item_filters import ItemFilters
 from distilrec.data.vocabulary import Vocabulary
 from distilrec.evaluation import ranking_record
@@ -59,7 +59,7 @@ _GOLDEN_USERS = 59
 """Validation users among the golden requests: 64 requests with the five at the contract's edges."""
 
 
-def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
+def run(config: Config, inputs: Inputs, out_dir: Path, *, max_users: int | None = None) -> Manifest:
     """Export the student.
 
     Args:
@@ -67,6 +67,7 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
         inputs: Folders of the stage ``data``, of the student that ships, and of the ``verdict`` on it; also ``reference``, an
             earlier export whose FP32 all precisions are compared with, where the student was trained further for INT8.
         out_dir: Folder of the artefact. A former one stays when the export fails.
+        max_users: Most validation users that precisions are measured by; None for all.
 
     Raises:
         ParityError: ONNX Runtime does not answer as PyTorch does, or a precision breaks the serving contract.
@@ -77,11 +78,13 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
     backend = find_engine_backend(config.export)
 
     def work(folder: Path, scratch: Path) -> dict[str, Any]:
-        return _export(config, inputs, backend, folder, scratch)
+        return _export(config, inputs, backend, folder, scratch, max_users=max_users)
 
     return run_stage(
         "export",
-        settings=_settings(config, backend) | {name: _student_verdict(inputs)[name] for name in ("ships", "ranks_worse")},
+        settings=_settings(config, backend)
+        | ({} if max_users is None else {"max_users": max_users})
+        | {name: _student_verdict(inputs)[name] for name in ("ships", "ranks_worse")},
         seed=config.seed,
         inputs=inputs,
         out_dir=out_dir,
@@ -117,14 +120,18 @@ def _student_verdict(inputs: Inputs) -> dict[str, Any]:
     return {name: metrics[name] for name in ("ships", "ranks_worse", "reason")}
 
 
-def _export(config: Config, inputs: Inputs, backend: Backend | None, folder: Path, scratch: Path) -> dict[str, Any]:
+def _export(
+    config: Config, inputs: Inputs, backend: Backend | None, folder: Path, scratch: Path, *, max_users: int | None
+) -> dict[str, Any]:
     """Write the artefact into ``folder``; returns the metrics for its manifest."""
     dataset, vocabulary = data_stage.load(inputs["data"])
     spec = spec_of_run(config, len(vocabulary))
     quantization = Quantization(_calibration_set(config, dataset, spec, vocabulary.sha256), config.export.calibration)
     quantization.data.save(folder / CALIBRATION_FILE)
     vocabulary.save(folder / vocabularies.FILE_NAME)
-    users = held_out(dataset, "validation", spec)
+    users = held_out(dataset, "validation", spec, max_users)
+    if vocabulary.retired:
+        users = without_answers(users, vocabulary.retired_indices())
     student = load_student(config, inputs["student"], len(vocabulary))
     filters = data_stage.filters_of(inputs["data"])
     if filters is not None:
@@ -180,7 +187,7 @@ def _export_fp32(
     path = model_path(folder, Precision.FP32)
     path.parent.mkdir()
     metadata = {"vocabulary_sha256": vocabulary.sha256, "item_count": str(spec.item_count), "precision": Precision.FP32.value}
-    runner = TorchRunner(student, spec, filters)
+    runner = TorchRunner(student, spec, filters, retired=vocabulary.retired_indices())
     export_onnx(runner.recommender, path, metadata)
     return check_parity(runner, OnnxRunner(path, spec), *edge_and_user_requests(spec, users, _PARITY_USERS, filters))
 

@@ -8,6 +8,7 @@ import pytest
 from choosing import choosing_config, choosing_run, choosing_server  # noqa: F401
 from disks import small_disk  # noqa: F401
 from gpu_report import GpuReport
+from open_shop import open_config, open_run  # noqa: F401
 from reports import benchmark_content, evaluated_shop, measured, report_content, tune_config  # noqa: F401
 from servers import certificates, promotable, serving_config, variant  # noqa: F401
 from supervised import serve  # noqa: F401
@@ -128,7 +129,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Set the markers that follow from fixtures; ``fast`` is what has none of the others."""
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
-        if "shop_run" in fixtures:
+        if fixtures & {"shop_run", "open_run"}:
             item.add_marker(pytest.mark.pipeline)
         if fixtures & {"shop_server", "choosing_server", "promotable"}:
             item.add_marker(pytest.mark.server)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from distill.models.item_content import KnownOfItems
 from distill.models.item_table import ItemTable
 from distilrec.config import TextConfig
 
@@ -17,13 +18,25 @@ class Catalogue:
     """N."""
     titles: Sequence[str] = ()
     """Titles of items 1..N."""
-    title_embeddings: Tensor | None = None
-    """float32 [N, d_text]."""
+    content: KnownOfItems | None = None
+    """What is projected into the item vectors of this model."""
     popularity: Tensor | None = None
     """float32 [N], fixed coordinate of the item table (``popularity_prior``)."""
     text: TextConfig = field(default_factory=TextConfig)
     """The model that embeds titles."""
+    id_dropout: float = 0.0
+    """Probability of an item to be known by its content alone in a training step."""
+    touched: Tensor | None = None
+    """bool [N], which items have training interactions; None for all."""
 
     def item_table(self, embedding_size: int, rank: int | None = None) -> ItemTable:
         """An untrained item table of these items."""
-        return ItemTable(self.item_count, embedding_size, self.title_embeddings, self.popularity, rank)
+        return ItemTable(
+            self.item_count,
+            embedding_size,
+            self.content,
+            self.popularity,
+            rank,
+            id_dropout=self.id_dropout,
+            touched=self.touched,
+        )

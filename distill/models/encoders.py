@@ -1,6 +1,7 @@
 """Base classes of teachers and students, and the recommender that is built on them."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -126,17 +127,21 @@ class Recommender(nn.Module):
         scorer: The model.
         spec: Sizes of the tensors.
         filters: Attributes of the items, which requests filter by; needed where requests choose and the spec has filters.
+        retired: Indices of items that are never returned.
     """
 
     filler: Tensor
     inverse_norms: Tensor | None
 
-    def __init__(self, scorer: Scorer, spec: RecommenderSpec, filters: ItemFilters | None = None) -> None:
+    def __init__(
+        self, scorer: Scorer, spec: RecommenderSpec, filters: ItemFilters | None = None, *, retired: Sequence[int] = ()
+    ) -> None:
         super().__init__()
         self.scorer = scorer
         self.spec = spec
         self.filter_mask = FilterMask(filters) if filters is not None and spec.filter_length else None
-        self.register_buffer("filler", torch.tensor([PADDING, *range(spec.item_count + 1, table_rows(spec.item_count))]))
+        never = [PADDING, *range(spec.item_count + 1, table_rows(spec.item_count)), *retired]
+        self.register_buffer("filler", torch.tensor(never))
         inverse_norms = None
         if spec.similar and isinstance(scorer, Encoder):
             inverse_norms = 1 / scorer.items().detach().norm(dim=1).clamp(min=_SMALLEST_NORM)
@@ -147,6 +152,12 @@ class Recommender(nn.Module):
 
         ``choices`` are the optional tensors of the spec, in its order; they are left out where nothing is chosen.
         """
+        best, items = torch.topk(self.masked_scores(history, exclude, *choices), self.spec.top_k, dim=1)
+        items = torch.where(best > MASKED_SCORE / 2, items, PADDING)
+        return items.to(torch.int32), best
+
+    def masked_scores(self, history: Tensor, exclude: Tensor, *choices: Tensor) -> Tensor:
+        """Scores of all table rows, ``MASKED_SCORE`` for those that must not be returned. Arguments as in ``forward``."""
         item_count = self.spec.item_count
         chosen = dict(zip((tensor.name for tensor in self.spec.choices), choices, strict=True)) if choices else {}
         history = torch.where(is_item(history, item_count), history, PADDING).long()
@@ -155,10 +166,7 @@ class Recommender(nn.Module):
         seen = torch.where(chosen["repeats"] == 1, PADDING, history) if "repeats" in chosen else history
         filler = self.filler.expand(history.shape[0], -1)
         banned = torch.cat([filler, seen, exclude], dim=1)
-        scores = scores.scatter(1, banned, MASKED_SCORE)
-        best, items = torch.topk(scores, self.spec.top_k, dim=1)
-        items = torch.where(best > MASKED_SCORE / 2, items, PADDING)
-        return items.to(torch.int32), best
+        return scores.scatter(1, banned, MASKED_SCORE)
 
     def cannot(self) -> list[str]:
         """Names of the optional tensors of the spec that this model cannot follow: it lacks attributes, or vectors of items."""

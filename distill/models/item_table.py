@@ -6,12 +6,17 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from distill.models.item_content import ContentProjection, KnownOfItems, in_table
 from distilrec.core.specs import PADDING, table_rows
 from distilrec.data.dataset import Dataset
 
 
 class ItemTable(nn.Module):
-    """Item vectors = learned vectors [+ projected frozen text embeddings] [with a fixed popularity coordinate].
+    """Item vectors = learned vectors [+ projected content] [with a fixed popularity coordinate].
+
+    With ``id_dropout``, items without training interactions have one vector that they share in place of a learned one, and no
+    popularity yet (0, the mean). So has a part of the others in each training step (DropoutNet, Volkovs et al. 2017), so that
+    content alone is a usable vector, and the shared vector says how much an unknown item is worth.
 
     With a rank, these are the rows of a narrower factor, and an item vector is such a row times one basis that all items share
     (Lan et al. 2019, arXiv:1909.11942): rank * (rows + d) numbers instead of rows * d. Factor and basis stay
@@ -20,22 +25,27 @@ class ItemTable(nn.Module):
     Args:
         item_count: N.
         embedding_size: d, length of an item vector.
-        text: float32 [N, d_text], frozen text embeddings.
+        content: What is known of the items: frozen title embeddings and more.
         popularity: float32 [N], fixed first coordinate of the item vectors; the learned part has one column less then. It
             gives an encoder a popularity ranking without training: the user vector (1, 0, ..., 0).
         rank: r, columns of the factor, that of popularity among them; None for a full table.
+        id_dropout: Probability of an item to be known by its content alone in a training step.
+        touched: bool [N], which items have training interactions; None for all. Not read without ``id_dropout``.
     """
 
     popularity: Tensor | None
-    text: Tensor | None
+    touched: Tensor | None
 
     def __init__(
         self,
         item_count: int,
         embedding_size: int,
-        text: Tensor | None = None,
+        content: KnownOfItems | None = None,
         popularity: Tensor | None = None,
         rank: int | None = None,
+        *,
+        id_dropout: float = 0.0,
+        touched: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.item_count = item_count
@@ -44,12 +54,15 @@ class ItemTable(nn.Module):
         fixed = popularity is not None
         learned_size = (rank or embedding_size) - fixed
         self.learned = nn.Parameter(torch.randn(rows, learned_size) * 0.02)
-        self.register_buffer("text", None if text is None else _in_table(text, rows), persistent=False)
-        self.projection = None if text is None else nn.Linear(text.shape[1], learned_size)
-        self.register_buffer("popularity", None if popularity is None else _in_table(popularity[:, None], rows))
+        self.content = None if content is None else ContentProjection(content, rows, learned_size)
+        self.register_buffer("popularity", None if popularity is None else in_table(popularity[:, None], rows))
         # Item vectors start as large as those of a full table.
         basis = None if rank is None else torch.randn(learned_size, embedding_size - fixed) * learned_size**-0.5
         self.basis = None if basis is None else nn.Parameter(basis)
+        self.id_dropout = id_dropout
+        self.unknown = nn.Parameter(torch.zeros(learned_size)) if id_dropout else None
+        known = torch.ones(item_count) if touched is None else touched.float()
+        self.register_buffer("touched", in_table(known[:, None], rows).bool() if id_dropout else None, persistent=False)
         self.expand = Product()
         self._kept: Tensor | None = None
 
@@ -66,14 +79,11 @@ class ItemTable(nn.Module):
 
     def scores(self, user_vectors: Tensor) -> Tensor:
         """Products with every row of the table, float32 [B, d] -> [B, rows]."""
-        basis = self._basis()
-        if basis is not None:
-            user_vectors = nn.functional.linear(user_vectors, basis)  # (B, r)
-        return nn.functional.linear(user_vectors, self._factor())
+        return nn.functional.linear(self.in_factor_space(user_vectors), self._factor())
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Context in which the sum of learned vectors, text and popularity is computed once for all calls, for a training step."""
+        """Context in which the sum of learned vectors, content and popularity is computed once, for a training step."""
         self._kept = self._factor()
         try:
             yield
@@ -86,18 +96,44 @@ class ItemTable(nn.Module):
         basis = self._basis()
         self.learned = nn.Parameter(self._factor().clone())
         self.basis = None if basis is None else nn.Parameter(basis.clone())
-        self.projection = self.popularity = None
-        self.text = None
+        self.content = self.popularity = self.unknown = self.touched = None
+
+    def untouched_rows(self) -> Tensor | None:
+        """Mask of the items without training interactions, bool [N]; None where there is none, or the table does not care."""
+        if self.touched is None:
+            return None
+        untouched = ~self.touched[1 : self.item_count + 1, 0]
+        return untouched if bool(untouched.any()) else None
+
+    def in_factor_space(self, user_vectors: Tensor) -> Tensor:
+        """User vectors whose products with rows of the factor are scores. float32 [B, d] -> [B, r]."""
+        basis = self._basis()
+        return user_vectors if basis is None else nn.functional.linear(user_vectors, basis)
+
+    def factor_where(self, known: Tensor) -> Tensor:
+        """The factor where only some items are known by more than their content. bool [N] -> float32 [rows, r]."""
+        return self._rows(in_table(known[:, None].float(), len(self.learned)).bool())
 
     def _factor(self) -> Tensor:
         """float32 [rows, r]; [rows, d] for a full table."""
         if self._kept is not None:
             return self._kept
+        known = self.touched
+        if known is not None and self.training:  # drawn on the CPU, so that all devices draw the same
+            known = known & (torch.rand(len(known), 1) >= self.id_dropout).to(known.device)
+        return self._rows(known)
+
+    def _rows(self, known: Tensor | None) -> Tensor:
+        """The factor; ``known`` is a mask of the rows whose learned part counts, bool [rows, 1], or None for all."""
         rows: Tensor = self.learned
-        if self.projection is not None:
-            rows = rows + self.projection(self.text)
-        if self.popularity is not None:
-            rows = torch.cat([self.popularity, rows], dim=1)
+        popularity = self.popularity
+        if known is not None and self.unknown is not None:
+            rows = torch.where(known, rows, self.unknown)
+            popularity = None if popularity is None else popularity * known
+        if self.content is not None:
+            rows = rows + self.content()
+        if popularity is not None:
+            rows = torch.cat([popularity, rows], dim=1)
         return rows
 
     def _basis(self) -> Tensor | None:
@@ -132,14 +168,14 @@ def right_aligned(history: Tensor, mask: Tensor) -> Tensor:
     return aligned[:, 1:]
 
 
-def popularity_prior(dataset: Dataset) -> Tensor:
-    """Standardised log(1 + training count) of items 1..N, scaled to the size of learned coordinates. float32 [N]."""
+def popularity_prior(dataset: Dataset, *, none_yet: bool = False) -> Tensor:
+    """Standardised log(1 + training count) of items 1..N, scaled to the size of learned coordinates. float32 [N].
+
+    Args:
+        dataset: The data set.
+        none_yet: Whether an item without training interactions has the mean of the others, rather than the lowest popularity.
+    """
     logs = torch.from_numpy(dataset.training_counts()[1:]).float().log1p()
-    return 0.1 * (logs - logs.mean()) / logs.std().clamp(min=1e-6)
-
-
-def _in_table(values: Tensor, rows: int) -> Tensor:
-    """Values of items 1..N as rows 1..N of a table, zeros elsewhere."""
-    table = torch.zeros(rows, values.shape[1])
-    table[1 : len(values) + 1] = values
-    return table
+    counted = logs[logs > 0] if none_yet else logs
+    prior = 0.1 * (logs - counted.mean()) / counted.std().clamp(min=1e-6)
+    return torch.where(logs > 0, prior, 0.0) if none_yet else prior

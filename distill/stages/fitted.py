@@ -1,13 +1,13 @@
 """What all stages share that fit a model by gradient descent: teachers and students alike."""
 
+import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
-from torch import Tensor
 
 from distill.data.soft_targets import load_soft_targets
 from distill.losses.distillation import Distillation
@@ -15,19 +15,28 @@ from distill.losses.negatives import drawn_items
 from distill.models.catalogue import Catalogue
 from distill.models.encoders import Encoder
 from distill.models.item_table import popularity_prior
+from distill.models.runner import TorchRunner
 from distill.models.weights import save_weights
 from distill.stages.card import Description, write_card
-from distill.stages.text import load_embeddings
+from distill.stages.text import load_embeddings, load_known
 from distill.training.callbacks import GiveUp
 from distill.training.fit import FitResult, fit
 from distill.training.loggers import Logging
-from distilrec.config import Config, DistillationConfig, TrainingConfig, judged_with, spec_of_run
+from distill.training.unknown_share import calibrate_unknown
+from distilrec.config import Config, DistillationConfig, ItemVectorConfig, TrainingConfig, judged_with, spec_of_run
 from distilrec.config.section import Section, declarations_of
+from distilrec.core.errors import ConfigError
 from distilrec.core.manifest import Manifest
+from distilrec.core.specs import RecommenderSpec
 from distilrec.core.stage import Inputs, run_stage
 from distilrec.data import stage as data_stage
-from distilrec.data.dataset import Dataset
-from distilrec.evaluation.ranking import PRIMARY_K
+from distilrec.data.dataset import Dataset, held_out
+from distilrec.data.vocabulary import Vocabulary
+from distilrec.evaluation.ranking import PRIMARY_K, ranking_metrics, recommend_all
+
+logger = logging.getLogger(__name__)
+
+_BATCH_SIZE = 64
 
 
 @dataclass(frozen=True)
@@ -39,8 +48,8 @@ class FittedModel:
     training: TrainingConfig
     build: Callable[[Catalogue, int], Encoder]
     """Untrained model of a catalogue and a history length."""
-    reads_titles: bool
-    """Whether its item vectors get title embeddings."""
+    item_vectors: ItemVectorConfig
+    """What its item vectors are made of."""
     summary: str
     """For the model card."""
     recorded: Mapping[str, Any]
@@ -74,7 +83,8 @@ def run_fitted(stage: str, model: FittedModel, config: Config, inputs: Inputs, o
             "epochs": result.epochs,
             "seconds_an_epoch": round(result.seconds_an_epoch, 3),
             "parameters": encoder.parameter_count(),
-            "text_embeddings": _title_embeddings(model, inputs) is not None,
+            "text_embeddings": model.item_vectors.text and load_embeddings(inputs["text"]) is not None,
+            **_content_facts(model, config),
         }
 
     return run_stage(
@@ -99,8 +109,7 @@ def fit_model(
 ) -> tuple[Encoder, FitResult]:
     """Fit a model on finished folders; a checkpoint in ``scratch`` is resumed. Options as in ``distill.training.fit.fit``."""
     dataset, vocabulary = data_stage.load(inputs["data"])
-    popularity, embeddings = popularity_prior(dataset), _title_embeddings(model, inputs)
-    catalogue = Catalogue(dataset.item_count, vocabulary.titles, embeddings, popularity, config.text)
+    catalogue = _catalogue(model, config, inputs, dataset, vocabulary)
     # A resumed training gets the weights of its checkpoint; one that starts draws the same ones each time.
     lightning.seed_everything(config.seed, verbose=False)
     encoder = model.build(catalogue, config.history_length)
@@ -116,11 +125,48 @@ def fit_model(
         log=log,
         give_up=give_up,
     )
+    share = model.item_vectors.share_of_unknown()
+    if encoder.items.unknown is not None and share:
+        spec = spec_of_run(config, dataset.item_count, PRIMARY_K)
+        shift = calibrate_unknown(encoder, dataset, spec, share, config.seed)
+        logger.info("items that nobody has touched: %+.2f to their scores, for %.0f %% of the first ten ranks", shift, 100 * share)
+        result = replace(result, validation_ndcg=_validation_ndcg(encoder, dataset, spec))
     return encoder, result
 
 
-def _title_embeddings(model: FittedModel, inputs: Inputs) -> Tensor | None:
-    return load_embeddings(inputs["text"]) if model.reads_titles else None
+@torch.inference_mode()
+def _validation_ndcg(encoder: Encoder, dataset: Dataset, spec: RecommenderSpec) -> float:
+    users = held_out(dataset, "validation", spec)
+    with encoder.items.kept():
+        items, _ = recommend_all(TorchRunner(encoder, spec), users, _BATCH_SIZE, "validation")
+    return ranking_metrics(items, users)[f"ndcg@{PRIMARY_K}"]
+
+
+def _catalogue(model: FittedModel, config: Config, inputs: Inputs, dataset: Dataset, vocabulary: Vocabulary) -> Catalogue:
+    """The items, with what this model reads of them.
+
+    Raises:
+        ConfigError: Items that nobody has touched are to be scored, and the model reads nothing of them.
+    """
+    vectors = model.item_vectors
+    dropout = vectors.dropout_of_ids(cold_items=config.data.has_cold_items)
+    content = load_known(inputs["data"], inputs["text"], titles=vectors.text, names=vectors.selected(config.data.content))
+    if dropout and content is None:
+        raise ConfigError(
+            f"found a model ({model.section.__class__.__name__}) whose items are sometimes known by their content alone, and no"
+            " content: neither titles (section text) nor features and vectors (section data). Give it content, or set id_dropout"
+            " = 0, untouched = false and cold_fraction = 0"
+        )
+    touched = torch.from_numpy(dataset.training_counts()[1:] > 0) if dropout else None
+    popularity = popularity_prior(dataset, none_yet=dropout > 0)
+    return Catalogue(dataset.item_count, vocabulary.titles, content, popularity, config.text, dropout, touched)
+
+
+def _content_facts(model: FittedModel, config: Config) -> dict[str, Any]:
+    """Names of the content that the model reads, for its manifest; nothing where the data has none."""
+    dropout = model.item_vectors.dropout_of_ids(cold_items=config.data.has_cold_items)
+    names = model.item_vectors.selected(config.data.content)
+    return ({"content": list(names)} if names else {}) | ({"id_dropout": dropout} if dropout else {})
 
 
 def _distillation(model: FittedModel, encoder: Encoder, inputs: Inputs, dataset: Dataset) -> Distillation | None:

@@ -3,6 +3,7 @@
 So a student that was trained without a teacher stays without one.
 """
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import nn
 from distill.data.soft_targets import SoftTargets
 from distill.losses.distillation import Distillation
 from distill.models.encoders import Encoder
+from distill.models.item_content import CONTENT_WEIGHTS
 from distill.models.quantization import FakeQuantizedEncoder
 from distill.models.students.build import load_student
 from distill.models.weights import save_weights
@@ -59,7 +61,7 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
             log=Logging(config.logger, out_dir.parent / "logs", out_dir.name),
         )
         trained = quantized.release()
-        save_weights(trained, folder)
+        _save(trained, inputs["student"], folder)
         description = Description("DistilRec student-qad", _summary(inputs["student"]), recorded)
         write_card(folder, trained, description, config=config, dataset=dataset, data=inputs["data"], epochs=result.epochs)
         return {"validation_ndcg@10": result.validation_ndcg, "epochs": result.epochs}
@@ -78,6 +80,13 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
 def _summary(student: Path) -> str:
     learned = "from a teacher" if "targets" in read_manifest(student).inputs else "without a teacher"
     return _SUMMARY.format(learned=learned)
+
+
+def _save(trained: Encoder, student: Path, folder: Path) -> None:
+    """Write the weights, and the projection of the items' content, which this training does not change."""
+    save_weights(trained, folder)
+    if (student / CONTENT_WEIGHTS).exists():
+        shutil.copyfile(student / CONTENT_WEIGHTS, folder / CONTENT_WEIGHTS)
 
 
 def _turn_dropout_off(student: Encoder) -> None:

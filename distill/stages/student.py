@@ -36,7 +36,7 @@ def _fitted(settings: StudentConfig, *, distilled: bool) -> FittedModel:
         section=settings,
         training=settings,
         build=build,
-        reads_titles=settings.text,
+        item_vectors=settings,
         summary=describe_student(settings, distilled=distilled),
         recorded=settings.recorded(distilled=distilled),
         distillation=settings.distillation,

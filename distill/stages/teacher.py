@@ -31,7 +31,7 @@ def run(config: Config, inputs: Inputs, out_dir: Path, *, name: str) -> Manifest
         section=settings,
         training=settings.training,
         build=settings.build,
-        reads_titles=settings.reads_titles,
+        item_vectors=settings.item_vectors,
         summary=settings.describe(distilled="targets" in inputs),
         recorded=settings.recorded(config.text),
         save=settings.save,

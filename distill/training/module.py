@@ -10,12 +10,13 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from distill.data.indices import columns_of
 from distill.data.sequences import Batch, LengthBatchSampler, Windows
 from distill.losses.catalogue import catalogue_loss
 from distill.losses.distillation import Distillation
 from distill.losses.hard import hard_cross_entropy
 from distill.losses.negatives import draw_candidates, drawn_items
-from distill.losses.partition import split_logits
+from distill.losses.partition import NOWHERE, split_logits
 from distill.models.encoders import Encoder, Recommender
 from distill.training.optimizers import build_optimizer, learning_rate_factor
 from distilrec.config import TrainingConfig
@@ -112,11 +113,20 @@ class NextItemModule(lightning.LightningModule):
         return loss
 
     def _hard_loss(self, vectors: Tensor, targets: Tensor) -> Tensor:
-        """Summed cross-entropy. float32 [M, d], int64 [M] -> scalar."""
+        """Summed cross-entropy. float32 [M, d], int64 [M] -> scalar.
+
+        Items that nobody has touched are no wrong answers, or their content would count against them.
+        """
+        untouched = self.encoder.items.untouched_rows()
         negatives = drawn_items(self.config.negatives, self.encoder.item_count)
         if negatives is None:
-            return catalogue_loss(vectors, self._table(), lambda logits, rows: _hard_sum(logits, targets[rows]))
+            table = self._table()
+            if untouched is not None:
+                table, targets = table[~untouched], (~untouched).cumsum(dim=0)[columns_of(targets)]
+            return catalogue_loss(vectors, table, lambda logits, rows: _hard_sum(logits, targets[rows]))
         candidates = draw_candidates(targets, self.encoder.item_count, negatives)
+        if untouched is not None:
+            candidates.correction[untouched[columns_of(candidates.items)]] = NOWHERE
         return catalogue_loss(
             vectors,
             self.encoder.items()[candidates.items],

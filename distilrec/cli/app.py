@@ -10,9 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from distilrec import __version__
-from distilrec.cli import evaluation, generate, kinds, load, recommend, report, serving, training
-from distilrec.cli.options import DEFAULT_PRESET, Force, Preset, Student
-from distilrec.config import Config, load_config, with_export_settings, with_seed
+from distilrec.cli import evaluation, generate, kinds, load, recommend, refresh, report, serving, training
+from distilrec.cli.options import DEFAULT_PRESET, Cold, Force, Preset, Student
+from distilrec.config import Config, as_cold, load_config, with_export_settings, with_seed
 from distilrec.core.errors import DataWarning, DistilRecError
 from distilrec.core.progress import TIME_FORMAT, is_interactive, say
 from distilrec.pipeline.stages import (
@@ -89,17 +89,20 @@ def run(
         int | None, typer.Option(help="Seed instead of the preset's; makes a run of its own, which is not served.")
     ] = None,
     student: Student = None,
+    cold: Cold = False,
     force: Force = False,
 ) -> None:
     """Run all stages.
 
     Unchanged stages are skipped, and an interrupted stage continues where it stopped. The student that ranks validation users
-    better is exported: the distilled one, or the same one trained without a teacher.
+    better is exported: the distilled one, or the same one trained without a teacher. With --cold, a tenth of the items is held
+    out, so that `evaluate --cold` can judge items that nobody has touched; that run is not served.
 
     Example: distilrec run --preset ml-100k
     """
     config = with_export_settings(load_config(preset), {"student": student})
-    seeded = config if seed is None else with_seed(config, seed)
+    seeded = as_cold(config) if cold else config
+    seeded = seeded if seed is None else with_seed(seeded, seed)
     artefact = run_all(seeded, serve=seeded == config, force=force)
     _print_student(seeded)
     print(f"export: {artefact}")
@@ -262,5 +265,6 @@ app.add_typer(kinds.app)
 app.add_typer(evaluation.app)
 app.add_typer(report.app)
 app.add_typer(serving.app)
+app.add_typer(refresh.app)
 app.add_typer(recommend.app)
 app.add_typer(load.app)

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from distilrec.cli.options import DEFAULT_PRESET, Preset
-from distilrec.config import load_config
+from distilrec.cli.options import DEFAULT_PRESET, Cold, Preset
+from distilrec.config import as_cold, load_config
 
 app = typer.Typer()
 
@@ -25,20 +25,22 @@ def evaluate(
         SplitName, typer.Option(help="Interactions to evaluate on: validation for decisions, test for reports.")
     ] = SplitName.TEST,
     seed: Annotated[list[int] | None, typer.Option(help="Seed whose run is averaged; repeatable. [default: the preset's]")] = None,
+    cold: Cold = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print evaluation.json instead of the tables.")] = False,
 ) -> None:
     """Evaluate teacher, students and exports of a finished run.
 
     The result has ranking metrics with intervals, retention of the teacher's quality, catalogue coverage, popularity, slices of
     users, and regressions: slices that rank worse than without a teacher. The run of seed N is in runs/NAME-seedN, the run of the
-    preset's own seed in runs/NAME.
+    preset's own seed in runs/NAME. Where items were held out (`run --cold`), it has metrics for these items, too.
 
     Example: distilrec evaluate --preset ml-100k --seed 0 --seed 1 --seed 2
     """
     from distilrec.evaluation.report import JSON_FILE, MARKDOWN_FILE
     from distilrec.pipeline.evaluate import evaluate as evaluate_run
 
-    folder = evaluate_run(load_config(preset), split.value, seed or ())
+    config = load_config(preset)
+    folder = evaluate_run(as_cold(config) if cold else config, split.value, seed or ())
     print((folder / (JSON_FILE if as_json else MARKDOWN_FILE)).read_text(encoding="utf-8"))
     if not as_json:
         print(f"evaluation: {folder}")

@@ -17,4 +17,5 @@ Student = Annotated[
 ]
 Repository = Annotated[Path, typer.Option(help="Triton model repository.")]
 Url = Annotated[str, typer.Option(help="Host and port of Triton's gRPC endpoint.")]
+Cold = Annotated[bool, typer.Option("--cold", help="The run NAME-cold, which holds out all interactions of a tenth of the items.")]
 Force = Annotated[bool, typer.Option("--force", help="Run again, from the start, what has not changed.")]

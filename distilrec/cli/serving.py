@@ -97,7 +97,7 @@ def promote(  # noqa: PLR0917
     from distilrec.serving.rollout import promotion
     from distilrec.serving.rollout.live_checks import Limits
 
-    server = None if offline else _server(url, secret_file, tls_of(tls_ca, tls_cert, tls_key))
+    server = None if offline else server_at(url, secret_file, tls_of(tls_ca, tls_cert, tls_key))
     config = load_export_config(preset)
     done = promotion.promote(
         artefact,
@@ -107,7 +107,7 @@ def promote(  # noqa: PLR0917
         limits=Limits(watch_s=watch_s),
         rehearsed=not no_rehearsal,
         force=force,
-        report=_say,
+        report=say,
     )
     print(f"version {done.version} serves (before: {done.former})")
 
@@ -128,8 +128,8 @@ def rollback(  # noqa: PLR0917
     """
     from distilrec.serving.rollout import promotion
 
-    server = None if offline else _server(url, secret_file, tls_of(tls_ca, tls_cert, tls_key))
-    done = promotion.rollback(repository, server, report=_say)
+    server = None if offline else server_at(url, secret_file, tls_of(tls_ca, tls_cert, tls_key))
+    done = promotion.rollback(repository, server, report=say)
     print(f"version {done.version} serves (before: {done.former})")
 
 
@@ -192,7 +192,8 @@ def _tls_config(cert: Path | None, key: Path | None, ca: Path | None) -> "TlsCon
     return TlsConfig(cert, key, ca) if cert and key else None
 
 
-def _server(url: str, secret_file: Path | None, tls: "Tls | bool") -> "Server":
+def server_at(url: str, secret_file: Path | None, tls: "Tls | bool") -> "Server":
+    """The server that a command controls."""
     from distilrec.serving.process.security import client_secret
     from distilrec.serving.rollout.live import Server
 
@@ -200,5 +201,6 @@ def _server(url: str, secret_file: Path | None, tls: "Tls | bool") -> "Server":
     return Server(url, client_secret(port, secret_file), tls)
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Print a step at once."""
     print(text, flush=True)

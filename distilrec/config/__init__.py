@@ -1,9 +1,28 @@
 """Settings: one immutable section for each stage, read from a preset or a TOML file."""
 
-from distilrec.config.data import DataConfig, FilterColumn, InteractionColumns, ItemColumns, TextConfig, UserColumns
+from distilrec.config.data import (
+    DataConfig,
+    FeatureConfig,
+    FilterColumn,
+    ImageConfig,
+    InteractionColumns,
+    ItemColumns,
+    TextConfig,
+    UserColumns,
+    VectorConfig,
+)
 from distilrec.config.distillation import DistillationConfig, LossConfig
 from distilrec.config.export import CalibrationConfig, EngineConfig, ExportConfig
-from distilrec.config.reading import load_config, load_export_config, parse_config, preset_names, with_export_settings, with_seed
+from distilrec.config.item_vectors import ItemVectorConfig
+from distilrec.config.reading import (
+    as_cold,
+    load_config,
+    load_export_config,
+    parse_config,
+    preset_names,
+    with_export_settings,
+    with_seed,
+)
 from distilrec.config.run import Config
 from distilrec.config.section import Section
 from distilrec.config.spec import choice_sizes, judged_with, spec_of_artefact, spec_of_run
@@ -19,9 +38,12 @@ __all__ = [
     "DistillationConfig",
     "EngineConfig",
     "ExportConfig",
+    "FeatureConfig",
     "FilterColumn",
+    "ImageConfig",
     "InteractionColumns",
     "ItemColumns",
+    "ItemVectorConfig",
     "LossConfig",
     "QadConfig",
     "Ramp",
@@ -35,6 +57,8 @@ __all__ = [
     "TuneConfig",
     "UndistilledConfig",
     "UserColumns",
+    "VectorConfig",
+    "as_cold",
     "choice_sizes",
     "judged_with",
     "load_config",

@@ -1,7 +1,7 @@
 """Sections ``data`` and ``text``: the interactions, and the model that embeds titles."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -44,6 +44,52 @@ class UserColumns(Section):
     user_id: str = "user_id"
 
 
+class FeatureConfig(Section):
+    """Columns of the file ``items`` that are projected into item vectors, besides the title."""
+
+    categories: tuple[str, ...] = ()
+    """Columns with one or several values of a kind, such as brand: text, numbers, or lists of them in Parquet."""
+    separator: str | None = None
+    """What stands between several values of a category in text, for example "|"; None where there is one value."""
+    numbers: tuple[str, ...] = ()
+    """Columns of numbers, such as price. They are scaled; a value may be missing."""
+    texts: tuple[str, ...] = ()
+    """Further columns of text, such as a description. They are embedded as titles are (section ``text``)."""
+    pictures: tuple[str, ...] = ()
+    """Columns of paths of picture files, relative to the folder of ``items`` (section ``image``). A changed picture needs another
+    name."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns."""
+        return (*self.categories, *self.numbers, *self.texts, *self.pictures)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(set(self.columns)) != len(self.columns):
+            raise ValueError(
+                f"'categories', 'numbers', 'texts' and 'pictures' must be different columns (found {', '.join(self.columns)})"
+            )
+        if self.separator == "":
+            raise ValueError("'separator' must be text, for example \"|\"; leave it out where a category has one value")
+        return self
+
+
+class VectorConfig(Section):
+    """Vectors of items by anybody's model (of images, sound or language), one for each item id."""
+
+    file: Path
+    """Parquet with the columns item_id and vector (lists of numbers), or .npy: float [rows, size]."""
+    ids: Path | None = None
+    """.npy: text file with the item id of each row, one a line."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.file.suffix == ".npy") != (self.ids is not None):
+            raise ValueError("'ids' (a text file with the item id of each row) belongs to a .npy file, and to no other")
+        return self
+
+
 class DataConfig(Section):
     """Where interactions come from and how they are filtered and split. Give ``source`` or ``interactions``."""
 
@@ -59,6 +105,15 @@ class DataConfig(Section):
     columns: InteractionColumns = InteractionColumns()
     item_columns: ItemColumns = ItemColumns()
     user_columns: UserColumns = UserColumns()
+    features: FeatureConfig = FeatureConfig()
+    """What else ``items`` says of an item."""
+    vectors: dict[Name, VectorConfig] = Field(default_factory=dict)
+    """Vectors of items by a name of yours, such as "image"."""
+    untouched: bool = False
+    """Items of ``items`` without interactions are in the catalogue, too; they are scored by their content."""
+    cold_fraction: Fraction = 0.0
+    """Share of the items whose interactions are all held out, so that ``evaluate`` can judge items that nobody has touched.
+    ``run --cold`` sets it to 0.1, in a run of its own."""
     attributes: tuple[str, ...] | None = None
     """Columns of ``users`` that define groups for evaluation. The default is all attributes of a named source (ml-100k: gender,
     age, occupation)."""
@@ -102,14 +157,62 @@ class DataConfig(Section):
                 raise ValueError(
                     f"'{setting}' selects by a column, which columns.{field} has to name, as columns = {{ {field} = \"{field}\" }}"
                 )
+        self._check_content()
         if self.validation_fraction + self.test_fraction >= 1:
             raise ValueError("validation_fraction + test_fraction leave nothing to train on")
         return self
+
+    def _check_content(self) -> None:
+        if self.source is None and self.items is None and (self.features.columns or self.untouched):
+            raise ValueError("'features' and 'untouched' need 'items', a file with a row for each item")
+        reserved = {"item_id", "title", self.item_columns.item_id, self.item_columns.title}
+        if twice := reserved.intersection(self.features.columns):
+            raise ValueError(
+                f"'features' must be other columns than those of the id and the title (found {', '.join(sorted(twice))})"
+            )
+        if twice := reserved.union(self.features.columns).intersection(self.vectors):
+            raise ValueError(f"'vectors' must have other names than the columns of 'items' (found {', '.join(sorted(twice))})")
+
+    @property
+    def has_cold_items(self) -> bool:
+        """Whether items without training interactions are scored by their content."""
+        return self.untouched or self.cold_fraction > 0
+
+    @property
+    def content(self) -> tuple[str, ...]:
+        """Names of all content besides the title."""
+        return (*self.features.columns, *self.vectors)
+
+    @property
+    def vector_files(self) -> dict[str, Path]:
+        """Files of the vectors and of their ids, by what they hold."""
+        files = {f"vectors.{name}": vectors.file for name, vectors in self.vectors.items()}
+        return files | {f"vectors.{name}.ids": vectors.ids for name, vectors in self.vectors.items() if vectors.ids is not None}
+
+    def content_settings(self) -> dict[str, Any]:
+        """The settings of content that are in use, JSON-ready; none for data that has none, whose digest stays what it was."""
+        found: dict[str, Any] = {"vectors": sorted(self.vectors)} if self.vectors else {}
+        if self.features.columns:
+            found["features"] = self.features.model_dump(mode="json", exclude=set() if self.features.pictures else {"pictures"})
+        if self.untouched:
+            found["untouched"] = True
+        if self.cold_fraction:
+            found["cold_fraction"] = self.cold_fraction
+        return found
 
     @property
     def split_kind(self) -> Literal["leave_one_out", "temporal"]:
         """``split``, or its default for this kind of data."""
         return self.split or ("leave_one_out" if self.source else "temporal")
+
+
+class ImageConfig(Section):
+    """Embeddings of pictures of items, computed once for all models. They need the extra [image]."""
+
+    model: str | None = None
+    """Folder of a vision model of ``transformers`` (ViT, DINOv2, CLIP, ...) with its image processor, or its name on the hub."""
+    revision: str = "main"
+    """Branch, tag or commit of a model on the hub."""
 
 
 class TextConfig(Section):

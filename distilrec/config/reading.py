@@ -13,6 +13,9 @@ from distilrec.config.run import Config
 from distilrec.config.section import Section
 from distilrec.core.errors import ConfigError
 
+COLD_FRACTION = 0.1
+"""Share of the items that ``as_cold`` holds out."""
+
 _S = TypeVar("_S", bound=Section)
 
 
@@ -64,6 +67,14 @@ def with_export_settings(config: Config, settings: dict[str, Any]) -> Config:
 def with_seed(config: Config, seed: int) -> Config:
     """A copy of the settings with another seed. Its run has a folder of its own, NAME-seedN, unless the seed is the same."""
     return config if seed == config.seed else config.model_copy(update={"seed": seed, "name": f"{config.name}-seed{seed}"})
+
+
+def as_cold(config: Config) -> Config:
+    """A copy of the settings that holds out all interactions of some items. Its run has a folder of its own, NAME-cold."""
+    if config.data.cold_fraction:
+        return config
+    data = config.data.model_copy(update={"cold_fraction": COLD_FRACTION})
+    return config.model_copy(update={"data": data, "name": f"{config.name}-cold"})
 
 
 def parse_config(text: str, *, where: str, folder: Path) -> Config:
@@ -143,6 +154,12 @@ def _resolve_paths(values: dict[str, Any], folder: Path) -> None:
         for key in keys:
             if isinstance(section.get(key), str):
                 section[key] = str(folder / section[key])
+    vectors = _section(_section(values, "data"), "vectors")
+    for section in (_section(vectors, name) for name in vectors):
+        section |= {key: str(folder / section[key]) for key in ("file", "ids") if isinstance(section.get(key), str)}
+    model = _section(values, "image").get("model")
+    if isinstance(model, str) and (folder / model).is_dir():  # otherwise it is a name on the hub
+        values["image"]["model"] = str(folder / model)
     teachers = _section(values, "teachers")
     for teacher in (_section(teachers, name) for name in teachers):
         model = teacher.get("model")

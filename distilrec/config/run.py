@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, SerializeAsAny, model_validator
 
-from distilrec.config.data import DataConfig, TextConfig
+from distilrec.config.data import DataConfig, ImageConfig, TextConfig
 from distilrec.config.export import ExportConfig
 from distilrec.config.section import Name, Positive, Section
 from distilrec.config.student import QadConfig, StudentConfig, UndistilledConfig
@@ -28,6 +28,7 @@ class Config(Section):
     """Where losses and validation metrics of trainings are recorded, besides the progress bar."""
     data: DataConfig
     text: TextConfig = TextConfig()
+    image: ImageConfig = ImageConfig()
     teachers: dict[Name, SerializeAsAny[TeacherConfig]] = Field(
         default_factory=lambda: {"sequence": TeacherConfig.of_kind("sequence")}, min_length=1
     )
@@ -75,11 +76,26 @@ class Config(Section):
                 if other not in earlier:
                     raise ValueError(f"teachers.{name}.taught_by: found {other!r}, expected teachers that stand before it")
             earlier.append(name)
+        self._check_content()
         self._check_learner("student", self.student, tuple(self.student_teachers))
         for name, teacher in self.teachers.items():
             if teacher.learner is not None:
                 self._check_learner(f"teachers.{name}.student", teacher.learner, teacher.learns_from)
         return self
+
+    def _check_content(self) -> None:
+        """Refuse names of content that the data has not, and pictures without a model."""
+        if self.data.features.pictures and self.image.model is None:
+            raise ValueError("data.features.pictures needs image.model, a vision model that embeds them")
+        models: dict[str, Any] = {"student": self.student} | {f"teachers.{name}": one for name, one in self.teachers.items()}
+        models |= {f"{place}.student": one.learner for place, one in models.items() if getattr(one, "learner", None) is not None}
+        for place, model in models.items():
+            unknown = sorted(set(getattr(model, "content", None) or ()) - set(self.data.content))
+            if unknown:
+                known = ", ".join(self.data.content) or "none"
+                raise ValueError(
+                    f"{place}.content: found {', '.join(unknown)}, expected features and vectors of the data ({known})"
+                )
 
     def _check_learner(self, place: str, student: StudentConfig, teachers: tuple[str, ...]) -> None:
         settings, grid = student.distillation, self.targets.temperatures

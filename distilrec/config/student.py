@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from distilrec.config.distillation import DistillationConfig
+from distilrec.config.item_vectors import ItemVectorConfig
 from distilrec.config.kinds import KindSection
 from distilrec.config.section import Fraction, Positive
 from distilrec.config.training import TrainingConfig
@@ -15,7 +16,7 @@ StudentName = Literal["distilled", "undistilled"]
 """The two students of a run: one that learns from the teachers' soft targets, and the same model trained without a teacher."""
 
 
-class StudentConfig(KindSection, TrainingConfig):
+class StudentConfig(KindSection, TrainingConfig, ItemVectorConfig):
     """The small model that is exported. A kind is a subclass in a module of ``distill.models.students``."""
 
     kinds: ClassVar[Registry[type[KindSection]]] = Registry("student kind", "distill.models.students", "train")
@@ -27,8 +28,6 @@ class StudentConfig(KindSection, TrainingConfig):
     """``low_rank``: item vectors share their parameters; each is ``rank`` numbers times one basis for all items."""
     rank: Annotated[int, Field(ge=2)] | None = None
     """``low_rank``: numbers kept for each item, below ``embedding_size``."""
-    text: bool = True
-    """Add projected title embeddings to the item vectors, where there are any; nothing of it is left at inference."""
     distillation: DistillationConfig = Field(default_factory=DistillationConfig)
     """Not used by a student that is trained without a teacher."""
 
@@ -50,7 +49,7 @@ class StudentConfig(KindSection, TrainingConfig):
         Args:
             distilled: Whether it learns from soft targets.
         """
-        return self.model_dump(mode="json", exclude=set() if distilled else {"distillation"})
+        return self.model_dump(mode="json", exclude=self.unset() | (set() if distilled else {"distillation"}))
 
     @model_validator(mode="after")
     def _check_table(self) -> Self:

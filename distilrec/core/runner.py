@@ -33,6 +33,17 @@ class Runner(Protocol):
         ...
 
 
+class ScoringRunner(Runner, Protocol):
+    """A model whose scores of the whole catalogue can be read, too."""
+
+    def scores(self, history: NDArray[np.int32], exclude: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Scores of padding and items 1..N, ``MASKED_SCORE`` where an item must not be returned, float32 [B, N + 1].
+
+        Arguments as in ``recommend``.
+        """
+        ...
+
+
 def request_arrays(
     spec: RecommenderSpec, history: NDArray[np.int32], exclude: NDArray[np.int32], choices: Choices = NOTHING_CHOSEN
 ) -> dict[str, NDArray[np.int32]]:

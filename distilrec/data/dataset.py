@@ -115,6 +115,16 @@ def held_out(dataset: Dataset, split: Split, spec: RecommenderSpec, max_users: i
     return HeldOut(np.array([user for user, _, _ in rows], np.int64), history, exclude, truths, unjudged, truncated, choices)
 
 
+def without_answers(users: HeldOut, items: Sequence[int]) -> HeldOut:
+    """The users for whom another right answer is left than these items."""
+    truth = np.where(np.isin(users.truth, np.array(items, np.int32)), PADDING, users.truth)
+    # Padding goes to the end.
+    truth = np.take_along_axis(truth, np.argsort(truth == PADDING, axis=1, kind="stable"), axis=1)
+    left = (truth != PADDING).any(axis=1)
+    kept = {name: getattr(users, name)[left] for name in ("users", "history", "exclude")}
+    return replace(users, **kept, truth=truth[left], unjudged_users=users.unjudged_users + int((~left).sum()))
+
+
 def requests(seen: Sequence[NDArray[np.int32]], spec: RecommenderSpec) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Requests for whole histories, which are cut as the client cuts them (``core.histories``).
 

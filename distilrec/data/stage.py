@@ -3,7 +3,7 @@
 import logging
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,9 @@ from distilrec.data import attributes as user_attributes
 from distilrec.data import findings, item_filters, splits
 from distilrec.data import user_ids as ids_of_users
 from distilrec.data.attributes import UNKNOWN, Attributes
+from distilrec.data.cold import ColdInteractions, choose_cold_items
+from distilrec.data.content import ContentSchema, ItemContent, find_schema
+from distilrec.data.content_files import item_content
 from distilrec.data.dataset import Dataset, load_dataset
 from distilrec.data.events import unselected_events
 from distilrec.data.files import read_table, shown
@@ -30,6 +33,9 @@ from distilrec.data.vocabulary import FILE_NAME, Vocabulary, load_vocabulary
 
 logger = logging.getLogger(__name__)
 
+_CONTENT_SETTINGS = {"features", "vectors", "untouched", "cold_fraction"}
+"""Settings that are recorded only where they are used."""
+
 
 def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
     """Write the data stage's folder.
@@ -37,8 +43,9 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
     Raises:
         DataError: The data cannot be used; the message names file, column and row.
     """
-    data = _locate(config.data)
+    data = locate(config.data)
     paths = {"interactions": data.interactions, "items": data.items, "users": data.users}
+    paths |= data.vector_files
     settings = _settings(config.data, data, paths)
 
     def work(folder: Path, _scratch: Path) -> dict[str, Any]:
@@ -46,20 +53,14 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
         try:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", DataWarning)
-                dataset, vocabulary, user_ids, attributes, found = prepare(data)
-                filters = prepare_filters(vocabulary, data)
+                prepared = prepare(data)
         finally:
             # Also after an error: the warnings may explain it.
             for warning in caught:
                 warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
         _check_unchanged(paths, settings)
-        dataset.save(folder)
-        vocabulary.save(folder / FILE_NAME)
-        ids_of_users.save(user_ids, folder)
-        if attributes:
-            user_attributes.save(attributes, folder)
-        if filters is not None:
-            filters.save(folder / item_filters.FILE_NAME)
+        prepared.save(folder)
+        dataset, vocabulary = prepared.dataset, prepared.vocabulary
         return {
             "users": dataset.user_count,
             "items": len(vocabulary),
@@ -67,7 +68,7 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
             "training_interactions": int(dataset.validation_start.sum()),
             "vocabulary_sha256": vocabulary.sha256,
             "warnings": [str(w.message) for w in caught if issubclass(w.category, DataWarning)],
-        } | _found(found, data, vocabulary)
+        } | _found(prepared.found, data, vocabulary)
 
     manifest = run_stage("data", settings=settings, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)
     return _report(config, manifest, out_dir)
@@ -75,7 +76,7 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
 
 def _found(found: Findings, config: DataConfig, vocabulary: Vocabulary) -> dict[str, Any]:
     """Metrics of what was found in the files, which name their paths."""
-    assert config.interactions is not None  # _locate fills it in
+    assert config.interactions is not None  # locate fills it in
     ids = [vocabulary.item_ids[0]]
     if config.items is not None:
         listed = read_table(config.items, {"item_id": config.item_columns.item_id}).frame["item_id"]
@@ -95,9 +96,41 @@ def _report(config: Config, manifest: Manifest, folder: Path) -> Manifest:
 
 def _settings(config: DataConfig, located: DataConfig, paths: Mapping[str, Path | None]) -> dict[str, Any]:
     """What the data depend on, JSON-ready: the section, with the digests of the files in place of their paths."""
-    settings = config.model_dump(mode="json", exclude={*paths, *_unused(located)}) | {"split": located.split_kind}
+    settings = config.model_dump(mode="json", exclude={*paths, *_unused(located), *_CONTENT_SETTINGS})
+    settings |= config.content_settings() | {"split": located.split_kind}
     settings["attributes"] = list(located.attributes or ())
     return settings | {f"{name}_sha256": _sha256(path) if path else None for name, path in paths.items()}
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """What the data stage writes."""
+
+    dataset: Dataset
+    vocabulary: Vocabulary
+    user_ids: tuple[str, ...]
+    attributes: Attributes
+    """Of the users."""
+    content: tuple[ContentSchema, ItemContent] | None
+    """Of the items; None where the settings name none."""
+    cold: ColdInteractions | None
+    """None where no item is held out."""
+    filters: ItemFilters | None
+    """Attributes of the items that requests filter by."""
+    found: Findings
+
+    def save(self, folder: Path) -> None:
+        """Write all files."""
+        self.dataset.save(folder)
+        self.vocabulary.save(folder / FILE_NAME)
+        ids_of_users.save(self.user_ids, folder)
+        if self.attributes:
+            user_attributes.save(self.attributes, folder)
+        for part in (*(self.content or ()), self.cold):
+            if part is not None:
+                part.save(folder)
+        if self.filters is not None:
+            self.filters.save(folder / item_filters.FILE_NAME)
 
 
 def load(folder: Path) -> tuple[Dataset, Vocabulary]:
@@ -127,18 +160,16 @@ def prepare_filters(vocabulary: Vocabulary, config: DataConfig) -> ItemFilters |
     return filters
 
 
-def prepare(config: DataConfig) -> tuple[Dataset, Vocabulary, tuple[str, ...], Attributes, Findings]:
+def prepare(config: DataConfig) -> PreparedData:
     """Read, filter, index and split the files that the settings name.
-
-    Returns:
-        Sequences with their splits, the vocabulary, the ids and the attributes of the users, and counts.
 
     Raises:
         DataError: Filtering leaves no interaction, or splitting leaves none for training or nobody to judge models by.
     """
     read, filtered = _filtered(config)
-    vocabulary = _vocabulary(filtered["item_id"], config.items, config)
+    vocabulary, content = _catalogue(filtered["item_id"], config)
     filtered = filtered.sort("user_id", maintain_order=True)
+    filtered, held_out = _without_cold_items(filtered, config)
     lengths = filtered.group_by("user_id", maintain_order=True).len()["len"].to_numpy().astype(np.int64)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     items = np.array(vocabulary.encode(filtered["item_id"]), np.int32)
@@ -154,12 +185,14 @@ def prepare(config: DataConfig) -> tuple[Dataset, Vocabulary, tuple[str, ...], A
     found = findings.find(read, filtered, dataset, vocabulary, config)
     _check_judged(found, config)
     user_ids = filtered["user_id"].unique(maintain_order=True)
-    return dataset, vocabulary, tuple(user_ids), _attributes(user_ids, config), found
+    cold = _cold_interactions(held_out, user_ids, vocabulary) if config.cold_fraction else None
+    filters, attributes = prepare_filters(vocabulary, config), _attributes(user_ids, config)
+    return PreparedData(dataset, vocabulary, tuple(user_ids), attributes, content, cold, filters, found)
 
 
 def _filtered(config: DataConfig) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The interactions as they were read, and those that the settings keep."""
-    assert config.interactions is not None  # _locate fills it in
+    assert config.interactions is not None  # locate fills it in
     frame = read = read_interactions(config.interactions, config)
     if config.consecutive_repeats == "drop":
         frame = frame.filter(~findings.repeats_in_a_row(frame))
@@ -187,7 +220,7 @@ def _check_judged(found: Findings, config: DataConfig) -> None:
         )
 
 
-def _locate(config: DataConfig) -> DataConfig:
+def locate(config: DataConfig) -> DataConfig:
     """The settings with the paths of a named source, which is downloaded if necessary."""
     if config.source is None:
         return config
@@ -237,16 +270,42 @@ def _check_unchanged(paths: Mapping[str, Path | None], settings: Mapping[str, An
             )
 
 
-def _vocabulary(item_ids: pl.Series, items_path: Path | None, config: DataConfig) -> Vocabulary:
+def _without_cold_items(interactions: pl.DataFrame, config: DataConfig) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The interactions without those of the items that are held out, and these, with a column ``seen``: how many came before."""
+    cold = choose_cold_items(interactions["item_id"].unique(), config.cold_fraction)
+    is_cold = pl.col("item_id").is_in(cold)
+    counted = interactions.with_columns((~is_cold).cum_sum().over("user_id").cast(pl.Int64).alias("seen"))
+    return interactions.filter(~is_cold), counted.filter(is_cold)
+
+
+def _cold_interactions(held_out: pl.DataFrame, user_ids: pl.Series, vocabulary: Vocabulary) -> ColdInteractions:
+    """The held-out interactions as indices; users of whom nothing else is known are left out."""
+    users = pl.DataFrame({"user_id": user_ids, "user": np.arange(len(user_ids))})
+    joined = held_out.join(users, on="user_id", maintain_order="left")
+    items = np.array(vocabulary.encode(joined["item_id"]), np.int32)
+    return ColdInteractions(joined["user"].to_numpy().astype(np.int64), items, joined["seen"].to_numpy())
+
+
+def _catalogue(item_ids: pl.Series, config: DataConfig) -> tuple[Vocabulary, tuple[ContentSchema, ItemContent] | None]:
+    """The items, those with interactions first, and what is known of them."""
     ids = item_ids.unique().sort().to_list()
-    if items_path is None:
+    catalogue = read_items(config.items, config.item_columns, config.features) if config.items else None
+    if catalogue is not None and config.untouched:
+        ids += catalogue["item_id"].filter(~catalogue["item_id"].is_in(pl.Series(ids).implode())).sort().to_list()
+    vocabulary = _vocabulary(ids, catalogue, config)
+    listed = pl.DataFrame(schema={"item_id": pl.String}) if catalogue is None else catalogue
+    content = item_content(ids, listed, config.features, config.vectors)
+    return vocabulary, None if content is None else (find_schema(content, config.features), content)
+
+
+def _vocabulary(ids: list[str], catalogue: pl.DataFrame | None, config: DataConfig) -> Vocabulary:
+    if catalogue is None:
         return Vocabulary(tuple(ids), tuple(ids))
-    catalogue = read_items(items_path, config.item_columns)
-    titles = dict(catalogue.iter_rows())
+    titles = dict(catalogue.select("item_id", "title").iter_rows())
     unlisted = [item_id for item_id in ids if item_id not in titles]
     if unlisted:
         message = (
-            f"{items_path}: column {config.item_columns.item_id!r}: {len(unlisted)} item(s) of the interactions are not listed;"
+            f"{config.items}: column {config.item_columns.item_id!r}: {len(unlisted)} item(s) of the interactions are not listed;"
             f" the id stands in for the title (first: {shown(unlisted[0])})"
         )
         warnings.warn(message, DataWarning, stacklevel=2)

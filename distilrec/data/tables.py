@@ -1,12 +1,13 @@
 """Readers of your own interactions, catalogue and users; error messages name file, column and row."""
 
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
 
-from distilrec.config import DataConfig, FilterColumn, InteractionColumns, ItemColumns, UserColumns
+from distilrec.config import DataConfig, FeatureConfig, FilterColumn, InteractionColumns, ItemColumns, UserColumns
 from distilrec.core.errors import DataError, DataWarning
 from distilrec.data.attributes import UNKNOWN
 from distilrec.data.events import check_events
@@ -18,6 +19,10 @@ _FIRST_SECOND, _FIRST_MILLISECOND = 1e8, 1e11
 """Smallest times since 1970 that are plausible in these units (3 March 1973)."""
 _ATTRIBUTE = "attribute "
 """Beginning of the standard names of item attributes, which are none of the others."""
+_FEATURE = "feature "
+"""Before the names of feature columns, which may be those of other columns."""
+_MOST_VALUES = 1000
+"""Values of a category that one item may have."""
 _SECONDS = {"ms": 1e3, "us": 1e6, "ns": 1e9}
 """Ticks of a second by time unit."""
 
@@ -48,18 +53,22 @@ def read_interactions(path: Path, config: DataConfig) -> pl.DataFrame:
     return frame.sort("timestamp", maintain_order=True).select("user_id", "item_id", "timestamp")
 
 
-def read_items(path: Path, columns: ItemColumns) -> pl.DataFrame:
-    """Catalogue with the columns item_id (str) and title (str or null where the file has none).
+def read_items(path: Path, columns: ItemColumns, features: FeatureConfig | None = None) -> pl.DataFrame:
+    """Catalogue with the columns item_id (str) and title (str or null where the file has none), and those of ``features``.
+
+    Categories are lists of text, numbers float64 or null where there is none, texts text or null.
 
     Raises:
-        DataError: The file cannot be read, or lacks a column.
+        DataError: The file cannot be read, lacks a column, or has a value of another type.
     """
-    table = read_table(path, {"item_id": columns.item_id, "title": columns.title})
+    features = features or FeatureConfig()
+    named = {_FEATURE + name: name for name in features.columns}
+    table = read_table(path, {"item_id": columns.item_id, "title": columns.title} | named)
     frame = _drop_rows_without_id(table, ("item_id",))
     frame = _drop_duplicates(table, frame, ("item_id",), "repeated item(s)")
     frame = frame.with_columns(_texts(table, frame, "title"))
     _warn_counted(table, frame.filter(pl.col("title").is_null()), "title", "item(s) without text; the id stands in for the title")
-    return frame.select("item_id", "title")
+    return frame.select("item_id", "title", *_features(table, frame, features))
 
 
 def read_item_values(path: Path, columns: ItemColumns, wanted: Mapping[str, FilterColumn]) -> pl.DataFrame:
@@ -73,7 +82,7 @@ def read_item_values(path: Path, columns: ItemColumns, wanted: Mapping[str, Filt
     places = {name: f"{_ATTRIBUTE}{place}" for place, name in enumerate(wanted)}
     files = {places[name]: attribute.column or name for name, attribute in wanted.items()}
     table = read_table(path, {"item_id": columns.item_id} | files)
-    frame = table.frame.with_columns(_id_texts(table, table.frame, "item_id"))
+    frame = table.frame.with_columns(id_texts(table, table.frame, "item_id"))
     frame = frame.filter(pl.col("item_id").is_not_null()).unique("item_id", keep="first", maintain_order=True)
     return frame.select("item_id", *(_lists(table, frame, places[name], wanted[name]).alias(name) for name in wanted))
 
@@ -108,6 +117,50 @@ def read_users(path: Path, columns: UserColumns, attributes: Sequence[str]) -> p
     return frame.select("user_id", *(pl.col(name).fill_null(UNKNOWN) for name in attributes))
 
 
+def _features(table: FileTable, frame: pl.DataFrame, features: FeatureConfig) -> list[pl.Series]:
+    """Columns of features under their own names."""
+    found = [_values(table, frame, name, features.separator) for name in features.categories]
+    found += [_numbers_or_null(table, frame, _FEATURE + name) for name in features.numbers]
+    found += [_texts(table, frame, _FEATURE + name) for name in features.texts]
+    folder = str(table.path.parent.absolute())
+    for name in features.pictures:
+        paths = _texts(table, frame, _FEATURE + name)
+        found.append(paths.map_elements(lambda path: os.path.join(folder, path), pl.String).alias(_FEATURE + name))  # noqa: PTH118
+    return [values.alias(values.name.removeprefix(_FEATURE)) for values in found]
+
+
+def _values(table: FileTable, frame: pl.DataFrame, name: str, separator: str | None) -> pl.Series:
+    """Values of a category as lists of text, empty where there is none."""
+    column = _FEATURE + name
+    values = frame[column]
+    dtype = values.dtype
+    if isinstance(dtype, pl.List | pl.Array):
+        if dtype.inner is None or dtype.inner.is_nested():
+            _fail_at(table, frame, pl.Series([True]), column, found=str(dtype), expected="text, numbers, or lists of them")
+        lists = values.cast(pl.List(pl.String))
+    elif separator is None:
+        lists = _texts(table, frame, column).reshape((-1, 1)).arr.to_list()
+    else:
+        lists = _texts(table, frame, column).str.split(separator)
+    too_long = lists.list.len() > _MOST_VALUES
+    _fail_at(table, frame, too_long.fill_null(value=False), column, expected=f"at most {_MOST_VALUES:,} values of an item")
+    # Whole numbers that became floats, because some are missing, are the same values.
+    plain = lists.list.eval(pl.element().str.strip_chars().str.replace(r"^(-?\d+)\.0$", "$1").replace("", None).drop_nulls())
+    return plain.fill_null(pl.Series([[]], dtype=pl.List(pl.String))).alias(column)
+
+
+def _numbers_or_null(table: FileTable, frame: pl.DataFrame, name: str) -> pl.Series:
+    """A column of numbers as float64, null where there is none (an empty text or NaN)."""
+    values = frame[name]
+    if not (values.dtype.is_numeric() or values.dtype in (pl.String, pl.Null)):
+        _fail_at(table, frame, pl.Series([True]), name, found=str(values.dtype), expected="a number, or nothing")
+    if values.dtype == pl.String:
+        values = values.str.strip_chars().replace("", None)
+    parsed = values.cast(pl.Float64, strict=False)
+    _fail_at(table, frame, (parsed.is_null() & values.is_not_null()) | parsed.is_infinite(), name, expected="a number, or nothing")
+    return parsed.fill_nan(None)
+
+
 def _wanted(columns: InteractionColumns, config: DataConfig) -> dict[str, str]:
     wanted = {"user_id": columns.user_id, "item_id": columns.item_id, "timestamp": columns.timestamp}
     if config.events is not None:
@@ -120,7 +173,7 @@ def _wanted(columns: InteractionColumns, config: DataConfig) -> dict[str, str]:
 def _drop_rows_without_id(table: FileTable, ids: tuple[str, ...]) -> pl.DataFrame:
     frame = table.frame
     for name in ids:
-        frame = frame.with_columns(_id_texts(table, frame, name))
+        frame = frame.with_columns(id_texts(table, frame, name))
         _warn_counted(table, frame.filter(pl.col(name).is_null()), name, "row(s) without an id; dropped")
         frame = frame.filter(pl.col(name).is_not_null())
     return frame
@@ -132,7 +185,7 @@ def _drop_duplicates(table: FileTable, frame: pl.DataFrame, by: tuple[str, ...],
     return kept
 
 
-def _id_texts(table: FileTable, frame: pl.DataFrame, name: str) -> pl.Series:
+def id_texts(table: FileTable, frame: pl.DataFrame, name: str) -> pl.Series:
     """Ids as stripped text, null where there is none."""
     dtype = frame[name].dtype
     if dtype == pl.Boolean or dtype.is_temporal() or (dtype.is_numeric() and not dtype.is_integer()):

@@ -20,12 +20,16 @@ class Vocabulary:
 
     item_ids: tuple[str, ...]
     titles: tuple[str, ...]
+    retired: frozenset[str] = frozenset()
+    """Ids of items that are never recommended any more. They keep their index, and may be in histories."""
 
     def __post_init__(self) -> None:
         if len(set(self.item_ids)) != len(self.item_ids):
             raise DataError("vocabulary: found an item id twice, expected unique ids")
         if len(self.titles) != len(self.item_ids):
             raise DataError(f"vocabulary: found {len(self.titles)} titles for {len(self.item_ids)} item ids")
+        if unknown := self.retired.difference(self.item_ids):
+            raise DataError(f"vocabulary: found {len(unknown)} retired item(s) that are no items of it, such as {min(unknown)!r}")
 
     def __len__(self) -> int:
         return len(self.item_ids)
@@ -54,9 +58,15 @@ class Vocabulary:
         """Title of a known item id."""
         return self.titles[self._index_of[item_id] - 1]
 
+    def retired_indices(self) -> list[int]:
+        """Item indices of the retired items, ascending."""
+        return sorted(self.encode(self.retired))
+
     def save(self, path: Path) -> None:
         """Write as JSON."""
-        content = {"sha256": self.sha256, "item_ids": self.item_ids, "titles": self.titles}
+        content: dict[str, object] = {"sha256": self.sha256, "item_ids": self.item_ids, "titles": self.titles}
+        if self.retired:
+            content["retired"] = sorted(self.retired)
         write_text(path, json.dumps(content, ensure_ascii=False) + "\n")
 
 
@@ -87,9 +97,10 @@ def parse_vocabulary(content: bytes, where: str) -> Vocabulary:
     """
     try:
         found = json.loads(content)
-        vocabulary = Vocabulary(_strings(found["item_ids"]), _strings(found["titles"]))
+        retired = frozenset(_strings(found.get("retired", ())))
+        vocabulary = Vocabulary(_strings(found["item_ids"]), _strings(found["titles"]), retired)
         stated = found["sha256"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{where}: not a vocabulary: {error!r}") from error
     if vocabulary.sha256 != stated:
         raise DataError(f"{where}: found item ids with sha256 {vocabulary.sha256}, but it states {stated}; the file was changed")

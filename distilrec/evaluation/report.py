@@ -9,6 +9,7 @@ import numpy as np
 from distilrec.core.tables import escape_markdown, markdown_table
 from distilrec.evaluation import bootstrap
 from distilrec.evaluation.bootstrap import Difference, Estimate
+from distilrec.evaluation.cold import NEIGHBOURS, POPULARITY, ColdEvaluation
 from distilrec.evaluation.metrics import METRICS
 from distilrec.evaluation.ranking import Evaluation, regressions
 from distilrec.evaluation.slices import MIN_USERS
@@ -16,6 +17,7 @@ from distilrec.evaluation.slices import MIN_USERS
 JSON_FILE = "evaluation.json"
 MARKDOWN_FILE = "evaluation.md"
 
+_BASELINES = (POPULARITY, NEIGHBOURS)
 _LEVEL = f"{bootstrap.LEVEL:.0%}".replace("%", " %")
 
 
@@ -54,12 +56,16 @@ class EvaluationReport:
     """Whether seen items may be recommended, and count as right answers."""
     teacher_note: str = ""
     """Why the teacher is not among the models, a sentence; empty where it is."""
+    cold: ColdEvaluation | None = None
+    """By items that were held out from training; None where the data holds none out."""
 
 
 def render_json(report: EvaluationReport) -> str:
     """Render the whole report as JSON; ends with a newline."""
     roles = report.roles
     content: dict[str, Any] = {"format_version": 1, **asdict(report)}
+    if report.cold is None:
+        del content["cold"]
     content["bootstrap"] = {"samples": bootstrap.SAMPLES, "seed": bootstrap.SEED, "level": bootstrap.LEVEL}
     content["harm"] = [asdict(one) for one in regressions(report.evaluation, roles.distilled, roles.undistilled)]
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
@@ -68,6 +74,8 @@ def render_json(report: EvaluationReport) -> str:
 def render_markdown(report: EvaluationReport) -> str:
     """Render the report as Markdown; ends with a newline."""
     parts = [_head(report), _overall(report), _differences(report), _catalogue(report), _slices(report), _regressions(report)]
+    if report.cold is not None:
+        parts.append(_cold(report.cold))
     return "\n\n".join(parts) + "\n"
 
 
@@ -207,6 +215,24 @@ def _regressions(report: EvaluationReport) -> str:
         for one in worse
     ]
     return f"{text}\n\n{markdown_table(['slice', 'users', f'difference in {label(main)}', 'relative', 'clear'], rows)}"
+
+
+def _cold(cold: ColdEvaluation) -> str:
+    """Table of all models and of the answers without training."""
+    whole, among = cold.whole.everybody, cold.among.everybody
+    hits = f"hr@{cold.whole.primary.partition('@')[2]}"
+    rows = []
+    for model, of in whole.estimates.items():
+        differences = [whole.differences.get(name, {}).get(model) for name in _BASELINES]
+        less = [with_interval(one[hits], "+") if one else "" for one in differences]
+        means = [of[cold.whole.primary].mean, among.estimates[model][hits].mean]
+        rows.append([model, with_interval(of[hits]), *less, *(f"{mean:.4f}" for mean in means)])
+    headings = ["", label(hits), *(f"less {name}" for name in _BASELINES), label(cold.whole.primary), f"{label(hits)} among these"]
+    return (
+        f"## Items that nobody has touched\n\nAll interactions of {cold.items:,} items were held out from training. One request"
+        f" for each of {whole.users:,} users, whose right answer is such an item: ranked over the whole catalogue, and in the last"
+        f" column among these {cold.items:,} items alone.\n\n{markdown_table(headings, rows)}"
+    )
 
 
 def _verdict(report: EvaluationReport, worse: int, clear: int) -> str:

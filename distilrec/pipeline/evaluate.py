@@ -22,6 +22,7 @@ from distilrec.evaluation import bootstrap, slices
 from distilrec.evaluation.metrics import popularity
 from distilrec.evaluation.ranking import KS, UserMetrics, compare_metrics, cuts, join_seeds, recommend_all, user_metrics
 from distilrec.evaluation.report import JSON_FILE, MARKDOWN_FILE, EvaluationReport, Roles, render_json, render_markdown
+from distilrec.pipeline.cold import evaluate_cold
 from distilrec.pipeline.models import TEACHER, EvaluatedModel, load_models, model_folders, why_teacher_is_left_out
 from distilrec.pipeline.run_lock import locked_run
 from distilrec.pipeline.stages import run_dir, student_verdict, with_sizes_of_data
@@ -106,6 +107,7 @@ def evaluate_runs(runs: Sequence[Config], split: Split) -> EvaluationReport:
         evaluation=evaluation,
         repeats=spec.repeats,
         teacher_note="" if roles.teacher in models else _teacher_note(runs, users),
+        cold=evaluate_cold(runs) if split == "test" else None,
     )
 
 

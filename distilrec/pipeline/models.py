@@ -8,15 +8,15 @@ from typing import Literal
 
 from distilrec.config import Config, StudentName
 from distilrec.core.errors import MissingExtraError
-from distilrec.core.runner import Runner
+from distilrec.core.runner import ScoringRunner
 from distilrec.core.specs import Precision, RecommenderSpec
 from distilrec.data.dataset import HeldOut
 from distilrec.pipeline.stages import (
     STUDENT_FOLDERS,
     STUDENT_VERDICT,
+    exported_artefact,
     mixture_weights,
     run_dir,
-    served_artefact,
     teacher_folders,
 )
 
@@ -35,7 +35,7 @@ class EvaluatedModel:
 
     name: str
     role: Role
-    runner: Runner
+    runner: ScoringRunner
     parameters: int
     """Parameters needed at inference."""
     size_bytes: int
@@ -51,7 +51,7 @@ def model_folders(config: Config) -> list[Path]:
     teachers = teacher_folders(config)
     students = [run_dir(config) / STUDENT_FOLDERS[role] for role in _STUDENTS]
     verdict = run_dir(config) / STUDENT_VERDICT
-    return [*(teachers[name] for name in mixture_weights(config)), *students, verdict, served_artefact(config)]
+    return [*(teachers[name] for name in mixture_weights(config)), *students, verdict, exported_artefact(config)]
 
 
 def why_teacher_is_left_out(config: Config, users: HeldOut) -> str:
@@ -105,7 +105,7 @@ def load_models(config: Config, spec: RecommenderSpec, users: HeldOut) -> Iterat
         student = load_student(config, folder, spec.item_count)
         parameters = student.parameter_count()
         yield EvaluatedModel(name, role, TorchRunner(student, spec), parameters, (folder / WEIGHTS).stat().st_size)
-    artefact = served_artefact(config)
+    artefact = exported_artefact(config)
     for precision in Precision:
         path = model_path(artefact, precision)
         if path.exists():

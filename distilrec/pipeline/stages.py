@@ -51,6 +51,10 @@ STUDENT_VERDICT = "student-verdict"
 
 _QAD_STAGES = ("student-qad", "export-qad")
 
+REFRESHED_DATA, REFRESHED_TEXT = "refreshed-data", "refreshed-text"
+REFRESHED_STUDENT, REFRESHED_EXPORT = "refreshed-student", "refreshed-export"
+"""Stage folders of a refresh: a run's catalogue, the embeddings of its texts, its student and its export as they are now."""
+
 
 def stages(config: Config) -> dict[str, _Stage]:
     """All stages of a run by the names of their folders, in the order in which they run."""
@@ -237,7 +241,39 @@ def shipped_student(config: Config) -> Path:
 
 
 def served_artefact(config: Config) -> Path:
-    """Folder of the export to serve: the student trained for INT8 if INT8 ships only by that training, else the plain one.
+    """Folder of the export to serve: that of the last refresh of the exported student, or else the one that training led to.
+
+    Raises:
+        ManifestError: Nothing has been exported.
+    """
+    exported, refreshed = exported_artefact(config), run_dir(config) / REFRESHED_EXPORT
+    if not refreshed.exists():
+        return exported
+    student, trained = read_manifest(run_dir(config) / REFRESHED_STUDENT), read_manifest(exported)
+    found = read_manifest(refreshed)
+    same_student = (found.inputs["student"], student.inputs["student"]) == (student.digest, trained.inputs["student"])
+    same_sizes = all(found.settings[name] == trained.settings[name] for name in _SIZES)
+    return refreshed if same_student and same_sizes else exported
+
+
+_SIZES = ("history_length", "exclude_length", "top_k")
+
+
+def exported_student(config: Config) -> Path:
+    """Folder of the student that ``exported_artefact`` was made of.
+
+    Raises:
+        ManifestError: Nothing has been exported, or a student has been trained again since.
+    """
+    folder = run_dir(config) / "student-qad" if exported_artefact(config).name == "export-qad" else shipped_student(config)
+    expected = read_manifest(exported_artefact(config)).inputs["student"]
+    if read_manifest(folder).digest != expected:
+        raise ManifestError(f"{folder}: found another student than the exported one. Export it: distilrec export")
+    return folder
+
+
+def exported_artefact(config: Config) -> Path:
+    """Folder of the export of the trained student: of the one trained for INT8 if INT8 ships only by that training, else the plain.
 
     Raises:
         ManifestError: Nothing has been exported.
@@ -268,7 +304,8 @@ def fill_repository(config: Config, *, with_benchmarks: bool = False) -> Path:
     # Here, because ONNX and PyTorch are optional and slow to load.
     from export.repository import fill as repository
 
-    artefact = served_artefact(config)
+    # The teacher knows the catalogue of the training alone.
+    artefact = exported_artefact(config) if with_benchmarks else served_artefact(config)
     repository.fill_repository(artefact, config.export)
     if with_benchmarks:
         # Likewise.

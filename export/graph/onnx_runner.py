@@ -1,8 +1,10 @@
 """An ONNX model behind the serving contract, run by ONNX Runtime on the CPU or, with its other providers, on a GPU."""
 
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
@@ -43,6 +45,7 @@ class OnnxRunner:
             raise ParityError(f"{path}: ONNX Runtime cannot load it: {error}. Run the export again.") from error
         self._require(path, provider, self.session.get_providers())
         self.spec = spec
+        self._path = path
         found = [(t.name, t.type, tuple(t.shape[1:])) for t in (*self.session.get_inputs(), *self.session.get_outputs())]
         expected = [(t.name, _ONNX_DTYPES[t.dtype], t.shape) for t in (*spec.inputs, *spec.outputs)]
         if found != expected:
@@ -58,3 +61,21 @@ class OnnxRunner:
         inputs = request_arrays(self.spec, history, exclude, choices)
         items, scores = self.session.run([tensor.name for tensor in self.spec.outputs], inputs)
         return items, scores
+
+    def scores(self, history: NDArray[np.int32], exclude: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Scores of the whole catalogue, see ``ScoringRunner``: what the graph's top-K reads."""
+        inputs = {self.spec.history.name: history, self.spec.exclude.name: exclude}
+        (scores,) = self._scoring_session.run(None, inputs)
+        return np.asarray(scores[:, : self.spec.item_count + 1], np.float32)
+
+    @cached_property
+    def _scoring_session(self) -> onnxruntime.InferenceSession:
+        """A session of the same graph that ends before its top-K."""
+        model = onnx.load(self._path)
+        (top_k,) = (node for node in model.graph.node if node.op_type == "TopK")
+        inferred = onnx.shape_inference.infer_shapes(model).graph
+        dtypes = {value.name: value.type.tensor_type.elem_type for value in inferred.value_info}
+        name = top_k.input[0]
+        del model.graph.output[:]
+        model.graph.output.append(onnx.helper.make_tensor_value_info(name, dtypes.get(name, onnx.TensorProto.FLOAT), None))
+        return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])

@@ -24,7 +24,6 @@ def build_student(
     item_count: int,
     popularity: Tensor | None = None,
     *,
-    text: Tensor | None = None,
     settings: StudentConfig | None = None,
 ) -> Student:
     """An untrained student.
@@ -33,11 +32,10 @@ def build_student(
         config: Settings of the run.
         item_count: N.
         popularity: float32 [N], fixed coordinate of the item table.
-        text: float32 [N, d_text], title embeddings.
         settings: Settings of another student than the run's, such as an assistant.
     """
     settings = settings or config.student
-    items = ItemTable(item_count, settings.embedding_size, text, popularity, settings.rank)
+    items = ItemTable(item_count, settings.embedding_size, None, popularity, settings.rank)
     student: Student = settings.build(items, config.history_length)
     return student
 

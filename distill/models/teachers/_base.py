@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from distill.models.catalogue import Catalogue
 from distill.models.encoders import Encoder, Scorer
 from distill.models.weights import load_weights, save_weights
-from distilrec.config import DistillationConfig, TeacherConfig, TextConfig, TrainingConfig
+from distilrec.config import DistillationConfig, ItemVectorConfig, TeacherConfig, TextConfig, TrainingConfig
 from distilrec.config.section import Positive
 
 
@@ -21,8 +21,8 @@ class FittedTeacherConfig(TeacherConfig):
 
     @property
     @abstractmethod
-    def reads_titles(self) -> bool:
-        """Whether its item vectors get title embeddings."""
+    def item_vectors(self) -> ItemVectorConfig:
+        """What its item vectors are made of."""
 
     @property
     def distillation(self) -> DistillationConfig | None:
@@ -57,7 +57,7 @@ class FittedTeacherConfig(TeacherConfig):
         return teacher
 
 
-class NeuralTeacherConfig(FittedTeacherConfig, TrainingConfig):
+class NeuralTeacherConfig(FittedTeacherConfig, TrainingConfig, ItemVectorConfig):
     """A fitted teacher whose section holds its training settings."""
 
     summary: ClassVar[str]
@@ -67,8 +67,6 @@ class NeuralTeacherConfig(FittedTeacherConfig, TrainingConfig):
     """Write soft targets only for the newest so many prefixes of each training window (of ``history_length``). None for all,
     which costs a teacher of kind ``text`` or objective ``masked`` one pass for each. Students learn the other prefixes from
     the other teachers and the true items."""
-    text: bool = True
-    """Add projected title embeddings to the item vectors, where there are any (section ``text``)."""
 
     @property
     def training(self) -> TrainingConfig:
@@ -76,9 +74,9 @@ class NeuralTeacherConfig(FittedTeacherConfig, TrainingConfig):
         return self
 
     @property
-    def reads_titles(self) -> bool:
+    def item_vectors(self) -> ItemVectorConfig:
         """See ``FittedTeacherConfig``."""
-        return self.text
+        return self
 
     @property
     def newest_scored(self) -> int | None:
@@ -91,7 +89,7 @@ class NeuralTeacherConfig(FittedTeacherConfig, TrainingConfig):
 
     def recorded(self, text: TextConfig) -> dict[str, Any]:  # noqa: ARG002
         """See ``TeacherConfig``; which prefixes get soft targets does not change the teacher."""
-        return self.model_dump(mode="json", exclude={"asked_prefixes_per_window"})
+        return self.model_dump(mode="json", exclude={"asked_prefixes_per_window"} | self.unset())
 
 
 class SolvedTeacherConfig(TeacherConfig):

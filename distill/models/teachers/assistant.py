@@ -8,7 +8,7 @@ from distill.models.catalogue import Catalogue
 from distill.models.encoders import Encoder
 from distill.models.students.build import describe_student
 from distill.models.teachers._base import FittedTeacherConfig
-from distilrec.config import DistillationConfig, StudentConfig, TextConfig, TrainingConfig
+from distilrec.config import DistillationConfig, ItemVectorConfig, StudentConfig, TextConfig, TrainingConfig
 
 _EMBEDDING_SIZE, _HIDDEN_SIZE = 128, 512
 
@@ -41,9 +41,9 @@ class AssistantTeacherConfig(FittedTeacherConfig):
         return self.student
 
     @property
-    def reads_titles(self) -> bool:
+    def item_vectors(self) -> ItemVectorConfig:
         """See ``FittedTeacherConfig``."""
-        return self.student.text
+        return self.student
 
     @property
     def distillation(self) -> DistillationConfig:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from distilrec.config import ExportConfig
 from distilrec.core.errors import DistilRecError, ServerError
-from distilrec.core.manifest import Manifest
+from distilrec.core.manifest import Manifest, read_manifest
 from distilrec.core.specs import MODEL_NAME, Precision
 from distilrec.evaluation import ranking_record
 from distilrec.evaluation.ranking_record import load_record, ranking_fault
@@ -122,6 +122,18 @@ def versions(repository: Path, models: Sequence[ServedModel] = MODELS) -> list[V
         RepositoryError: the journal or a config.pbtxt cannot be read.
     """
     return list(read_journal(repository, [model.name for model in models]).versions)
+
+
+def version_of(artefact: Path, repository: Path, models: Sequence[ServedModel] = MODELS) -> int | None:
+    """Number of the pinned version if it is this export; changes nothing.
+
+    Raises:
+        RepositoryError: as ``versions``.
+        ManifestError: the artefact is not finished.
+    """
+    digest = read_manifest(artefact).digest
+    entries = versions(repository, models)
+    return next((entry.number for entry in entries if entry.state == "serving" and entry.artefact == digest), None)
 
 
 class _Rollout:

@@ -7,6 +7,7 @@ from transformers import BertConfig, BertModel
 
 from distill.models.averages import decay_weights, decayed_averages
 from distill.models.encoders import Recommender
+from distill.models.item_content import KnownOfItems
 from distill.models.item_table import ItemTable, is_item
 from distill.models.runner import TorchRunner
 from distill.models.students.gru import GruStudent
@@ -43,7 +44,9 @@ STUDENTS = {
 
 
 def teacher() -> SequenceTeacher:
-    return SequenceTeacher(ItemTable(N, 8, text=torch.randn(N, 5), popularity=POPULARITY), L, layers=1, heads=2, dropout=0.2)
+    return SequenceTeacher(
+        ItemTable(N, 8, content=KnownOfItems(torch.randn(N, 5), 5), popularity=POPULARITY), L, layers=1, heads=2, dropout=0.2
+    )
 
 
 def masked_teacher() -> MaskedTeacher:
@@ -59,7 +62,7 @@ def text_teacher() -> TextTeacher:
     titles[0], titles[N + 1 :] = -1, -1
     tokens = TitleTokens(titles, torch.tensor([1, 2, 0, 1, 0], dtype=torch.int32))
     settings = TextTeacherConfig(embedding_size=8, max_titles=L, max_tokens=30)
-    return TextTeacher(ItemTable(N, 8, text=torch.randn(N, 5), popularity=POPULARITY), body, tokens, settings)
+    return TextTeacher(ItemTable(N, 8, content=KnownOfItems(torch.randn(N, 5), 5), popularity=POPULARITY), body, tokens, settings)
 
 
 TEACHERS = {"teacher": teacher, "masked teacher": masked_teacher, "text teacher": text_teacher}

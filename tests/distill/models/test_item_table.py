@@ -5,6 +5,7 @@ from itertools import product
 import pytest
 import torch
 
+from distill.models.item_content import KnownOfItems
 from distill.models.item_table import ItemTable, is_item, right_aligned
 
 N, D, RANK = 21, 8, 5
@@ -16,7 +17,7 @@ POPULARITY = torch.linspace(-1, 1, N)
 def table(request):
     rank, text, popularity, folded = request.param
     torch.manual_seed(0)
-    items = ItemTable(N, D, torch.randn(N, 3) if text else None, POPULARITY if popularity else None, rank)
+    items = ItemTable(N, D, KnownOfItems(torch.randn(N, 3), 3) if text else None, POPULARITY if popularity else None, rank)
     if folded:
         items.fold()
     return items
@@ -50,7 +51,7 @@ def test_low_rank_item_vectors_start_as_large_as_full_ones():
 
 
 def test_folded_low_rank_table_stays_two_factors():
-    items = ItemTable(N, D, torch.randn(N, 3), POPULARITY, RANK)
+    items = ItemTable(N, D, KnownOfItems(torch.randn(N, 3), 3), POPULARITY, RANK)
     items.fold()
     assert sum(parameter.numel() for parameter in items.parameters()) == ROWS * RANK + RANK * D
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from distilrec.config import Config, UndistilledConfig, load_config, parse_config, preset_names, spec_of_run, with_seed
+from distilrec.config import Config, UndistilledConfig, as_cold, load_config, parse_config, preset_names, spec_of_run, with_seed
 from distilrec.core.errors import ConfigError
 from distilrec.core.specs import RecommenderSpec
 
@@ -216,3 +216,31 @@ OWN = 'name = "s"\n[data]\ninteractions = "e.csv"\n'
 def test_faults_are_in_the_words_of_the_settings(text, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
         parse_config(text, where="shop.toml", folder=Path())
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("untouched = true", "'features' and 'untouched' need 'items'"),
+        ('items = "i.csv"\nfeatures = { categories = ["a"], numbers = ["a"] }', "must be different columns"),
+        ('items = "i.csv"\nfeatures = { texts = ["title"] }', "other columns than those of the id and the title"),
+        ('vectors.image.file = "v.npy"', "belongs to a .npy file"),
+        ('items = "i.csv"\nfeatures = { texts = ["image"] }\nvectors.image.file = "v.parquet"', "must have other names"),
+        ('vectors.image.file = "v.parquet"\n[student]\ncontent = ["sound"]', "student.content: found sound, expected"),
+    ],
+)
+def test_content_that_contradicts_itself_is_refused(data, message):
+    text = f'name = "x"\n[data]\ninteractions = "x.csv"\n{data}'
+    with pytest.raises(ConfigError, match=message):
+        parse_config(text, where="x", folder=Path())
+
+
+def test_cold_run_has_a_folder_of_its_own_and_paths_of_vectors_are_relative_to_the_file():
+    text = 'name = "x"\n[data]\ninteractions = "x.csv"\nvectors.image = { file = "v.npy", ids = "ids.txt" }'
+    config = parse_config(text, where="x", folder=Path("shop"))
+    assert (config.data.vectors["image"].file, config.data.vectors["image"].ids) == (Path("shop/v.npy"), Path("shop/ids.txt"))
+    cold = as_cold(config)
+    assert (cold.name, cold.data.cold_fraction, cold.data.has_cold_items) == ("x-cold", 0.1, True)
+    assert as_cold(cold) == cold
+    assert config.student.dropout_of_ids(cold_items=config.data.has_cold_items) == 0
+    assert cold.student.dropout_of_ids(cold_items=cold.data.has_cold_items) == 0.1

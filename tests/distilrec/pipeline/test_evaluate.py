@@ -173,7 +173,7 @@ ROUNDING = {"student-qad": 5e-3}
 def test_model_card_is_one_of_hugging_face(stage, shop_run):
     folder = shop_run / stage
     manifest = read_manifest(folder)
-    assert set(manifest.files) == {"README.md", "weights.safetensors"}
+    assert set(manifest.files) == {"README.md", "content.safetensors", "weights.safetensors"}
     card = ModelCard.load(folder / "README.md")
     assert (card.data.library_name, card.data.license) == ("distilrec", "other")
     results = {result.metric_type: result for result in card.data.eval_results}
