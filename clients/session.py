@@ -192,7 +192,8 @@ class Session:
         if answer.model_version == served.info.version and self._epoch() == served.epoch:
             return answer
         now = yield from self.refresh(served, deadline)
-        same = now.info.version == answer.model_version and now.info.spec == served.info.spec
+        info = now.info
+        same = (info.version, info.spec, info.filters) == (answer.model_version, served.info.spec, served.info.filters)
         return answer if same and now.vocabulary.sha256 == served.vocabulary.sha256 else None
 
     def _refresh(self, seen: ServedModel | None, deadline: Deadline) -> Steps[ServedModel]:

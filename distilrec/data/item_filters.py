@@ -109,6 +109,27 @@ def warn_of_missing(item_values: Mapping[str, Sequence[Sequence[str]]]) -> None:
         warnings.warn(message, DataWarning, stacklevel=2)
 
 
+def changed_filters(before: ItemFilters | None, after: ItemFilters | None, *, but: Sequence[int] = ()) -> int:
+    """Number of items of the earlier table that have other values in the later one; codes may stand for other values in it.
+
+    Args:
+        before: Table of the first N items.
+        after: Table of these items and more.
+        but: Indices of items that do not count.
+    """
+    if before is None or after is None:
+        return 0
+    former, now = (_values_of(table) for table in (before, after))
+    ignored = set(but)
+    return sum(values != now[item] for item, values in enumerate(former) if item not in ignored)
+
+
+def _values_of(table: ItemFilters) -> list[frozenset[tuple[str, str]]]:
+    """Pairs of attribute and value of padding and items 1..N."""
+    pairs = [(name, value) for name, values in table.values.values.items() for value in values]
+    return [frozenset(pairs[code - 1] for code in codes if code != PADDING) for codes in table.codes.tolist()]
+
+
 def load_filters(path: Path) -> ItemFilters | None:
     """Read what ``ItemFilters.save`` wrote; None where there is no file, because nothing was declared.
 

@@ -14,6 +14,7 @@ from distilrec.core.errors import DataError, DataWarning
 from distilrec.data.content import ContentSchema, ItemContent, load_content
 from distilrec.data.content_files import read_vectors
 from distilrec.data.files import shown
+from distilrec.data.item_filters import ItemFilters
 from distilrec.data.vocabulary import FILE_NAME, Vocabulary, load_vocabulary
 
 _MOST_RETIRED = 0.5
@@ -59,9 +60,13 @@ class CatalogueChange:
     """Items that are not listed any more."""
     returned: tuple[str, ...]
     """Items that were retired, and are listed again."""
+    filters: ItemFilters | None = None
+    """Attributes that requests filter by afterwards, where the run has any."""
+    refiltered: int = 0
+    """Former items with other values of these attributes."""
 
     def __bool__(self) -> bool:
-        return bool(self.new or self.changed or self.retired or self.returned)
+        return bool(self.new or self.changed or self.retired or self.returned or self.refiltered)
 
 
 def find_changes(former: Catalogue, listing: Listing) -> CatalogueChange:

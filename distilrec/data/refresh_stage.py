@@ -7,6 +7,7 @@ from typing import Any
 
 from distilrec.core.manifest import Manifest, read_manifest
 from distilrec.core.stage import Inputs, run_stage
+from distilrec.data import item_filters
 from distilrec.data.content import ItemContent
 from distilrec.data.refresh import CatalogueChange
 from distilrec.data.vocabulary import FILE_NAME
@@ -29,6 +30,8 @@ def run(change: CatalogueChange, inputs: Inputs, out_dir: Path, *, listed: Mappi
             if path.name in read_manifest(inputs["data"]).files:
                 shutil.copyfile(path, folder / path.name)
         vocabulary.save(folder / FILE_NAME)
+        if change.filters is not None:
+            change.filters.save(folder / item_filters.FILE_NAME)
         if schema is not None and isinstance(content, ItemContent):
             content.save(folder)
         return {
@@ -38,6 +41,7 @@ def run(change: CatalogueChange, inputs: Inputs, out_dir: Path, *, listed: Mappi
             "changed": len(change.changed),
             "retired": len(change.retired),
             "returned": len(change.returned),
+            **({} if change.filters is None else {"refiltered": change.refiltered}),
             "retired_in_all": len(vocabulary.retired),
         }
 

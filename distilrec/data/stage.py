@@ -156,7 +156,8 @@ def prepare_filters(vocabulary: Vocabulary, config: DataConfig) -> ItemFilters |
     items = pl.DataFrame({"item_id": vocabulary.item_ids}).join(catalogue, on="item_id", how="left", maintain_order="left")
     values = {name: items[name].fill_null([]).to_list() for name in config.filters}
     filters = build_filters(values)
-    warn_of_missing(values)
+    served = [place for place, item_id in enumerate(vocabulary.item_ids) if item_id not in vocabulary.retired]
+    warn_of_missing({name: [of_items[place] for place in served] for name, of_items in values.items()})
     return filters
 
 

@@ -14,7 +14,7 @@ from distilrec.evaluation import cold as evaluation
 from distilrec.evaluation.cold import ColdEvaluation, ColdMetrics, Scores, cold_metrics, compare_cold
 from distilrec.evaluation.ranking import cuts, join_seeds
 from distilrec.pipeline.models import load_models
-from distilrec.pipeline.stages import run_dir
+from distilrec.pipeline.stages import run_dir, with_sizes_of_data
 
 
 def evaluate_cold(runs: Sequence[Config]) -> ColdEvaluation | None:
@@ -28,7 +28,7 @@ def evaluate_cold(runs: Sequence[Config]) -> ColdEvaluation | None:
     if held_out is None:
         return None
     dataset = load_dataset(folder, len(load_vocabulary(folder / FILE_NAME)))
-    spec = spec_of_run(runs[0], dataset.item_count)
+    spec = spec_of_run(with_sizes_of_data(runs[0]), dataset.item_count)
     users = cold_held_out(dataset, held_out, spec)
     if not len(users.users):
         return None
@@ -52,6 +52,7 @@ def _models(run: Config, users: HeldOut, counts: NDArray[np.int64]) -> Iterator[
     vectors = _content_vectors(run, run_dir(run))
     if vectors is not None:
         yield evaluation.NEIGHBOURS, evaluation.neighbour_scores(vectors)
+    run = with_sizes_of_data(run)
     for model in load_models(run, spec_of_run(run, len(counts) - 1), users):
         yield model.name, model.runner.scores
 

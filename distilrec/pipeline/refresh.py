@@ -9,6 +9,7 @@ from distilrec.config import Config, spec_of_artefact
 from distilrec.core.errors import DataError, ManifestError
 from distilrec.core.manifest import read_manifest, sha256_of_file
 from distilrec.data import refresh_stage
+from distilrec.data.item_filters import changed_filters
 from distilrec.data.refresh import (
     Catalogue,
     CatalogueChange,
@@ -18,7 +19,7 @@ from distilrec.data.refresh import (
     find_changes,
     load_catalogue,
 )
-from distilrec.data.stage import locate
+from distilrec.data.stage import filters_of, locate, prepare_filters
 from distilrec.data.tables import read_items
 from distilrec.pipeline.run_lock import locked_run
 from distilrec.pipeline.stages import (
@@ -30,6 +31,7 @@ from distilrec.pipeline.stages import (
     exported_artefact,
     exported_student,
     run_dir,
+    with_sizes_of_data,
 )
 
 logger = logging.getLogger(__name__)
@@ -51,7 +53,7 @@ def plan_refresh(config: Config, items: Path) -> CatalogueChange:
         ManifestError: The run is not finished.
         DataError: The list or the vectors cannot be read, or are of another catalogue.
     """
-    return find_changes(_known(config), _listing(config, items))
+    return _changes(config, _known(config), _listing(config, items), items)
 
 
 def refresh(config: Config, items: Path, *, force: bool = False, report: Callable[[str], None] = logger.info) -> Path:
@@ -78,7 +80,7 @@ def refresh(config: Config, items: Path, *, force: bool = False, report: Callabl
     with locked_run(folder):
         known = _known(config)
         listing = _listing(config, items)
-        change = find_changes(known, listing)
+        change = _changes(config, known, listing, items)
         if not force:
             check_plausible(known, change, listing.where)
         for line in describe(change):
@@ -95,6 +97,8 @@ def describe(change: CatalogueChange) -> list[str]:
         ids = getattr(change, what)
         more = ", ..." if len(ids) > _SHOWN else ""
         lines.append(f"{what}: {len(ids):,} items" + (f" ({', '.join(ids[:_SHOWN])}{more})" if ids else ""))
+    if change.refiltered:
+        lines.append(f"other values to filter by: {change.refiltered:,} items")
     vocabulary = change.catalogue.vocabulary
     served = len(vocabulary) - len(vocabulary.retired)
     return [*lines, f"afterwards: {served:,} items can be recommended, {len(vocabulary.retired):,} are retired"]
@@ -113,6 +117,17 @@ def _is_current(config: Config) -> bool:
     if not (folder / REFRESHED_DATA).exists():
         return False
     return read_manifest(folder / REFRESHED_DATA).inputs["data"] == read_manifest(folder / "data").digest
+
+
+def _changes(config: Config, known: Catalogue, listing: Listing, items: Path) -> CatalogueChange:
+    """What the list changes in the catalogue, and in the attributes that requests filter by."""
+    change = find_changes(known, listing)
+    if not config.data.filters:
+        return change
+    former = filters_of(run_dir(config) / (REFRESHED_DATA if _is_current(config) else "data"))
+    now = prepare_filters(change.catalogue.vocabulary, locate(config.data).model_copy(update={"items": items}))
+    retired = change.catalogue.vocabulary.retired_indices()
+    return replace(change, filters=now, refiltered=changed_filters(former, now, but=retired))
 
 
 def _listing(config: Config, items: Path) -> Listing:
@@ -134,6 +149,7 @@ def _write_catalogue(config: Config, change: CatalogueChange, items: Path) -> No
 
 def _export(config: Config) -> Path:
     """Run the stages after the catalogue's; those that are unchanged are skipped."""
+    config = with_sizes_of_data(config)
     # Here, because they load PyTorch, ONNX and transformers, which are optional and slow to load.
     from distill.stages import refresh as stages
     from export import stage as export_stage

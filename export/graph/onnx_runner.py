@@ -64,7 +64,7 @@ class OnnxRunner:
 
     def scores(self, history: NDArray[np.int32], exclude: NDArray[np.int32]) -> NDArray[np.float32]:
         """Scores of the whole catalogue, see ``ScoringRunner``: what the graph's top-K reads."""
-        inputs = {self.spec.history.name: history, self.spec.exclude.name: exclude}
+        inputs = request_arrays(self.spec, history, exclude)
         (scores,) = self._scoring_session.run(None, inputs)
         return np.asarray(scores[:, : self.spec.item_count + 1], np.float32)
 

@@ -13,12 +13,13 @@ from typer.testing import CliRunner
 
 from clients import RecommenderClient
 from distilrec.cli.app import app
-from distilrec.config import VectorConfig, spec_of_run
+from distilrec.config import FilterColumn, VectorConfig, spec_of_artefact, spec_of_run
 from distilrec.core.errors import DataError
 from distilrec.core.golden import load_golden
 from distilrec.core.manifest import read_manifest, verify_manifest
 from distilrec.core.specs import Precision
 from distilrec.data.dataset import held_out
+from distilrec.data.item_filters import load_filters
 from distilrec.data.stage import load
 from distilrec.data.vocabulary import load_vocabulary
 from distilrec.pipeline import refresh as pipeline
@@ -116,6 +117,29 @@ def test_same_list_changes_nothing_and_an_item_that_is_listed_again_returns(shop
     found = load_vocabulary(refresh(shop, again) / "vocabulary.json")
     assert found.retired == set(RETIRED[:3])
     assert found.sha256 == manifest.metrics["vocabulary_sha256"]  # indices mean the same
+
+
+def test_attributes_to_filter_by_follow_the_list(shop, listed, tmp_path):
+    filters = {"genre": FilterColumn()}
+    shop = shop.model_copy(update={"data": shop.data.model_copy(update={"filters": filters})})
+    artefact = refresh(shop, listed)
+    table, vocabulary = load_filters(artefact / "filters.npz"), load_vocabulary(artefact / "vocabulary.json")
+    assert table.values.values == {"genre": ("all", "g0", "g1", "g2", "g3", "g4", "g5")}
+    wanted = np.array([table.values.encode([("genre", "g2")], 1)], np.int32)
+    fitting = {vocabulary.item_ids[item - 1] for item in np.flatnonzero(table.fits(wanted)[0])}
+    assert fitting == {f"item-{i}" for i in range(5, LISTED + 20) if i % 6 == 2 or i == 7}
+    items, _ = OnnxRunner(model_path(artefact, Precision.FP32), spec_of_artefact(read_manifest(artefact))).recommend(
+        np.zeros((1, shop.history_length), np.int32),
+        np.zeros((1, 16), np.int32),
+        {"filter": np.resize(wanted, (1, shop.export.filter_length))},
+    )
+    assert {vocabulary.item_ids[item - 1] for item in items[0] if item} <= fitting
+    assert (items > 0).sum() == min(len(fitting), 20)
+
+    genre = pl.when(pl.col("item_id") == "item-50").then(pl.lit(["a new one"])).otherwise(pl.col("genre"))
+    change = plan_refresh(shop, write(tmp_path / "other.parquet", pl.read_parquet(listed).with_columns(genre.alias("genre"))))
+    assert change.refiltered == 1
+    assert "other values to filter by: 1 items" in describe(change)
 
 
 def test_interrupted_refresh_is_finished_by_the_next_one(shop, listed, monkeypatch):
