@@ -23,6 +23,8 @@ def generate(
 
     The data is synthetic: it shows what things cost and whether they work, not how well a model ranks for real users.
 
+    Name the folder of interactions and the file of items in section [data] of your settings.
+
     Example: distilrec generate --out shop --users 1000000 --items 1000000 --events 20000000
     """
     from distilrec.data.synthetic import INTERACTIONS, ITEMS, Shop, write_shop

@@ -96,7 +96,7 @@ class DataConfig(Section):
     source: Literal["ml-100k"] | None = None
     """Name of a public data set, which is downloaded and cached."""
     interactions: Path | None = None
-    """Your own interactions: .csv, .tsv or .parquet."""
+    """Your own interactions: .csv, .tsv or .parquet, or a folder of .parquet files as Spark writes it."""
     items: Path | None = None
     """Your own catalogue with titles: .csv, .tsv or .parquet. It is optional; without it the title of an item is its id."""
     users: Path | None = None

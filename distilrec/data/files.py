@@ -13,6 +13,7 @@ from typing import IO
 import polars as pl
 
 from distilrec.core.errors import DataError
+from distilrec.core.manifest import sha256_of_file, sha256_of_json
 
 ROW = "row"
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".csv.gz": ",", ".tsv.gz": "\t"}
@@ -40,18 +41,25 @@ class FileTable:
 def read_table(path: Path, columns: dict[str, str]) -> FileTable:
     """Read some columns of a CSV, TSV or Parquet file; those of text files are text as it is written.
 
+    A folder is one table of the ``*.parquet`` files below it, as Spark writes it, in order of their paths. Its rows are counted
+    through all files.
+
     Args:
-        path: File, whose suffix names its type.
+        path: File, whose suffix names its type, or folder.
         columns: Name in the file by standard name.
 
     Raises:
         DataError: The file cannot be read, is not UTF-8 text, is damaged, or lacks a column or has it twice.
     """
     suffix = suffix_of(path)
-    if suffix not in {*SEPARATORS, ".parquet"}:
-        raise DataError(f"{path}: found a file of type {suffix or 'unknown'!r}, expected .csv, .tsv (also .gz) or .parquet")
+    if suffix not in {*SEPARATORS, ".parquet"} and not path.is_dir():
+        expected = ".csv, .tsv (also .gz), .parquet, or a folder of .parquet"
+        raise DataError(f"{path}: found a file of type {suffix or 'unknown'!r}, expected {expected}")
     with _named_errors(path):
-        frame = _read_parquet(path, columns) if suffix == ".parquet" else _read_text(path, columns, SEPARATORS[suffix])
+        if path.is_dir():
+            frame = _read_parts(path, columns)
+        else:
+            frame = _read_parquet(path, columns) if suffix == ".parquet" else _read_text(path, columns, SEPARATORS[suffix])
     first_row = 2 if suffix in SEPARATORS else 1  # the header is row 1 of a text file
     selected = frame.select(pl.col(found).alias(name) for name, found in columns.items())
     return FileTable(path, columns, selected.with_row_index(ROW, offset=first_row))
@@ -61,9 +69,37 @@ def column_names(path: Path) -> list[str]:
     """Names of the columns of a file that ``read_table`` can read."""
     suffix = suffix_of(path)
     with _named_errors(path):
-        if suffix == ".parquet":
-            return list(pl.read_parquet_schema(path))
+        if suffix == ".parquet" or path.is_dir():
+            return list(pl.read_parquet_schema(files_of(path)[0]))
         return pl.read_csv(path, separator=SEPARATORS[suffix], infer_schema=False, glob=False, n_rows=0).columns
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files of a table: the path itself, or the Parquet files below a folder in order of their paths.
+
+    Files whose names, or folders' names, begin with "_" or "." are left out, as Spark keeps unfinished and hidden ones there.
+
+    Raises:
+        DataError: The folder holds none.
+    """
+    if not path.is_dir():
+        return [path]
+    files = sorted(file for file in path.rglob("*.parquet") if not any(p[0] in "_." for p in file.relative_to(path).parts))
+    if not files:
+        raise DataError(f"{path}: found a folder without a .parquet file, expected some. Correct the path in section [data].")
+    return files
+
+
+def digest_of(path: Path) -> str:
+    """sha256 of a file, or of the names and digests of a folder's files.
+
+    Raises:
+        OSError: A file cannot be read.
+        DataError: As ``files_of``.
+    """
+    if not path.is_dir():
+        return sha256_of_file(path)
+    return sha256_of_json({file.relative_to(path).as_posix(): sha256_of_file(file) for file in files_of(path)})
 
 
 def suffix_of(path: Path) -> str:
@@ -89,6 +125,27 @@ def _named_errors(path: Path) -> Iterator[None]:
         raise DataError(
             f"{path}: cannot be read ({reason[:200]}), expected a whole {suffix_of(path)} file. Write or copy it again."
         ) from error
+
+
+def _read_parts(folder: Path, columns: dict[str, str]) -> pl.DataFrame:
+    """Read the parts of a folder, which must have the same types.
+
+    Raises:
+        DataError: There is none, or one cannot be read, lacks a column or has it with another type.
+    """
+    files = files_of(folder)
+    frames: list[pl.DataFrame] = []
+    for file in files:
+        with _named_errors(file):
+            frame = _read_parquet(file, columns)
+        if frames and frame.schema != frames[0].schema:
+            other = next(name for name, dtype in frame.schema.items() if dtype != frames[0].schema[name])
+            raise DataError(
+                f"{file}: found column {other!r} of type {frame.schema[other]}, expected {frames[0].schema[other]} as in"
+                f" {files[0].name}. Write all parts alike"
+            )
+        frames.append(frame)
+    return pl.concat(frames)
 
 
 def _read_parquet(path: Path, columns: dict[str, str]) -> pl.DataFrame:

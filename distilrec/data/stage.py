@@ -12,7 +12,7 @@ import polars as pl
 
 from distilrec.config import Config, DataConfig
 from distilrec.core.errors import DataError, DataWarning
-from distilrec.core.manifest import Manifest, sha256_of_file
+from distilrec.core.manifest import Manifest
 from distilrec.core.stage import Inputs, run_stage
 from distilrec.data import attributes as user_attributes
 from distilrec.data import findings, item_filters, splits
@@ -23,7 +23,7 @@ from distilrec.data.content import ContentSchema, ItemContent, find_schema
 from distilrec.data.content_files import item_content
 from distilrec.data.dataset import Dataset, load_dataset
 from distilrec.data.events import unselected_events
-from distilrec.data.files import read_table, shown
+from distilrec.data.files import digest_of, read_table, shown
 from distilrec.data.filtering import k_core
 from distilrec.data.findings import Findings
 from distilrec.data.item_filters import ItemFilters, build_filters, load_filters, warn_of_missing
@@ -255,7 +255,7 @@ def _attributes(user_ids: pl.Series, config: DataConfig) -> Attributes:
 
 def _sha256(path: Path) -> str:
     try:
-        return sha256_of_file(path)
+        return digest_of(path)
     except OSError as error:
         raise DataError(
             f"{path}: cannot be read ({error.strerror}), expected a data file. Correct the path in section [data]."

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from distilrec.config import Config, spec_of_artefact
 from distilrec.core.errors import DataError, ManifestError
-from distilrec.core.manifest import read_manifest, sha256_of_file
+from distilrec.core.manifest import read_manifest
 from distilrec.data import refresh_stage
+from distilrec.data.files import digest_of
 from distilrec.data.item_filters import changed_filters
 from distilrec.data.refresh import (
     Catalogue,
@@ -143,7 +144,7 @@ def _write_catalogue(config: Config, change: CatalogueChange, items: Path) -> No
     folder = run_dir(config)
     inputs = {"data": folder / "data"} | ({"former": folder / REFRESHED_DATA} if _is_current(config) else {})
     files = {"items": items} | config.data.vector_files
-    listed = {f"{name}_sha256": sha256_of_file(path) for name, path in files.items()}
+    listed = {f"{name}_sha256": digest_of(path) for name, path in files.items()}
     refresh_stage.run(change, inputs, folder / REFRESHED_DATA, listed=listed, seed=config.seed)
 
 
