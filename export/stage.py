@@ -129,9 +129,7 @@ def _export(
     quantization = Quantization(_calibration_set(config, dataset, spec, vocabulary.sha256), config.export.calibration)
     quantization.data.save(folder / CALIBRATION_FILE)
     vocabulary.save(folder / vocabularies.FILE_NAME)
-    users = held_out(dataset, "validation", spec, max_users)
-    if vocabulary.retired:
-        users = without_answers(users, vocabulary.retired_indices())
+    users = without_answers(held_out(dataset, "validation", spec, max_users), vocabulary.retired_indices())
     student = load_student(config, inputs["student"], len(vocabulary))
     filters = data_stage.filters_of(inputs["data"])
     if filters is not None:
@@ -157,9 +155,7 @@ def _export(
     return {
         "item_count": spec.item_count,
         "vocabulary_sha256": vocabulary.sha256,
-        "parity_rows": parity.rows,
-        "parity_max_score_error": parity.max_score_error,
-        "parity_tied_items": parity.tied,
+        **parity.metrics(),
         "precision": verdict.choice.value,
         "int8_within_budget": int8.get("within_budget"),
         **({"gpu_precisions": measured_on_gpu} if measured_on_gpu else {}),

@@ -121,8 +121,8 @@ def without_answers(users: HeldOut, items: Sequence[int]) -> HeldOut:
     # Padding goes to the end.
     truth = np.take_along_axis(truth, np.argsort(truth == PADDING, axis=1, kind="stable"), axis=1)
     left = (truth != PADDING).any(axis=1)
-    kept = {name: getattr(users, name)[left] for name in ("users", "history", "exclude")}
-    return replace(users, **kept, truth=truth[left], unjudged_users=users.unjudged_users + int((~left).sum()))
+    kept = users.rows(np.flatnonzero(left))
+    return replace(kept, truth=truth[left], unjudged_users=users.unjudged_users + int((~left).sum()))
 
 
 def requests(seen: Sequence[NDArray[np.int32]], spec: RecommenderSpec) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

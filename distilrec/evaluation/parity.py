@@ -28,6 +28,14 @@ class Parity:
     tied: int
     """Number of items whose rank differs, but whose scores are tied."""
 
+    def metrics(self) -> dict[str, int | float]:
+        """What a manifest keeps of a comparison that passed."""
+        return {
+            "parity_rows": self.rows,
+            "parity_max_score_error": self.max_score_error,
+            "parity_tied_items": self.tied,
+        }
+
 
 def compare(reference: Answer, candidate: Answer, tolerance: float = SCORE_TOLERANCE) -> Parity:
     """Compare answers rank by rank.

@@ -194,7 +194,7 @@ def test_curl_is_told_what_a_choice_lacks(choosing_server, tensor, message):
 
 
 def test_golden_requests_choose_and_are_answered_live_by_student_and_front_door(choosing_server, choosing_run, choosing_config):
-    check_artefact(choosing_run / "export")
+    check_artefact(choosing_run / "export", choosing_config.export)
     checks = LiveChecks(choosing_server.url, 64)
     requests = checks.check_version(choosing_config.export.repository, [MODEL_NAME, "recommend"], 1)
     assert set(requests.choices) == {"filter", "allow", "repeats", "similar"}

@@ -20,6 +20,8 @@ from clients.examples.asyncio_service import make_app
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 SECTION = README.split("## Serve and ask")[1].split("\n## ")[0]
+# Requests that choose need another model; test_choices.py has them.
+SECTION = re.sub(r"### Requests that choose.*?(?=\n### )", "", SECTION, flags=re.S)
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", SECTION, re.S)
 IDS = {"50": "item-1", "181": "item-7", "172": "item-13"}
 

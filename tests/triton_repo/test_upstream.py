@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from distilrec.core import histories
+from distilrec.core import filters, histories
 from export.repository.version_files import model_source
 
 TRITONSERVER_MEMORY_CPU, TRITONSERVER_MEMORY_GPU = "cpu", "gpu"
@@ -76,6 +76,7 @@ def front_door(tmp_path, monkeypatch):
     )
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", stand_in)
     monkeypatch.setitem(sys.modules, "histories", histories)
+    monkeypatch.setitem(sys.modules, "filters", filters)
     folder = tmp_path / "1"
     folder.mkdir()
     (folder / "vocabulary.json").write_text(json.dumps({"sha256": "v", "item_ids": ["a", "b"]}))

@@ -6,6 +6,7 @@ import os
 import secrets
 import select
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -319,7 +320,7 @@ class TritonServer:
             if not hidden and living(self.pid):  # a server with model processes has read its options
                 hidden = hide_from_process_list(self.pid, self.access.secret)
             self.protect_memory()
-            if self.access.is_ready():
+            if self.access.is_ready() and self._listens_to_http():
                 if not hidden and not hide_from_process_list(self.pid, self.access.secret):
                     logger.warning("the control secret stays visible in the process list; mount /proc with hidepid=2")
                 self.protect_memory()
@@ -328,6 +329,14 @@ class TritonServer:
         if self._stopping:
             raise ServerError("the start was given up, because the server is to be stopped")
         raise ServerError(f"tritonserver was not ready within {self._start_timeout_s:g} s.{self._end_of_log()}")
+
+    def _listens_to_http(self) -> bool:
+        """Whether the HTTP port is open, where it shall be: the server opens it after that of gRPC."""
+        if not (self._http or self.tls):
+            return True
+        with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, self.ports.http), timeout=1):
+            return True
+        return False
 
     def _end_of_log(self) -> str:
         if self.log is None:

@@ -54,16 +54,9 @@ def check_artefact(artefact: Path, config: ExportConfig) -> Manifest:
     manifest = manifest_for_target(manifest, config)
     serving_target(config).check_fit(artefact, manifest, config)
     spec, precision = spec_of_artefact(manifest), Precision(manifest.metrics["precision"])
-    vocabulary = load_vocabulary(artefact / vocabularies.FILE_NAME)
     path = model_path(artefact, precision)
     runner = OnnxRunner(path, spec)
-    in_model = runner.session.get_modelmeta().custom_metadata_map.get("vocabulary_sha256")
-    if len({vocabulary.sha256, in_model, manifest.metrics["vocabulary_sha256"]}) != 1 or len(vocabulary) != spec.item_count:
-        raise RepositoryError(
-            f"{artefact}: found {path.name} for vocabulary {in_model}, the manifest for {manifest.metrics['vocabulary_sha256']}"
-            f" with {spec.item_count} items, and {vocabularies.FILE_NAME} with {vocabulary.sha256} and {len(vocabulary)} items;"
-            " expected one and the same. Export again: distilrec export"
-        )
+    _check_vocabulary(artefact, manifest, runner, path.name)
     check_weights(path)
     filters = load_filters(artefact / item_filters.FILE_NAME)
     if (filters is not None) != (spec.filter_length > 0):
@@ -74,6 +67,18 @@ def check_artefact(artefact: Path, config: ExportConfig) -> Manifest:
     requests = load_golden(proof_path(artefact, precision, golden.FILE_NAME))
     _check_golden_answers(runner, requests, artefact, BATCH_TOLERANCE[precision], filters=filters)
     return manifest
+
+
+def _check_vocabulary(artefact: Path, manifest: Manifest, runner: OnnxRunner, model: str) -> None:
+    """Refuse a graph, a manifest and a vocabulary that are not of one catalogue."""
+    vocabulary, item_count = load_vocabulary(artefact / vocabularies.FILE_NAME), runner.spec.item_count
+    in_model = runner.session.get_modelmeta().custom_metadata_map.get("vocabulary_sha256")
+    if len({vocabulary.sha256, in_model, manifest.metrics["vocabulary_sha256"]}) != 1 or len(vocabulary) != item_count:
+        raise RepositoryError(
+            f"{artefact}: found {model} for vocabulary {in_model}, the manifest for {manifest.metrics['vocabulary_sha256']}"
+            f" with {item_count} items, and {vocabularies.FILE_NAME} with {vocabulary.sha256} and {len(vocabulary)} items;"
+            " expected one and the same. Export again: distilrec export"
+        )
 
 
 def check_version(folder: Path, config_text: str) -> None:

@@ -89,8 +89,10 @@ def test_broken_toml():
 def test_readme_example_of_own_data_is_valid():
     readme = (Path(__file__).parents[3] / "README.md").read_text()
     examples = [block.split("```")[0] for block in readme.split("```toml\n")[1:]]
-    (example,) = (text for text in examples if "interactions" in tomllib.loads(text).get("data", {}))
-    parse_config(example, where="README.md", folder=Path())
+    own = [text for text in examples if "interactions" in tomllib.loads(text).get("data", {})]
+    assert len(own) == 2
+    for text in own:
+        parse_config(text if "name" in tomllib.loads(text) else f'name = "shop"\n{text}', where="README.md", folder=Path())
 
 
 def test_readme_example_of_requests_that_choose_is_valid():
@@ -98,7 +100,8 @@ def test_readme_example_of_requests_that_choose_is_valid():
     (example,) = (block.split("```")[0] for block in readme.split("```toml\n")[1:] if "[data.filters" in block.split("```")[0])
     files = {"interactions": "events.csv", "items": "products.csv"}
     settings = tomllib.loads(example)
-    config = Config.model_validate({"name": "shop", **settings, "data": {**files, **settings["data"]}})
+    export = {"exclude_length": 128, **settings["export"]}
+    config = Config.model_validate({"name": "shop", **settings, "data": {**files, **settings["data"]}, "export": export})
     assert spec_of_run(config, 1000).choices == RecommenderSpec(1000, 50, 128, 100, 16, 200, repeats=True, similar=True).choices
 
 
