@@ -151,14 +151,13 @@ def _export(
     _write_proofs(folder, verdict.choice, made, reference, vocabulary.sha256)
     student_verdict = _student_verdict(inputs)
     write_report(folder, measured, refused, verdict, student=student_verdict, int8=int8, engines=engines, gpu=gpu)
-    measured_on_gpu = measured_precisions(gpu)
     return {
         "item_count": spec.item_count,
         "vocabulary_sha256": vocabulary.sha256,
         **parity.metrics(),
         "precision": verdict.choice.value,
         "int8_within_budget": int8.get("within_budget"),
-        **({"gpu_precisions": measured_on_gpu} if measured_on_gpu else {}),
+        **({"gpu_precisions": on_gpu} if (on_gpu := measured_precisions(gpu)) else {}),
         **({} if filters is None else {"filters": filters.values.values}),
     }
 

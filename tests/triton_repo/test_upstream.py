@@ -87,7 +87,8 @@ def front_door(tmp_path, monkeypatch):
     values = {"history_length": "4", "exclude_length": "3", "top_k": "2", "vocabulary_sha256": "v", "upstream": "student"}
     parameters = {name: {"string_value": value} for name, value in values.items()}
     model = module.TritonPythonModel()
-    arguments = {"model_config": json.dumps({"parameters": parameters}), "model_repository": str(tmp_path), "model_version": "1"}
+    config = {"parameters": parameters, "input": [{"name": "history"}]}
+    arguments = {"model_config": json.dumps(config), "model_repository": str(tmp_path), "model_version": "1"}
     model.initialize(arguments)
     return model
 
