@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distilrec.config import Config
+from distilrec.config import Config, as_cold
 from distilrec.core.errors import DataError, DistilRecError, ManifestError
 from distilrec.core.manifest import Manifest, read_manifest, verify_manifest
 from distilrec.evaluation.report import JSON_FILE
 from distilrec.pipeline.stages import STUDENT_VERDICT, TEACHERS_VERDICT, run_dir, served_artefact, stages
 from distilrec.report.benchmark_file import BenchmarkFile, read_benchmark_file
-from distilrec.report.evaluation_file import EvaluationFile, exported_model_name, read_evaluation_file
+from distilrec.report.evaluation_file import ColdItems, EvaluationFile, exported_model_name, read_evaluation_file
 from distilrec.report.side_by_side import ExampleUser, example_users
 
 BENCHMARK_FILE, LOAD_FILE, PEERS_FILE = "benchmark.json", "load.json", "peers.json"
@@ -48,6 +48,8 @@ class ReportContent:
     peers: dict[str, Any] | None
     """Content of the result of ``python -m benchmarks.peers``."""
     examples: tuple[ExampleUser, ...]
+    cold: ColdItems | None
+    """How well items are recommended that nobody has touched: of this run, or of its run with ``--cold``."""
     missing: tuple[str, ...]
     """What was not measured, and why, as whole sentences."""
 
@@ -97,6 +99,7 @@ def read_report_content(config: Config, files: MeasurementFiles) -> ReportConten
         load=load,
         peers=peers,
         examples=_read_examples(config, evaluation, missing),
+        cold=evaluation.cold or _read_cold(config),
         missing=tuple(missing),
     )
 
@@ -113,6 +116,12 @@ def _read_evaluation(config: Config, artefact: Path, manifest: Manifest) -> Eval
             f" expected {manifest.digest[:_DIGEST_SHOWN]}, which is served. {what_to_do}"
         )
     return read_evaluation_file(folder / JSON_FILE)
+
+
+def _read_cold(config: Config) -> ColdItems | None:
+    """What the run with ``--cold`` found, where it has been evaluated."""
+    path = run_dir(as_cold(config)) / "evaluation" / JSON_FILE
+    return read_evaluation_file(path).cold if path.exists() else None
 
 
 def _read_benchmarks(given: Path | None, usual: Path, manifest: Manifest, missing: list[str]) -> BenchmarkFile | None:

@@ -61,6 +61,31 @@ class EvaluatedSlice:
 
 
 @dataclass(frozen=True)
+class EvaluatedCold:
+    """One model or answer without training, evaluated by requests whose right answer is an item that was held out."""
+
+    name: str
+    hit_rate: MeanWithInterval
+    """Over the whole catalogue."""
+    gains: dict[str, MeanWithInterval]
+    """Differences in the hit rate to the answers without training, by their names."""
+    quality: float
+    """Value of the primary metric over the whole catalogue."""
+    hit_rate_among: float
+    """Among the held-out items alone."""
+
+
+@dataclass(frozen=True)
+class ColdItems:
+    """How well items are recommended that nobody has touched."""
+
+    items: int
+    """Number of items that were held out."""
+    users: int
+    models: tuple[EvaluatedCold, ...]
+
+
+@dataclass(frozen=True)
 class EvaluationFile:
     """An evaluation of a run."""
 
@@ -77,6 +102,8 @@ class EvaluationFile:
     slices: tuple[EvaluatedSlice, ...]
     teacher_note: str = ""
     """Why the teacher is not among ``models``, a sentence; empty where it is."""
+    cold: ColdItems | None = None
+    """By items that were held out from training; None where the data holds none out."""
 
 
 _EXPORTED = "student, ONNX "
@@ -140,7 +167,24 @@ def _evaluation(content: dict[str, Any]) -> EvaluationFile:
             )
             for name, group in evaluation["slices"].items()
         ),
+        cold=_cold(content["cold"]) if content.get("cold") else None,
     )
+
+
+def _cold(content: dict[str, Any]) -> ColdItems:
+    metric, whole, among = content["whole"]["primary"], content["whole"]["everybody"], content["among"]["everybody"]
+    hits = metric.replace("ndcg", "hr")
+    models = tuple(
+        EvaluatedCold(
+            _present_name(name),
+            _mean_with_interval(estimates[hits]),
+            {other: _mean_with_interval(of[name][hits]) for other, of in whole["differences"].items() if name in of},
+            estimates[metric]["mean"],
+            among["estimates"][name][hits]["mean"],
+        )
+        for name, estimates in whole["estimates"].items()
+    )
+    return ColdItems(content["items"], whole["users"], models)
 
 
 def _mean_with_interval(estimate: dict[str, Any]) -> MeanWithInterval:

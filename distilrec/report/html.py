@@ -40,6 +40,7 @@ def render_html(content: ReportContent) -> str:
 
 TABLES: dict[str, Callable[[ReportContent], tables.ReportTable | None]] = {
     "quality": tables.quality,
+    "cold": tables.cold,
     "cost": tables.cost,
     "precisions": tables.precisions,
     "serving": tables.serving,

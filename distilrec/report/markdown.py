@@ -24,6 +24,7 @@ def _parts(content: ReportContent) -> Iterator[str]:
     yield "\n".join(f"- **{value}** {name}: {_one_line(note)}" for value, name, note in headline_numbers(content))
     yield "\n".join(f"- {_one_line(finding)}" for finding in findings(content))
     yield _section("All models", tables.quality(content))
+    yield _section("Items that nobody has touched", tables.cold(content))
     yield _section("What it costs to answer", tables.cost(content))
     yield _section("Precisions of the student", tables.precisions(content))
     yield _section("Through the live server", tables.serving(content))

@@ -36,6 +36,26 @@ def quality(content: ReportContent) -> ReportTable:
     return ReportTable(headings, tuple(rows))
 
 
+def cold(content: ReportContent) -> ReportTable | None:
+    """List how well each model recommends items that nobody has touched; None where that was not evaluated."""
+    if content.cold is None:
+        return None
+    hits = content.evaluation.metric.replace("NDCG", "HR")
+    answers = list(dict.fromkeys(name for model in content.cold.models for name in model.gains))
+    rows = [
+        (
+            model.name,
+            number_with_interval(model.hit_rate),
+            *(number_with_interval(model.gains[name], "+") if name in model.gains else "" for name in answers),
+            f"{model.quality:.4f}",
+            f"{model.hit_rate_among:.4f}",
+        )
+        for model in content.cold.models
+    ]
+    headings = ("", hits, *(f"less {name}" for name in answers), content.evaluation.metric, f"{hits} among these items")
+    return ReportTable(headings, tuple(rows))
+
+
 def cost(content: ReportContent) -> ReportTable | None:
     """List what a request to each timed model costs; None without benchmarks."""
     if content.benchmarks is None or not content.benchmarks.models:

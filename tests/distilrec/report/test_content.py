@@ -10,6 +10,9 @@ from distilrec.core.errors import DataError, ManifestError
 from distilrec.core.manifest import read_manifest
 from distilrec.pipeline.stages import served_artefact
 from distilrec.report.content import MeasurementFiles, read_report_content
+from distilrec.report.html import render_html
+from distilrec.report.markdown import render_markdown
+from distilrec.report.tables import cold
 
 
 @pytest.mark.usefixtures("evaluated_shop")
@@ -48,3 +51,23 @@ def test_evaluation_of_another_export_is_refused(shop_config):
             read_report_content(shop_config, MeasurementFiles())
     finally:
         (folder / "manifest.json").write_text(kept)
+
+
+@pytest.mark.usefixtures("evaluated_shop")
+def test_items_that_nobody_has_touched_are_shown_of_the_run_that_held_some_out(shop_config):
+    content = json.loads(Path("runs/shop/evaluation/evaluation.json").read_text())
+    content["cold"] = {"items": 9, "whole": content["evaluation"], "among": content["evaluation"]}
+    folder = Path("runs/shop-cold/evaluation")
+    folder.mkdir(parents=True)
+    (folder / "evaluation.json").write_text(json.dumps(content))
+    try:
+        found = read_report_content(shop_config, MeasurementFiles())
+    finally:
+        shutil.rmtree(folder.parent)
+    assert read_report_content(shop_config, MeasurementFiles()).cold is None
+    assert (found.cold.items, found.cold.users) == (9, found.evaluation.users)
+    student = found.evaluation.models["student, distilled"]
+    row = next(row for row in cold(found).rows if row[0] == "student, distilled")
+    assert row[-2:] == (f"{student.quality.mean:.4f}", f"{student.hit_rate:.4f}")
+    assert "All interactions of 9 items were held out" in render_html(found)
+    assert "## Items that nobody has touched" in render_markdown(found)
