@@ -9,10 +9,11 @@ import polars as pl
 
 from clients import ClientError, InvalidRequest, RecommenderClient
 from clients.codec import Repeats, Result, check_k
+from clients.model_info import ModelInfo
 from distilrec.bulk.parts import BulkJob, Parts, result_table
 from distilrec.bulk.requests import BulkInput, check_suffix, open_input
 from distilrec.core.errors import DataError
-from distilrec.core.filters import filter_of
+from distilrec.core.filters import FilterError, filter_of, pairs_of
 from distilrec.core.progress import progress
 
 PART_ROWS = 4096
@@ -57,11 +58,13 @@ def recommend_file(
 
     Raises:
         DataError: a file cannot be read or written, or has the wrong content.
+        InvalidRequest: the model does not know the filter, or lists fewer than ``k`` items; nothing has been done.
         ClientError: the server failed; finished parts are kept.
     """
     _check_output(source, output)
     bulk_input = open_input(source)
     check_k(k, (info := client.info()).spec)
+    _check_filter(filter, info)
     options = (list(filter) or None, repeats if repeats != "never" else None)
     job = BulkJob(bulk_input.sha256, k, part_rows, info.model, info.version, info.vocabulary_sha256, *options)
     parts = Parts(output)
@@ -77,6 +80,14 @@ def _check_output(source: Path, output: Path) -> None:
     check_suffix(output)
     if output.absolute() == source.absolute():
         raise DataError(f"{output}: found the input and the output to be the same file, expected two")
+
+
+def _check_filter(texts: Sequence[str], info: ModelInfo) -> None:
+    """Raise InvalidRequest if the model cannot understand the filter of all rows, before any row fails by it."""
+    try:
+        info.filters.encode(pairs_of(filter_of(texts)), info.spec.filter_length)
+    except FilterError as error:
+        raise InvalidRequest(str(error)) from None
 
 
 def _part_count(source: BulkInput, job: BulkJob) -> int:

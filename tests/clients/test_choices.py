@@ -244,6 +244,9 @@ def test_file_has_a_filter_and_a_list_for_each_row(client, tmp_path, suffix):
         source.write_text("".join(json.dumps(row) + "\n" for row in rows))
     else:
         pl.DataFrame(rows).write_parquet(source)
+    with pytest.raises(InvalidRequest, match="did you mean 'grün'"):
+        recommend_file(client, source, output, 5, filter=["colour=gruen"])
+    assert list(tmp_path.iterdir()) == [source]
     summary = recommend_file(client, source, output, 5, filter=["colour=red"], repeats="allow", report=lambda _: None)
     answers = [json.loads(line) for line in output.read_text().splitlines()]
     first = client.recommend(HISTORY, 5, filter={"genre": "genre 1", "colour": "red"}, repeats="allow")
