@@ -91,6 +91,15 @@ def parse_config(text: str, *, where: str, folder: Path) -> Config:
     return _validated(Config, _parse(text, where, folder), where)
 
 
+def parse_settings(values: dict[str, Any], *, where: str) -> Config:
+    """Settings from values by section, as a TOML file has them; relative paths are relative to the present folder.
+
+    Raises:
+        ConfigError: Wrong settings (all are listed).
+    """
+    return _validated(Config, values, where)
+
+
 class _ExportSettings(Section):
     """Settings of which only the export is read."""
 

@@ -16,6 +16,7 @@ from distilrec.data.sizes import with_sizes
 from distilrec.data.vocabulary import FILE_NAME as VOCABULARY
 from distilrec.data.vocabulary import load_vocabulary
 from distilrec.pipeline.run_lock import locked_run
+from distilrec.pipeline.settings import save_settings
 
 StageFunction = Callable[..., Manifest]
 """``run(config, inputs, out_dir, **options)``."""
@@ -195,6 +196,7 @@ def run_all(config: Config, *, serve: bool = True, force: bool = False) -> Path:
         DistilRecError: As ``run_stage``.
     """
     with locked_run(run_dir(config)):
+        save_settings(config, run_dir(config))
         for stage in stages(config):
             if stage not in _QAD_STAGES:
                 manifest = run_stage(config, stage, force=force)
