@@ -1,7 +1,8 @@
 """Soft targets on disk: a teacher's best items and their logits for each training prefix. Any model can write such a folder.
 
-items.npy      int32 [P, n]    the teacher's best items, indices 1..N, best first
-logits.npy     float16 [P, n]  their logits
+items.npy      uint16 [P, n]   the teacher's best items, indices 1..N, best first; int32 for more than 65,535 items
+logits.npy     float16 [P, n]  their logits; or uint8, codes that stand for multiples of a step below the best one's
+steps.npy      float16 [P]     the step of each prefix (only with such codes)
 rest.npy       float32 [P, t]  logsumexp of all other logits / T, for each of t temperatures
 features.npy   float16 [P, d]  the teacher's user vectors (only where the settings say so)
 sequences.npy  int32 [P]       the sequences the prefixes are of: the training data's, then perturbed copies
@@ -27,6 +28,11 @@ from distilrec.core.manifest import read_manifest
 
 _SMALLEST_REST = -1e4
 """With every item in the top n, no item is outside it; the logsumexp would be -inf, and 0 * inf is NaN."""
+
+
+_MOST_SHORT = 2**16 - 1
+"""Largest index in 16 bits."""
+_LARGEST_CODE = 2**8 - 1
 
 
 class SoftBatch(NamedTuple):
@@ -56,14 +62,19 @@ class SoftTargets:
     """In rising order."""
 
     @cached_property
-    def items(self) -> NDArray[np.int32]:
-        """int32 [P, n]."""
+    def items(self) -> NDArray[np.uint16] | NDArray[np.int32]:
+        """uint16 or int32 [P, n]."""
         return self._open("items")
 
     @cached_property
-    def logits(self) -> NDArray[np.float16]:
-        """float16 [P, n]."""
+    def logits(self) -> NDArray[np.float16] | NDArray[np.uint8]:
+        """float16 [P, n], or codes, uint8 [P, n]."""
         return self._open("logits")
+
+    @cached_property
+    def steps(self) -> NDArray[np.float16] | None:
+        """float16 [P], where logits are codes."""
+        return self._open("steps") if (self.folder / "steps.npy").exists() else None
 
     @cached_property
     def rest(self) -> NDArray[np.float32]:
@@ -102,10 +113,17 @@ class SoftTargets:
         rows = prefixes.cpu().numpy()
         return SoftBatch(
             torch.from_numpy(self.items[rows].astype(np.int64)),
-            torch.from_numpy(self.logits[rows].astype(np.float32)),
+            torch.from_numpy(self._logits_of(rows)),
             torch.from_numpy(self._rest_at(rows, temperature)),
             None if self.features is None else torch.from_numpy(self.features[rows].astype(np.float32)),
         )
+
+    def _logits_of(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """float32 [M, n]."""
+        logits: NDArray[np.float32] = self.logits[rows].astype(np.float32)
+        if self.steps is not None:
+            logits *= -self.steps[rows, None].astype(np.float32)
+        return logits
 
     def _rest_at(self, rows: NDArray[np.int64], temperature: float) -> NDArray[np.float32]:
         """Exact for the stored temperatures; between them T * logsumexp(z / T), which is smooth, is interpolated. float32 [M]."""
@@ -146,8 +164,10 @@ class SoftTargetWriter:
         self.temperatures = temperatures = settings.temperatures
         np.save(folder / "sequences.npy", sequences)
         np.save(folder / "windows.npy", windows)
-        self._items = _create(folder / "items.npy", np.int32, (count, self.top_n))
-        self._logits = _create(folder / "logits.npy", np.float16, (count, self.top_n))
+        coded = settings.logits == "int8"
+        self._items = _create(folder / "items.npy", np.uint16 if item_count <= _MOST_SHORT else np.int32, (count, self.top_n))
+        self._logits = _create(folder / "logits.npy", np.uint8 if coded else np.float16, (count, self.top_n))
+        self._steps = _create(folder / "steps.npy", np.float16, (count,)) if coded else None
         self._rest = _create(folder / "rest.npy", np.float32, (count, len(temperatures)))
         self._features = None if feature_size is None else _create(folder / "features.npy", np.float16, (count, feature_size))
 
@@ -162,7 +182,14 @@ class SoftTargetWriter:
         best, order = scores.topk(self.top_n, dim=1)
         self._items[rows] = items_at(order).cpu().numpy()
         # Only differences count; the best logit becomes 0, where float16 is most precise.
-        self._logits[rows] = (best - best[:, :1]).cpu().numpy()
+        below = (best - best[:, :1]).cpu().numpy()
+        if self._steps is None:
+            self._logits[rows] = below
+        else:
+            # The step is rounded upwards, so that the lowest logit has a code.
+            steps = np.nextafter((-below[:, -1] / _LARGEST_CODE).astype(np.float16), np.float16(np.inf))
+            self._steps[rows] = steps
+            self._logits[rows] = np.rint(-below / steps[:, None].astype(np.float32)).astype(np.uint8)
         others = scores.sub_(best[:, :1]).scatter_(1, order, -torch.inf)
         for column, temperature in enumerate(self.temperatures):
             rest = (others / temperature).logsumexp(dim=1).clamp(min=_SMALLEST_REST)
@@ -175,7 +202,7 @@ class SoftTargetWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for array in (self._items, self._logits, self._rest, self._features):
+        for array in (self._items, self._logits, self._steps, self._rest, self._features):
             if array is not None:
                 array.flush()
 

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,6 +84,8 @@ class TargetsConfig(Section):
     repeats the true next item on sequences it was trained on (cf. Yue et al. 2021)."""
     drop_fraction: Fraction = 0.3
     """Share of items left out of a copy."""
+    logits: Literal["float16", "int8"] = "float16"
+    """How logits are kept. ``int8``: in half the room, rounded to 1/255 of the distance between a prefix's best and lowest one."""
     features: bool = False
     """Keep the teacher's user vectors, too; losses on user vectors need them."""
     batch_size: Positive = 64

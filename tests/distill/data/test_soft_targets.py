@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from distill.data.sequences import soft_windows
-from distill.data.soft_targets import SoftTargets
+from distill.data.soft_targets import SoftTargets, SoftTargetWriter
 from distill.models.item_table import ItemTable
 from distill.models.teachers.ensemble import Ensemble
 from distill.models.teachers.sequence import SequenceTeacher
@@ -130,3 +130,26 @@ def test_processes_open_the_files_themselves(tmp_path):
     again = pickle.loads(content)
     assert isinstance(again.items, np.memmap)
     assert np.array_equal(again.items, targets.items)
+
+
+def test_int8_logits_take_half_the_room_and_are_rounded_by_at_most_half_a_step(tmp_path):
+    exact, _ = ask(tmp_path / "exact", teacher(), top_n=N)
+    coded, _ = ask(tmp_path / "coded", teacher(), top_n=N, logits="int8")
+    rows = torch.arange(4)
+    expected, found = exact.read(rows), coded.read(rows)
+    assert torch.equal(found.items, expected.items)
+    steps = -expected.logits[:, -1:] / 255
+    assert ((found.logits - expected.logits).abs() <= 0.51 * steps + 1e-3).all()  # 1e-3: float16 of the others
+    assert not torch.equal(found.logits, expected.logits)
+    sizes = {name: (tmp_path / name / "logits.npy").stat().st_size - 128 for name in ("exact", "coded")}
+    assert sizes["exact"] == 2 * sizes["coded"]
+    assert (exact.items.dtype, coded.logits.dtype) == (np.uint16, np.uint8)
+
+
+def test_indices_above_16_bits_are_kept(tmp_path):
+    settings = TargetsConfig(top_n=2)
+    with SoftTargetWriter(tmp_path, np.zeros(1, np.int32), np.array([[0, 1, 0]]), settings, 70_000) as writer:
+        scores = torch.zeros(1, 70_000)
+        scores[0, 69_999] = 1.0
+        writer.write(np.array([0]), scores)
+    assert SoftTargets(tmp_path, settings.temperatures).items[0, 0] == 70_000
