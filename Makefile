@@ -5,19 +5,20 @@ PRESET ?= ml-100k
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-EXTRAS := train,export,server,text,image,tune,tensorboard,tensorrt-rtx,dev
+EXTRAS := train,export,server,text,image,tune,tensorboard,tensorrt-rtx,docs,dev
 
 # Tests run in two processes with one PyTorch thread each: threads of several models on the same cores wait for each other,
 # which made the tests take twice as long.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-.PHONY: help demo quick test test-gpu lint benchmark clean
+.PHONY: help demo quick test test-gpu lint docs benchmark clean
 
 help:
 	@echo "make demo [PRESET=ml-100k|smoke]  logs -> teacher -> student -> ONNX -> live tritonserver, with the table"
 	@echo "make quick                        format, lint, types, import contracts and fast tests: before each commit"
 	@echo "make test                         the same with all tests, and their line coverage"
 	@echo "make test-gpu                     training, ONNX Runtime, engines and Triton on this machine's GPU; writes runs/gpu-report.md"
+	@echo "make docs                         the site, in docs/build/index.html"
 	@echo "make benchmark [PRESET=...]       pytest --benchmark-only on what make demo left; then: distilrec report"
 	@echo "make clean                        remove .venv and runs"
 
@@ -41,11 +42,14 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(INSTALLED)
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going -q -b html docs docs/build
+
 benchmark: $(INSTALLED)
 	$(BIN)/python -m pytest --benchmark-only --run-preset $(PRESET)
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs docs/build docs/generated
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"found Python {sys.version.split()[0]}, expected 3.11 or newer: make PYTHON=python3.11")'

@@ -1,7 +1,7 @@
-"""Fills the README's tables from ``benchmarks/results``, between ``<!-- results: NAME -->`` and ``<!-- end -->``.
+"""Fills the tables of README and docs from ``benchmarks/results``, between ``<!-- results: NAME -->`` and ``<!-- end -->``.
 
 A table whose results are not recorded yet stays as it is, and its name is printed. ``--check`` changes nothing and fails where
-README and results differ.
+a document and the results differ.
 
 Example: python -m benchmarks.record --preset ml-100k && python -m benchmarks.readme
 """
@@ -25,7 +25,9 @@ from distilrec.report.evaluation_file import EvaluatedModel, EvaluationFile, exp
 from distilrec.report.model_styles import SERVED_MODEL_STYLES, model_style
 from distilrec.report.number_format import megabytes, milliseconds, number_with_interval, percent, share_with_interval, times
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = tuple(ROOT / name for name in ("README.md", "docs/results.md", "docs/load.md"))
+"""Documents with tables."""
 
 DATA_SETS = {"amazon-beauty": "Amazon Beauty", "ml-100k": "MovieLens-100K"}
 """Title of each recorded run, in the order of the tables."""
@@ -46,7 +48,7 @@ def fill(text: str, results: Path) -> tuple[str, list[str]]:
     """Fill all blocks; returns the text, and the names of the blocks whose results are not recorded.
 
     Args:
-        text: Content of the README.
+        text: Content of a document.
         results: Folder with one folder for each run.
 
     Raises:
@@ -223,23 +225,24 @@ def _sizes(path: Path) -> Iterator[list[str]]:
 
 
 def main() -> int:
-    """Fill the README's tables, or check them; returns the exit status."""
+    """Fill the tables, or check them; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="change nothing; fail where README and results differ")
-    options = parser.parse_args()
-    text = README.read_text(encoding="utf-8")
-    filled, not_recorded = fill(text, RESULTS)
-    for name in not_recorded:
-        print(f"{name}: not recorded yet, left as it is", file=sys.stderr)
-    if filled == text:
-        return 0
-    if options.check:
-        print(
-            "README.md: found other numbers than in benchmarks/results; fill it with: python -m benchmarks.readme", file=sys.stderr
-        )
-        return 1
-    write_text(README, filled)
-    return 0
+    parser.add_argument("--check", action="store_true", help="change nothing; fail where documents and results differ")
+    options, status = parser.parse_args(), 0
+    for path in DOCUMENTS:
+        text = path.read_text(encoding="utf-8")
+        filled, not_recorded = fill(text, RESULTS)
+        for name in not_recorded:
+            print(f"{path.name}: {name}: not recorded yet, left as it is", file=sys.stderr)
+        if filled == text:
+            continue
+        if options.check:
+            found = f"{path.name}: found other numbers than in benchmarks/results"
+            print(f"{found}; fill it with: python -m benchmarks.readme", file=sys.stderr)
+            status = 1
+        else:
+            write_text(path, filled)
+    return status
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The README's tables are those of the recorded results, and all files that the documentation names exist."""
+"""The tables of README and docs are those of the recorded results, and all files that the documentation names exist."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.readme import README, TABLES, fill
+from benchmarks.readme import DOCUMENTS, ROOT, TABLES, fill
 from benchmarks.record import RESULTS, main_numbers, record, without_timings
 
 
@@ -23,16 +23,21 @@ def results(tmp_path):
     return tmp_path / "results"
 
 
-def test_readme_holds_what_is_recorded():
-    text = README.read_text(encoding="utf-8")
-    filled, _ = fill(text, RESULTS)
-    assert filled == text, "fill it with: python -m benchmarks.readme"
-    assert all(f"<!-- results: {name} -->" in text for name in TABLES)
+def test_documents_hold_what_is_recorded():
+    texts = [path.read_text(encoding="utf-8") for path in DOCUMENTS]
+    for text in texts:
+        filled, _ = fill(text, RESULTS)
+        assert filled == text, "fill it with: python -m benchmarks.readme"
+    assert all(any(f"<!-- results: {name} -->" in text for text in texts) for name in TABLES)
+
+
+def test_a_stranger_reads_the_readme_in_a_minute():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
 
 
 @pytest.mark.parametrize("document", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "OPERATIONS.md"])
 def test_documentation_names_files_that_exist(document):
-    root = README.parent
+    root = ROOT
     folders = "|".join(path.name for path in root.iterdir() if path.is_dir() and path.name != "runs" and path.name[0] != ".")
     named = re.findall(rf"(?:`|\]\()((?:{folders})(?:/[\w.-]+)*/?)(?:`|\))", (root / document).read_text(encoding="utf-8"))
     assert named
@@ -43,7 +48,7 @@ def test_documentation_names_files_that_exist(document):
 def test_architecture_lists_the_declared_kinds():
     # In a process of its own, because other tests declare toys.
     listed = subprocess.run([sys.executable, "-m", "distilrec", "kinds"], capture_output=True, text=True, check=True).stdout
-    assert listed in (README.parent / "ARCHITECTURE.md").read_text(encoding="utf-8"), "replace the table by: distilrec kinds"
+    assert listed in (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8"), "replace the table by: distilrec kinds"
 
 
 def test_another_number_is_drift(results):
@@ -51,7 +56,7 @@ def test_another_number_is_drift(results):
     content = json.loads(path.read_text())
     content["evaluation"]["everybody"]["estimates"]["student, distilled"]["ndcg@10"]["mean"] = 0.9876
     path.write_text(json.dumps(content))
-    text = README.read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     filled, _ = fill(text, results)
     assert filled != text
     assert "0.9876" in filled

@@ -1,4 +1,4 @@
-"""The examples and the README's client section, run against a real server."""
+"""The examples and the page about the client, run against a real server."""
 
 import asyncio
 import contextlib
@@ -18,16 +18,15 @@ from aiohttp.test_utils import TestServer as WebServer
 from clients.examples import sync_script
 from clients.examples.asyncio_service import make_app
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-SECTION = README.split("## Serve and ask")[1].split("\n## ")[0]
+PAGE = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
 # Requests that choose need another model; test_choices.py has them.
-SECTION = re.sub(r"### Requests that choose.*?(?=\n### )", "", SECTION, flags=re.S)
-BLOCKS = re.findall(r"```(\w+)\n(.*?)```", SECTION, re.S)
+PAGE = re.sub(r"## Requests that choose.*?(?=\n## )", "", PAGE, flags=re.S)
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", PAGE, re.S)
 IDS = {"50": "item-1", "181": "item-7", "172": "item-13"}
 
 
 def of_the_shop(text, server):
-    """A block of the README, with the shop's server and items."""
+    """A block of the page, with the shop's server and items."""
     for movie, item in IDS.items():
         text = text.replace(f'"{movie}"', f'"{item}"')
     return text.replace("127.0.0.1:8001", server.url).replace("127.0.0.1:8000", f"127.0.0.1:{server.ports.http}")
@@ -96,20 +95,20 @@ def python_blocks():
     return [text for language, text in BLOCKS if language == "python"]
 
 
-def test_readme_has_the_blocks_that_are_tested():
+def test_page_has_the_blocks_that_are_tested():
     assert [language for language, _ in BLOCKS] == ["python", "bash", "python", "python", "bash"]
 
 
 @pytest.mark.parametrize("text", python_blocks(), ids=lambda text: re.sub(r"\W+", "-", text.splitlines()[0])[:40])
-def test_readme_python_runs(shop_server, text):
+def test_page_python_runs(shop_server, text):
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
-        exec(compile(of_the_shop(text, shop_server), "README.md", "exec"), {"__name__": "__main__"})
+        exec(compile(of_the_shop(text, shop_server), "serving.md", "exec"), {"__name__": "__main__"})
     assert "item-" in said.getvalue()
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-def test_readme_curl_runs(shop_server):
+def test_page_curl_runs(shop_server):
     (text,) = [text for language, text in BLOCKS if language == "bash" and "curl" in text]
     result = subprocess.run(["bash", "-c", of_the_shop(text, shop_server)], capture_output=True, text=True, check=True)
     outputs = {output["name"]: output["data"] for output in json.loads(result.stdout)["outputs"]}

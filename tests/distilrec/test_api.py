@@ -1,4 +1,4 @@
-"""``import distilrec``: tables in, a finished run out, asked in this process and through a live server."""
+"""``import distilrec``: tables in, a finished run out, asked in this process. The quickstart's test serves one (test_docs.py)."""
 
 import pandas as pd
 import polars as pl
@@ -39,7 +39,7 @@ def test_folder_without_settings_and_folder_of_elsewhere_are_explained(shop_run,
         distilrec.load(shop_run)
 
 
-def test_tables_in_memory_become_a_served_run(shop_config, tmp_path, monkeypatch):
+def test_tables_in_memory_become_a_run(shop_config, tmp_path, monkeypatch):
     interactions, items = pl.read_csv(shop_config.data.interactions), pl.read_csv(shop_config.data.items)
     monkeypatch.chdir(tmp_path)
     small = {"epochs": 1, "embedding_size": 8}
@@ -58,8 +58,6 @@ def test_tables_in_memory_become_a_served_run(shop_config, tmp_path, monkeypatch
     again = distilrec.fit(frame, items, settings=settings)
     assert again.artefact.samefile(run.artefact)
     assert again.recommend(HISTORY, k=5) == answer  # also the version: nothing was trained again
-    with run.serve() as client:
-        assert client.recommend(HISTORY, k=5).ids == answer.ids
     with pytest.raises(ConfigError, match=r"student\.epochs"):
         distilrec.fit(interactions, settings={"student": {"epochs": 0}})
 

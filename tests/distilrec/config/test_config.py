@@ -86,18 +86,20 @@ def test_broken_toml():
         parse_config("name = ", where="x", folder=Path())
 
 
-def test_readme_example_of_own_data_is_valid():
-    readme = (Path(__file__).parents[3] / "README.md").read_text()
-    examples = [block.split("```")[0] for block in readme.split("```toml\n")[1:]]
+def examples_of(document):
+    return re.findall(r"```toml\n(.*?)```", (Path(__file__).parents[3] / document).read_text(encoding="utf-8"), re.S)
+
+
+def test_examples_of_own_data_are_valid():
+    examples = [text for name in ("README.md", "docs/your-data.md", "docs/open-catalogue.md") for text in examples_of(name)]
     own = [text for text in examples if "interactions" in tomllib.loads(text).get("data", {})]
-    assert len(own) == 2
+    assert len(own) == 3
     for text in own:
-        parse_config(text if "name" in tomllib.loads(text) else f'name = "shop"\n{text}', where="README.md", folder=Path())
+        parse_config(text if "name" in tomllib.loads(text) else f'name = "shop"\n{text}', where="docs", folder=Path())
 
 
-def test_readme_example_of_requests_that_choose_is_valid():
-    readme = (Path(__file__).parents[3] / "README.md").read_text()
-    (example,) = (block.split("```")[0] for block in readme.split("```toml\n")[1:] if "[data.filters" in block.split("```")[0])
+def test_example_of_requests_that_choose_is_valid():
+    (example,) = (text for text in examples_of("docs/serving.md") if "[data.filters" in text)
     files = {"interactions": "events.csv", "items": "products.csv"}
     settings = tomllib.loads(example)
     export = {"exclude_length": 128, **settings["export"]}
