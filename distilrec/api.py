@@ -144,6 +144,7 @@ class Run:
             ServerError: The server cannot start.
             MissingExtraError: There is no tritonserver.
         """
+        # Here, because a program that serves nothing need not load it.
         from distilrec.serving.process.environment import free_ports
         from distilrec.serving.process.server import TritonServer
 

@@ -58,13 +58,11 @@ def recommend_file(
 
     Raises:
         DataError: a file cannot be read or written, or has the wrong content.
-        InvalidRequest: the model does not know the filter, or lists fewer than ``k`` items; nothing has been done.
-        ClientError: the server failed; finished parts are kept.
+        ClientError: the server failed, and finished parts are kept; or ``k`` or ``filter`` is wrong (InvalidRequest).
     """
     _check_output(source, output)
-    bulk_input = open_input(source)
-    check_k(k, (info := client.info()).spec)
-    _check_filter(filter, info)
+    bulk_input, info = open_input(source), client.info()
+    _check_wish(k, filter, info)
     options = (list(filter) or None, repeats if repeats != "never" else None)
     job = BulkJob(bulk_input.sha256, k, part_rows, info.model, info.version, info.vocabulary_sha256, *options)
     parts = Parts(output)
@@ -82,8 +80,9 @@ def _check_output(source: Path, output: Path) -> None:
         raise DataError(f"{output}: found the input and the output to be the same file, expected two")
 
 
-def _check_filter(texts: Sequence[str], info: ModelInfo) -> None:
-    """Raise InvalidRequest if the model cannot understand the filter of all rows, before any row fails by it."""
+def _check_wish(k: int, texts: Sequence[str], info: ModelInfo) -> None:
+    """Raise InvalidRequest where every row would fail: by ``k``, or by a filter of all rows that the model does not know."""
+    check_k(k, info.spec)
     try:
         info.filters.encode(pairs_of(filter_of(texts)), info.spec.filter_length)
     except FilterError as error:
