@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from distilrec.core.histories import cut_history, request_tensors
 from distilrec.core.specs import PADDING, ROW_MULTIPLE, RecommenderSpec
+from distilrec.data import ragged
 
 Split = Literal["validation", "test"]
 EXCLUDE_LENGTHS = (128, 2048)
@@ -44,8 +45,8 @@ class Dataset:
 
     def training_counts(self) -> NDArray[np.int64]:
         """Number of training interactions of each item, int64 [N + 1]; entry 0 (padding) is 0."""
-        training = [self.sequence(user)[:end] for user, end in enumerate(self.validation_start)]
-        return np.bincount(np.concatenate(training), minlength=self.item_count + 1)
+        in_training = ragged.place_in_row(self.offsets) < np.repeat(self.validation_start, np.diff(self.offsets))
+        return np.bincount(self.items[in_training], minlength=self.item_count + 1)
 
     def save(self, folder: Path) -> None:
         """Write one .npy file for each array."""
@@ -54,8 +55,9 @@ class Dataset:
 
 
 def load_dataset(folder: Path, item_count: int) -> Dataset:
-    """Read what ``Dataset.save`` wrote; ``item_count`` is the length of the vocabulary."""
-    return Dataset(**{name: np.load(folder / f"{name}.npy") for name in _ARRAYS}, item_count=item_count)
+    """Read what ``Dataset.save`` wrote; ``item_count`` is the length of the vocabulary. Interactions are memory-mapped."""
+    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r" if name == "items" else None) for name in _ARRAYS}
+    return Dataset(**arrays, item_count=item_count)
 
 
 @dataclass(frozen=True)
@@ -95,24 +97,57 @@ def held_out(dataset: Dataset, split: Split, spec: RecommenderSpec, max_users: i
         spec: Sizes of the requests.
         max_users: Largest number of users, the first ones of the data set; None for all.
     """
-    starts = dataset.validation_start if split == "validation" else dataset.test_start
-    ends = dataset.test_start if split == "validation" else np.diff(dataset.offsets)
-    rows = []
-    for user, (start, end) in enumerate(zip(starts, ends, strict=True)):
-        seen, future = np.split(dataset.sequence(user)[:end], [start])
-        truth = np.unique(future) if spec.repeats else np.setdiff1d(future, seen)
-        if len(seen) and len(truth):
-            rows.append((user, seen, truth))
-    unjudged = dataset.user_count - len(rows)
-    rows = rows[:max_users]
-    read = -spec.history_length if spec.repeats else 0  # older items are not excluded where they may be repeated
-    history, exclude = requests([seen[read:] for _, seen, _ in rows], spec)
-    truths = np.full((len(rows), max((len(truth) for _, _, truth in rows), default=1)), PADDING, np.int32)
-    for row, (_, _, truth) in enumerate(rows):
-        truths[row, : len(truth)] = truth
-    truncated = sum(_older(seen, spec.history_length) > spec.exclude_length for _, seen, _ in rows if not spec.repeats)
-    choices = {"repeats": np.ones((len(rows), 1), np.int32)} if spec.repeats else {}
-    return HeldOut(np.array([user for user, _, _ in rows], np.int64), history, exclude, truths, unjudged, truncated, choices)
+    starts, _ = _cuts(dataset, split)
+    user, truth = answers(dataset, split, repeats=spec.repeats)
+    users = np.unique(user)[:max_users]
+    kept = user <= users[-1] if len(users) else np.zeros(0, np.bool_)
+    begins, cuts = dataset.offsets[users], dataset.offsets[users] + starts[users]
+    if spec.repeats:  # older items are not excluded where they may be repeated
+        exclude, older = np.full((len(users), spec.exclude_length), PADDING, np.int32), np.zeros(len(users), np.int64)
+    else:
+        exclude, older = _excluded(dataset, users, np.maximum(starts[users] - spec.history_length, 0), spec.exclude_length)
+    return HeldOut(
+        users=users,
+        history=ragged.newest(dataset.items, begins, cuts, spec.history_length),
+        exclude=exclude,
+        truth=ragged.padded(np.searchsorted(users, user[kept]), truth[kept], len(users)),
+        unjudged_users=dataset.user_count - len(np.unique(user)),
+        truncated_users=int((older > spec.exclude_length).sum()),
+        choices={"repeats": np.ones((len(users), 1), np.int32)} if spec.repeats else {},
+    )
+
+
+def answers(dataset: Dataset, split: Split, *, repeats: bool = False) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """The different items of a split that users with a history had not seen before it, or, with repeats, all of them.
+
+    Returns:
+        User of each, int64 [M], rising, and the item, int32 [M], rising for each user.
+    """
+    starts, ends = _cuts(dataset, split)
+    user, place = ragged.row_of_each(dataset.offsets), ragged.place_in_row(dataset.offsets)
+    keys = user * (dataset.item_count + 1) + dataset.items
+    future = np.unique(keys[(place >= starts[user]) & (place < ends[user]) & (starts[user] > 0)])
+    if not repeats:
+        future = future[~np.isin(future, keys[place < starts[user]])]
+    return future // (dataset.item_count + 1), (future % (dataset.item_count + 1)).astype(np.int32)
+
+
+def _cuts(dataset: Dataset, split: Split) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Positions in users' sequences where a split starts and ends, int64 [users] each."""
+    if split == "validation":
+        return dataset.validation_start, dataset.test_start
+    return dataset.test_start, np.diff(dataset.offsets)
+
+
+def _excluded(
+    dataset: Dataset, users: NDArray[np.int64], ends: NDArray[np.int64], length: int
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """The different items of some users before a place of each (int64 [U]), newest first, and their number, int64 [U]."""
+    offsets = np.concatenate([[0], np.cumsum(ends)])
+    row = ragged.row_of_each(offsets)
+    items = dataset.items[dataset.offsets[users][row] + ragged.place_in_row(offsets)]
+    last = ragged.newest_of_each(row, items)
+    return ragged.padded(row[last], items[last], len(users), length), np.bincount(row[last], minlength=len(users))
 
 
 def without_answers(users: HeldOut, items: Sequence[int]) -> HeldOut:
@@ -147,11 +182,8 @@ def older_items(dataset: Dataset, history_length: int) -> NDArray[np.int64]:
         dataset: Sequences of all users.
         history_length: L.
     """
-    return np.array([_older(dataset.sequence(user), history_length) for user in range(dataset.user_count)], np.int64)
-
-
-def _older(seen: NDArray[np.int32], history_length: int) -> int:
-    return len(np.unique(seen[:-history_length])) if len(seen) > history_length else 0
+    ends = np.maximum(np.diff(dataset.offsets) - history_length, 0)
+    return _excluded(dataset, np.arange(dataset.user_count), ends, 0)[1]
 
 
 def exclude_length_for(older: NDArray[np.int64], item_count: int, history_length: int) -> int:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from distilrec.config import Config, DataConfig, spec_of_run
 from distilrec.core.printable import printable
 from distilrec.data import splits
-from distilrec.data.dataset import Dataset, Split, older_items
+from distilrec.data.dataset import Dataset, Split, answers, older_items
 from distilrec.data.events import list_events
 from distilrec.data.files import shown
 from distilrec.data.sizes import with_sizes
@@ -110,13 +110,7 @@ def repeats_in_a_row(interactions: pl.DataFrame) -> pl.Series:
 
 def judged_users(dataset: Dataset, split: Split) -> int:
     """Number of users with a history before the cut of a split and an item after it that they had not seen."""
-    starts = dataset.validation_start if split == "validation" else dataset.test_start
-    ends = dataset.test_start if split == "validation" else np.diff(dataset.offsets)
-    first = _first_positions(dataset)
-    user = np.searchsorted(dataset.offsets, first, side="right") - 1
-    place = first - dataset.offsets[user]
-    new = (place >= starts[user]) & (place < ends[user]) & (starts[user] > 0)
-    return len(np.unique(user[new]))
+    return len(np.unique(answers(dataset, split)[0]))
 
 
 def _first_positions(dataset: Dataset) -> NDArray[np.int64]:

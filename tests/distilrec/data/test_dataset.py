@@ -1,7 +1,8 @@
 import numpy as np
+import pytest
 
 from distilrec.core.specs import RecommenderSpec
-from distilrec.data.dataset import Dataset, exclude_length_for, held_out, load_dataset, older_items
+from distilrec.data.dataset import Dataset, exclude_length_for, held_out, load_dataset, older_items, requests
 from distilrec.data.filtering import k_core
 
 
@@ -76,3 +77,38 @@ def test_exclude_length_has_room_for_the_longest_history_and_64_more():
     assert lengths == [128, 128, 192, 768, 2048]
     assert [exclude_length_for(np.array([40]), items, 50) for items in (20, 120, 170, 1000)] == [40, 62, 112, 128]
     assert held_out(dataset(), "test", RecommenderSpec(8, 1, 1, 5)).truncated_users == 1
+
+
+@pytest.mark.parametrize("repeats", [False, True])
+@pytest.mark.parametrize("max_users", [None, 7])
+def test_requests_are_those_of_one_user_after_another(repeats, max_users):
+    random = np.random.default_rng(0)
+    lengths = random.integers(0, 30, 40)
+    cuts = np.sort(np.stack([random.integers(0, lengths + 1), random.integers(0, lengths + 1)]), axis=0)
+    everybody = Dataset(random.integers(1, 13, lengths.sum()).astype(np.int32), np.cumsum([0, *lengths]), *cuts, item_count=12)
+    spec = RecommenderSpec(12, history_length=4, exclude_length=5, top_k=5, repeats=repeats)
+    expected = []
+    for user, (start, end) in enumerate(zip(everybody.validation_start, everybody.test_start, strict=True)):
+        seen, future = np.split(everybody.sequence(user)[:end], [start])
+        truth = sorted(set(future.tolist()) - (set() if repeats else set(seen.tolist())))
+        if len(seen) and truth:
+            expected.append((user, *requests([seen[-4:] if repeats else seen], spec), truth))
+    unjudged = 40 - len(expected)
+    expected = expected[:max_users]
+    found = held_out(everybody, "validation", spec, max_users)
+    assert found.users.tolist() == [user for user, *_ in expected]
+    assert np.array_equal(found.history, np.concatenate([history for _, history, _, _ in expected]))
+    assert np.array_equal(found.exclude, np.concatenate([exclude for _, _, exclude, _ in expected]))
+    assert [[item for item in row if item] for row in found.truth.tolist()] == [truth for *_, truth in expected]
+    older = [len(set(everybody.sequence(user)[: everybody.validation_start[user]][:-4].tolist())) for user, *_ in expected]
+    truncated = 0 if repeats else sum(count > 5 for count in older)
+    assert (found.unjudged_users, found.truncated_users) == (unjudged, truncated)
+    assert repeats or max_users or truncated > 0
+
+
+def test_nobody_is_held_out_of_nothing():
+    nothing = np.zeros(0, np.int64)
+    found = held_out(
+        Dataset(np.zeros(0, np.int32), np.zeros(1, np.int64), nothing, nothing, 3), "test", RecommenderSpec(3, 2, 2, 2)
+    )
+    assert (found.history.shape, found.truth.shape, found.unjudged_users) == ((0, 2), (0, 1), 0)
