@@ -57,6 +57,10 @@ class TuningError(DistilRecError):
     """A search for settings that cannot continue, or has no result to choose from."""
 
 
+class HubError(DistilRecError):
+    """The Hugging Face hub refuses a request or cannot be reached."""
+
+
 class LoadError(DistilRecError):
     """A load test whose own client processes failed. Errors of the server are counted, not raised."""
 
