@@ -95,6 +95,7 @@ def run_fitted(stage: str, model: FittedModel, config: Config, inputs: Inputs, o
         out_dir=out_dir,
         work=work,
         declarations=[*declarations_of(model.section), model.build],
+        shared=True,
     )
 
 

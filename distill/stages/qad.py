@@ -25,6 +25,7 @@ from distill.training.teacher_inference import write_soft_targets
 from distilrec.config import Config, DistillationConfig, TargetsConfig, judged_with, spec_of_run
 from distilrec.config.section import declarations_of
 from distilrec.core.manifest import Manifest, read_manifest
+from distilrec.core.ranks import rank
 from distilrec.core.stage import Inputs, run_stage
 from distilrec.data import stage as data_stage
 from distilrec.data.dataset import Dataset
@@ -47,9 +48,7 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
         dataset, _ = data_stage.load(inputs["data"])
         lightning.seed_everything(config.seed, verbose=False)
         student = load_student(config, inputs["student"], dataset.item_count)
-        distillation = _self_distillation(config, student, dataset, scratch)
-        _turn_dropout_off(student)
-        quantized = FakeQuantizedEncoder(student).train()
+        distillation, quantized = _self_distillation(config, student, dataset, scratch), _quantized(student)
         result = fit(
             quantized,
             dataset,
@@ -74,6 +73,7 @@ def run(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
         out_dir=out_dir,
         work=work,
         declarations=declarations_of(config.student),
+        shared=True,
     )
 
 
@@ -89,16 +89,17 @@ def _save(trained: Encoder, student: Path, folder: Path) -> None:
         shutil.copyfile(student / CONTENT_WEIGHTS, folder / CONTENT_WEIGHTS)
 
 
-def _turn_dropout_off(student: Encoder) -> None:
-    """Let the student be adapted, not regularised again."""
+def _quantized(student: Encoder) -> FakeQuantizedEncoder:
+    """The student as INT8 will round it, without dropout: it is adapted, not regularised again."""
     for module in student.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
+    return FakeQuantizedEncoder(student).train()
 
 
 def _self_distillation(config: Config, student: Encoder, dataset: Dataset, scratch: Path) -> Distillation:
     """Softened KL towards the soft targets of ``student`` itself, which are written into ``scratch``."""
-    folder = scratch / "targets"
+    folder = scratch / f"targets{rank()}"  # each process its own: they see the same scratch
     folder.mkdir(exist_ok=True)
     settings = TargetsConfig(top_n=config.targets.top_n, temperatures=(1.0,), batch_size=config.targets.batch_size)
     write_soft_targets(student, dataset, folder, history_length=config.history_length, settings=settings, seed=config.seed)

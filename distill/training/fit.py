@@ -33,6 +33,7 @@ from distill.training.loggers import Logging, make_logger
 from distill.training.module import VALIDATION_METRIC, NextItemModule, SequenceData
 from distill.training.precision import cpu_computes_bfloat16
 from distilrec.config import TrainingConfig
+from distilrec.core import ranks
 from distilrec.core.errors import DataError
 from distilrec.core.progress import is_interactive
 from distilrec.core.specs import PADDING, RecommenderSpec
@@ -80,7 +81,7 @@ def fit(
         seed: Random seed of batch order and dropout.
         scratch: Folder for checkpoints; the training resumes from the newest one that can be read.
         distillation: Soft targets and how to learn from them; None learns from true items alone.
-        processes: Number of processes that share the work (PyTorch's DDP), on as many GPUs where there are any.
+        processes: Number of processes that share the work (PyTorch's DDP), on as many GPUs as there are. Not read under torchrun.
         log: Log of the losses.
         give_up: Stops the training early where it returns True.
 
@@ -96,7 +97,7 @@ def fit(
     with _quiet():
         trainer = _trainer(config, scratch, moments, _strategy(encoder, processes), processes=processes, log=log)
         trainer.fit(module, data, ckpt_path=resumable(scratch), weights_only=True)
-    return _load_best_epoch(module, scratch, clock)
+    return _load_best_epoch(module, scratch, clock, trainer)
 
 
 def _windows(dataset: Dataset, history_length: int, distillation: Distillation | None) -> list[Windows]:
@@ -117,10 +118,11 @@ def batch_size(config: TrainingConfig, windows: Windows) -> int:
     return max(_SMALLEST_BATCH, round(wanted))
 
 
-def _load_best_epoch(module: NextItemModule, scratch: Path, clock: EpochClock) -> FitResult:
+def _load_best_epoch(module: NextItemModule, scratch: Path, clock: EpochClock, trainer: lightning.Trainer) -> FitResult:
     """Load the weights of the best epoch from the checkpoints of a finished training, ready for inference on the CPU."""
     best, last = (read_checkpoint(scratch / name) for name in (BEST, LAST))
     module.load_state_dict(best["state_dict"])
+    trainer.strategy.barrier()  # the first process may remove the checkpoints when all have read them
     module.encoder.cpu().eval()
     return FitResult(last["epoch"] + 1, _best_score(best), clock.mean_s, tuple(last["callbacks"][Curve.__qualname__]["values"]))
 
@@ -152,10 +154,12 @@ def _best_score(checkpoint: dict[str, Any]) -> float:
 
 
 def _strategy(encoder: Encoder, processes: int) -> str:
-    if processes == 1:
+    several = ranks.processes() > 1
+    if processes == 1 and not several:
         return "auto"
+    strategy = "ddp" if several else "ddp_spawn"
     # DDP waits for the gradient of every parameter unless unused parameters are allowed.
-    return "ddp_spawn_find_unused_parameters_true" if encoder.freezes_midway else "ddp_spawn"
+    return f"{strategy}_find_unused_parameters_true" if encoder.freezes_midway else strategy
 
 
 def _precision(config: TrainingConfig) -> Literal["bf16-mixed", "32-true"]:
@@ -175,7 +179,8 @@ def _trainer(
     return lightning.Trainer(
         max_epochs=config.epochs,
         precision=_precision(config),
-        devices=processes,
+        devices=ranks.processes_here() if ranks.processes() > 1 else processes,
+        num_nodes=ranks.processes() // ranks.processes_here(),
         strategy=strategy,
         use_distributed_sampler=False,  # the batch sampler shares batches out itself
         callbacks=callbacks,

@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 import warnings
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +16,7 @@ from distilrec.cli.options import DEFAULT_PRESET, Cold, Force, Preset, Student
 from distilrec.config import Config, as_cold, load_config, with_export_settings, with_seed
 from distilrec.core.errors import DataWarning, DistilRecError
 from distilrec.core.progress import TIME_FORMAT, is_interactive, say
+from distilrec.core.ranks import is_first
 from distilrec.pipeline.stages import (
     MIXED_TARGETS,
     STUDENT_VERDICT,
@@ -41,7 +43,9 @@ def main() -> None:
     if not is_interactive():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # bars of transformers, which would be one long line in a log
     for package in ("distilrec", "distill", "export"):
-        logging.getLogger(package).setLevel(logging.INFO)
+        logging.getLogger(package).setLevel(logging.INFO if is_first() else logging.WARNING)
+    if not is_first():
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - until the process ends
     warnings.showwarning = _show_warning
     try:
         app()

@@ -23,7 +23,8 @@ class Config(Section):
     history_length: Positive = 50
     """L: number of newest items of a history that teacher and student read."""
     processes: Positive = 1
-    """Number of processes that share a training (PyTorch's DDP), each on a GPU of its own; without GPUs they run on the CPU."""
+    """Number of processes that share a training (PyTorch's DDP), each on a GPU of its own; without GPUs they run on the CPU. For
+    several machines: ``torchrun -m distilrec run``."""
     logger: Literal["csv", "tensorboard", "wandb"] = "csv"
     """Where losses and validation metrics of trainings are recorded, besides the progress bar."""
     data: DataConfig

@@ -7,6 +7,7 @@ started again with the same settings; only a finished folder is renamed to ``out
 import json
 import logging
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from distilrec.core.code import code_digest
 from distilrec.core.errors import ManifestError
 from distilrec.core.files import replace_folder, write_text
 from distilrec.core.manifest import Manifest
+from distilrec.core.ranks import is_first
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +31,9 @@ Work = Callable[[Path, Path], dict[str, Any]]
 
 _SCRATCH = ".scratch"
 _PARTIAL = ".partial"
+_NOTE = "fingerprint"
+"""File in the scratch that says whose it is."""
+_POLL_S = 0.2
 _FORGOTTEN = "forgotten"
 """Fingerprint of a finished folder that is to be made again."""
 
@@ -42,6 +47,7 @@ def run_stage(
     out_dir: Path,
     work: Work,
     declarations: Iterable[type | Callable[..., Any]] = (),
+    shared: bool = False,
 ) -> Manifest:
     """Run ``work`` unless ``out_dir`` already holds its result for these settings, seed, inputs and code.
 
@@ -53,6 +59,7 @@ def run_stage(
         out_dir: Folder that appears when the stage has finished.
         work: Makes the result. Its module's code counts, and that of all that it imports of DistilRec.
         declarations: What the settings choose and the module of ``work`` does not import; its modules count, too.
+        shared: Whether all processes do the work together (``core.ranks``). Otherwise the first does it, and the others wait.
 
     Raises:
         ManifestError: An input is damaged, ``out_dir`` is a folder that no stage has written, or nothing can be written.
@@ -61,25 +68,53 @@ def run_stage(
     code = code_digest([work.__module__, *(declaration.__module__ for declaration in declarations)])
     origin: dict[str, Any] = {"stage": stage, "settings": settings, "seed": seed, "inputs": digests}
     fingerprint = manifests.sha256_of_json(origin | {"code": code})
+    if not is_first():
+        return _follow(out_dir, fingerprint, work if shared else None)
     finished = _finished(out_dir, fingerprint)
     if finished is not None:
         logger.info("%s: unchanged, nothing to do (%s)", stage, out_dir)
         return finished
+    return _make(out_dir, fingerprint, origin, work)
+
+
+def _make(out_dir: Path, fingerprint: str, origin: dict[str, Any], work: Work) -> Manifest:
+    """Do the work, and give it its manifest and its name."""
     _check_replaceable(out_dir)
-    logger.info("%s: running (%s)", stage, out_dir)
+    logger.info("%s: running (%s)", origin["stage"], out_dir)
     partial = out_dir.with_name(out_dir.name + _PARTIAL)
     metrics = _run_work(partial, fingerprint, work)
     versions, files = manifests.installed_versions(), manifests.record_files(partial)
     manifest = Manifest(**origin, fingerprint=fingerprint, versions=versions, files=files, metrics=metrics)
-    _finish(partial, out_dir, manifest)
-    return manifest
-
-
-def _finish(partial: Path, out_dir: Path, manifest: Manifest) -> None:
-    """Give the finished work its manifest and its name."""
     manifests.write_manifest(partial, manifest)
     _check_replaceable(out_dir)
     replace_folder(partial, out_dir)
+    return manifest
+
+
+def _follow(out_dir: Path, fingerprint: str, work: Work | None) -> Manifest:
+    """Take part in the work of the first process where there is any, and wait until it has finished the stage.
+
+    What this process makes is thrown away. If the first process fails, torchrun ends this one.
+    """
+    if work is not None and not _has_fingerprint(out_dir, fingerprint):
+        scratch = out_dir.with_name(out_dir.name + _PARTIAL) / _SCRATCH
+        _wait_until(lambda: (scratch / _NOTE).exists() and (scratch / _NOTE).read_text("utf-8") == fingerprint)
+        with tempfile.TemporaryDirectory() as folder:
+            work(Path(folder), scratch)
+    _wait_until(lambda: _has_fingerprint(out_dir, fingerprint))
+    return manifests.verify_manifest(out_dir)
+
+
+def _has_fingerprint(out_dir: Path, fingerprint: str) -> bool:
+    try:
+        return manifests.read_manifest(out_dir).fingerprint == fingerprint
+    except ManifestError:
+        return False
+
+
+def _wait_until(done: Callable[[], bool]) -> None:
+    while not done():
+        time.sleep(_POLL_S)
 
 
 def forget_stage(out_dir: Path) -> None:
@@ -154,7 +189,7 @@ def _has_manifest(folder: Path) -> bool:
 def _open_partial(partial: Path, fingerprint: str) -> None:
     """Keep the scratch of an interrupted run with the same fingerprint, drop everything else."""
     scratch = partial / _SCRATCH
-    note = scratch / "fingerprint"
+    note = scratch / _NOTE
     if note.exists() and note.read_bytes() == fingerprint.encode():
         for path in partial.iterdir():
             if path != scratch:

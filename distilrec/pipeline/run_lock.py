@@ -8,6 +8,7 @@ from pathlib import Path
 
 from distilrec.core.errors import RunLockedError
 from distilrec.core.files import lock
+from distilrec.core.ranks import is_first
 
 FILE_NAME = "lock"
 _UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -20,7 +21,8 @@ _held: set[tuple[Path, int]] = set()
 def locked_run(folder: Path) -> Iterator[None]:
     """Keep other processes and threads from running stages in a run's folder. The kernel releases the lock of a killed process.
 
-    A thread that holds the lock may take it again, since a command runs several stages. A folder in which nothing can be written
+    A thread that holds the lock may take it again, since a command runs several stages. Of several processes that share a run
+    (``core.ranks``), the first holds the lock for all. A folder in which nothing can be written
     needs no lock: unchanged stages are skipped there, and a stage that has to run fails when it writes.
 
     Args:
@@ -30,7 +32,7 @@ def locked_run(folder: Path) -> Iterator[None]:
         RunLockedError: Another process or thread runs stages here.
     """
     holder = folder.resolve(), threading.get_ident()
-    if holder in _held:
+    if holder in _held or not is_first():
         yield
         return
     with _file_lock(folder):

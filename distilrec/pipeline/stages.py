@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from distilrec.config import Config, StudentName
-from distilrec.core.errors import ManifestError, MissingExtraError
+from distilrec.core.errors import ConfigError, ManifestError, MissingExtraError
 from distilrec.core.manifest import Manifest, read_manifest, verify_manifest
 from distilrec.core.memory import give_back_memory
+from distilrec.core.ranks import is_first, processes
 from distilrec.core.specs import Precision
 from distilrec.core.stage import forget_stage
 from distilrec.data.dataset import load_dataset
@@ -157,6 +158,8 @@ def run_stage(config: Config, stage: str, *, force: bool = False) -> Manifest:
     inputs = {role: folder / name for role, name in found.inputs.items()}
     with locked_run(folder):
         if force:
+            if processes() > 1:
+                raise ConfigError("found --force with several processes, expected it from one: run it once without torchrun")
             forget_stage(folder / stage)
         if "data" in inputs:
             config = with_sizes_of_data(config)
@@ -196,14 +199,15 @@ def run_all(config: Config, *, serve: bool = True, force: bool = False) -> Path:
         DistilRecError: As ``run_stage``.
     """
     with locked_run(run_dir(config)):
-        save_settings(config, run_dir(config))
+        if is_first():
+            save_settings(config, run_dir(config))
         for stage in stages(config):
             if stage not in _QAD_STAGES:
                 manifest = run_stage(config, stage, force=force)
         if config.qad.use == "on" or (config.qad.use == "auto" and manifest.metrics["int8_within_budget"] is False):
             for stage in _QAD_STAGES:
                 run_stage(config, stage, force=force)
-        return fill_repository(config) if serve else served_artefact(config)
+        return fill_repository(config) if serve and is_first() else served_artefact(config)
 
 
 def teachers_verdict(config: Config) -> dict[str, Any]:

@@ -17,6 +17,7 @@ DEPLOY = ROOT / "deploy"
 DASHBOARD = DEPLOY / "grafana" / "dashboards" / "distilrec.json"
 DOCKERFILES = sorted(path for path in DEPLOY.glob("Dockerfile.*") if path.suffix != ".dockerignore")
 KUBERNETES = sorted(path for path in (DEPLOY / "kubernetes").glob("*.yaml") if path.stem != "prometheus-adapter-values")
+TRAINING = sorted((DEPLOY / "kubernetes" / "training").glob("*.yaml"))
 KSERVE = sorted((DEPLOY / "kserve").glob("*.yaml"))
 PROMETHEUS = DEPLOY / "prometheus"
 needs_promtool = pytest.mark.skipif(
@@ -68,6 +69,7 @@ def test_deploy_files_are_found() -> None:
     assert len(DOCKERFILES) == 2
     assert len(KUBERNETES) == 5
     assert len(KSERVE) == 2
+    assert len(TRAINING) == 2
 
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
@@ -108,7 +110,7 @@ def test_compose_mounts_exist() -> None:
             assert not source.startswith(".") or (DEPLOY / source).exists(), volume
 
 
-@pytest.mark.parametrize("path", KUBERNETES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*KUBERNETES, *TRAINING], ids=lambda path: path.name)
 def test_kubernetes_object_fits_the_kubernetes_schema(path: Path) -> None:
     kubernetes_validate = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is in the extra [dev]")
 
