@@ -29,7 +29,13 @@ ROOT = Path(__file__).parents[1]
 DOCUMENTS = tuple(ROOT / name for name in ("README.md", "docs/results.md", "docs/load.md"))
 """Documents with tables."""
 
-DATA_SETS = {"amazon-beauty": "Amazon Beauty", "ml-100k": "MovieLens-100K"}
+DATA_SETS = {
+    "amazon-beauty": "Amazon Beauty",
+    "ml-100k": "MovieLens-100K",
+    "online-retail": "Online Retail",
+    "30music": "30Music",
+    "diginetica": "DIGINETICA",
+}
 """Title of each recorded run, in the order of the tables."""
 
 TIMED_RUNS = DATA_SETS | {"ml-100k-text": "MovieLens-100K"}

@@ -82,8 +82,14 @@ def shop_config(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Co
             },
             "text": {"model": tiny_bert},
             "teachers": {"sequence": {"kind": "sequence", **training, "embedding_size": 16, "heads": 2, "layers": 1}},
-            "targets": {"top_n": 20},
-            "student": {**training, "embedding_size": 8, "hidden_size": 16},
+            "targets": {"top_n": 20, "perturbed_copies": 0},
+            "student": {
+                **training,
+                "schedule": "constant",
+                "distillation": {"hard": 0.5, "soft": 0.5},
+                "embedding_size": 8,
+                "hidden_size": 16,
+            },
             "qad": {"use": "on", "epochs": 1, "batch_size": 32},
             # The tests need to know what is served: what is fastest differs between machines. The undistilled student ranks better.
             "export": {

@@ -132,10 +132,11 @@ class Distillation(nn.Module):
         return weights
 
     def _takes_distrusted_weight(self, name: str) -> bool:
-        return self.settings.confidence and name in self.on_logits and self.on_logits[name].takes_distrusted_weight
+        return name in self.on_logits and self.on_logits[name].takes_distrusted_weight
 
-    def _counts(self, loss: LogitLoss) -> bool:
-        return loss.is_on or (self.settings.confidence and loss.takes_distrusted_weight)
+    @staticmethod
+    def _counts(loss: LogitLoss) -> bool:
+        return loss.is_on or loss.takes_distrusted_weight
 
 
 _SplitLoss = Callable[[StudentLogits, slice], Tensor]

@@ -5,17 +5,19 @@ from torch import Tensor, nn
 
 from distill.losses._base import LogitLoss, TeacherLogits
 from distill.losses.partition import StudentLogits
-from distilrec.config.training import Scheduled
 
 
 class HardLoss(LogitLoss):
-    """Cross-entropy with the true next item."""
+    """Cross-entropy with the true next item. For a history without soft targets it takes their weight."""
 
     name = "hard"
     follows = "truth"
     takes_distrusted_weight = True
 
-    weight: Scheduled = 0.5
+    @classmethod
+    def is_on_by_default(cls) -> bool:
+        """It counts where soft targets are missing."""
+        return True
 
     def values(self, student: StudentLogits, teacher: TeacherLogits, state: nn.Module) -> Tensor:  # noqa: ARG002
         """See ``LogitLoss``."""

@@ -14,7 +14,7 @@ class SoftLoss(LogitLoss):
 
     name = "soft"
 
-    weight: Scheduled = 0.5
+    weight: Scheduled = 1.0
 
     def values(self, student: StudentLogits, teacher: TeacherLogits, state: nn.Module) -> Tensor:  # noqa: ARG002
         """See ``LogitLoss``."""

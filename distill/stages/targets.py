@@ -26,7 +26,7 @@ def run(config: Config, inputs: Inputs, out_dir: Path, *, name: str) -> Manifest
     def work(folder: Path, _scratch: Path) -> dict[str, Any]:
         dataset, _ = data_stage.load(inputs["data"])
         teacher = load_teacher(config, name, inputs["teacher"], dataset.item_count)
-        options: dict[str, Any] = {"history_length": config.history_length, "settings": config.targets, "seed": config.seed}
+        options: dict[str, Any] = {"history_length": config.history_length, "settings": config.soft_targets, "seed": config.seed}
         if isinstance(teacher, ExternalTeacher):
             prefixes = write_listed_targets(teacher, dataset, folder, **options)
         else:
@@ -54,7 +54,7 @@ def run_mix(config: Config, inputs: Inputs, out_dir: Path, *, weights: dict[str,
         found = read_weights(inputs["verdict"]) if weights is None else weights
         caches, shares = [load_soft_targets(inputs[name]) for name in found], list(found.values())
         sharpness = sum(shares) if weights is None else 1.0
-        return _size(folder, mix_soft_targets(caches, shares, dataset.item_count, folder, config.targets, sharpness=sharpness))
+        return _size(folder, mix_soft_targets(caches, shares, dataset.item_count, folder, config.soft_targets, sharpness=sharpness))
 
     settings = _recorded(config) | {"weights": weights}
     return run_stage("targets", settings=settings, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)
@@ -62,7 +62,7 @@ def run_mix(config: Config, inputs: Inputs, out_dir: Path, *, weights: dict[str,
 
 def _recorded(config: Config) -> dict[str, Any]:
     excluded = {"batch_size", "weights"}
-    return config.targets.model_dump(mode="json", exclude=excluded) | {"history_length": config.history_length}
+    return config.soft_targets.model_dump(mode="json", exclude=excluded) | {"history_length": config.history_length}
 
 
 def _size(folder: Path, prefixes: int) -> dict[str, Any]:

@@ -27,7 +27,8 @@ def sequences_to_score(
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """The training data and its perturbed copies: sequences int32 [P] and windows int64 [W, 3] (``soft_targets``)."""
     parts, windows = [dataset.items], [_of_copy(training_windows(dataset, history_length), 0)]
-    for copy in range(1, settings.perturbed_copies + 1):
+    copies = 0 if settings.perturbed_copies == "auto" else settings.perturbed_copies  # Config.soft_targets has the number
+    for copy in range(1, copies + 1):
         sequences, lengths = perturbed_copy(dataset, history_length, settings.drop_fraction, seed + copy)
         ends = sum(map(len, parts)) + np.cumsum(lengths)
         windows.append(_of_copy(np.stack([ends - lengths, ends], axis=1), copy))

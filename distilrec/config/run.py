@@ -13,6 +13,9 @@ from distilrec.config.teachers import TargetsConfig, TeacherConfig
 from distilrec.config.training import Ramp
 from distilrec.config.tune import TuneConfig
 
+_COPIES = 2
+"""Perturbed copies that "auto" stands for."""
+
 
 class Config(Section):
     """All settings of a run."""
@@ -31,13 +34,14 @@ class Config(Section):
     text: TextConfig = TextConfig()
     image: ImageConfig = ImageConfig()
     teachers: dict[Name, SerializeAsAny[TeacherConfig]] = Field(
-        default_factory=lambda: {"sequence": TeacherConfig.of_kind("sequence")}, min_length=1
+        default_factory=lambda: {"sequence": TeacherConfig.of_kind("sequence"), "averages": TeacherConfig.of_kind("assistant")},
+        min_length=1,
     )
-    """Teachers by name; several are mixed with the weights in ``targets.weights``."""
+    """Teachers by name; several are mixed with weights that are found on validation users, or with those in ``targets.weights``."""
     targets: TargetsConfig = TargetsConfig()
     student: SerializeAsAny[StudentConfig] = Field(default_factory=StudentConfig.of_kind)
-    undistilled: UndistilledConfig | None = None
-    """Training of the same student without a teacher; what it leaves out is as in section ``student``."""
+    undistilled: UndistilledConfig = UndistilledConfig()
+    """Training of the same student without a teacher; what it leaves out is as section ``student`` sets it, if it does."""
     qad: QadConfig = QadConfig()
     export: ExportConfig = ExportConfig()
     tune: TuneConfig = Field(default_factory=TuneConfig)
@@ -53,16 +57,27 @@ class Config(Section):
     @property
     def undistilled_student(self) -> StudentConfig:
         """Settings of the student that is trained without a teacher: the same model, trained as ``undistilled`` says."""
-        return self.student if self.undistilled is None else self.student.model_copy(update=self.undistilled.model_dump())
+        return self.student.model_copy(update=self.undistilled.model_dump())
+
+    @property
+    def soft_targets(self) -> TargetsConfig:
+        """Section ``targets`` with the number of perturbed copies that "auto" stands for."""
+        if self.targets.perturbed_copies != "auto":
+            return self.targets
+        copies = _COPIES if all(self.teachers[name].scores_any_history for name in self.student_teachers) else 0
+        return self.targets.model_copy(update={"perturbed_copies": copies})
 
     @model_validator(mode="before")
     @classmethod
     def _complete_undistilled(cls, values: Any) -> Any:
-        """Take over from section ``student`` what section ``undistilled`` leaves out, so that both get the same training."""
+        """Take over from section ``student`` what it sets and section ``undistilled`` leaves out."""
         match values:
-            case {"student": Mapping() as student, "undistilled": Mapping() as undistilled}:
-                shared = {name: student[name] for name in UndistilledConfig.model_fields if name in student}
-                return {**values, "undistilled": {**shared, **undistilled}}
+            case {"student": Mapping() | StudentConfig() as student}:
+                given = student.model_dump(exclude_unset=True) if isinstance(student, StudentConfig) else student
+                undistilled = values.get("undistilled", {})
+                if isinstance(undistilled, Mapping):
+                    shared = {name: given[name] for name in UndistilledConfig.model_fields if name in given}
+                    return {**values, "undistilled": {**shared, **undistilled}}
         return values
 
     @model_validator(mode="after")
@@ -112,9 +127,10 @@ class Config(Section):
                 f"{place}.negatives: found {student.negatives} with a distillation temperature of {temperature}, expected"
                 ' "auto" or "all": drawn items can stand for the others at temperature 1 only'
             )
-        if self.targets.perturbed_copies and teachers and not any(self.teachers[name].scores_any_history for name in teachers):
+        copies = self.targets.perturbed_copies
+        if copies not in (0, "auto") and teachers and not any(self.teachers[name].scores_any_history for name in teachers):
             raise ValueError(
-                f"targets.perturbed_copies: found {self.targets.perturbed_copies}, expected 0 where {place} learns only from"
+                f"targets.perturbed_copies: found {copies}, expected 0 where {place} learns only from"
                 f" external teachers ({', '.join(teachers)}): they have no lists for sequences that DistilRec perturbs. Leave the"
                 " copies out, or add a teacher that is a model"
             )

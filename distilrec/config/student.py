@@ -22,8 +22,13 @@ class StudentConfig(KindSection, TrainingConfig, ItemVectorConfig):
     kinds: ClassVar[Registry[type[KindSection]]] = Registry("student kind", "distill.models.students", "train")
     default_kind = "mlp"
 
+    epochs: Positive = 24
+    patience: Positive = 24
+    """The last epochs, at small rates, count (Beyer et al. 2022): the training does not stop early."""
+    schedule: Literal["constant", "cosine"] = "cosine"
     embedding_size: Annotated[int, Field(ge=2)] = 64
-    dropout: Fraction = 0.4
+    dropout: Fraction = 0.1
+    """Little: a teacher's soft targets regularise enough."""
     table: Literal["full", "low_rank"] = "full"
     """``low_rank``: item vectors share their parameters; each is ``rank`` numbers times one basis for all items."""
     rank: Annotated[int, Field(ge=2)] | None = None
@@ -61,9 +66,10 @@ class StudentConfig(KindSection, TrainingConfig, ItemVectorConfig):
 
 
 class UndistilledConfig(TrainingConfig):
-    """What may differ for a student without a teacher: how it is trained, not what it is. It often wants more dropout.
+    """What may differ for a student without a teacher: how it is trained, not what it is.
 
-    What is left out here is as in section ``student``.
+    What section ``student`` sets and this one does not is as there; what neither sets is what suits a training by true items alone:
+    more dropout, and as many epochs as help.
     """
 
     dropout: Fraction = 0.4

@@ -75,13 +75,14 @@ class TeacherConfig(KindSection):
 class TargetsConfig(Section):
     """What is kept of a teacher's scores of each training prefix, and how teachers are mixed."""
 
-    top_n: Positive = 100
-    """Items and logits kept for each prefix."""
+    top_n: Positive = 32
+    """Items and logits kept for each prefix; of all others, their mass alone."""
     temperatures: tuple[Annotated[float, Field(gt=0)], ...] = Field(default=(1.0, 2.0, 4.0), min_length=1)
     """T for which the mass outside the top n is kept (Hinton 2015); a student may use any temperature between them."""
-    perturbed_copies: Annotated[int, Field(ge=0)] = 0
+    perturbed_copies: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
     """Copies of the training sequences, with items left out at random, that the teachers score, too, because a teacher mostly
-    repeats the true next item on sequences it was trained on (cf. Yue et al. 2021)."""
+    repeats the true next item on sequences it was trained on (cf. Yue et al. 2021). ``auto``: 2, and none where a teacher only has
+    lists for some histories."""
     drop_fraction: Fraction = 0.3
     """Share of items left out of a copy."""
     logits: Literal["float16", "int8"] = "float16"

@@ -25,7 +25,7 @@ class TrainingConfig(Section):
     """Most passes over the data."""
     patience: Positive = 5
     """Epochs without a better validation NDCG@10 after which the training stops."""
-    batch_size: Positive | Literal["auto"] = 64
+    batch_size: Positive | Literal["auto"] = "auto"
     """Sequences in a step. ``auto``: so many that an epoch has some 128 steps, but a step at most some 3,000 predictions."""
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     """``sgd`` has a momentum of 0.9."""

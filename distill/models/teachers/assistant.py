@@ -1,8 +1,9 @@
 """Teacher kind ``assistant``: a larger student that teaches the smaller one."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, SerializeAsAny
+from pydantic import Field, SerializeAsAny, model_validator
 
 from distill.models.catalogue import Catalogue
 from distill.models.encoders import Encoder
@@ -10,11 +11,12 @@ from distill.models.students.build import describe_student
 from distill.models.teachers._base import FittedTeacherConfig
 from distilrec.config import DistillationConfig, ItemVectorConfig, StudentConfig, TextConfig, TrainingConfig
 
-_EMBEDDING_SIZE, _HIDDEN_SIZE = 128, 512
+_ALONE: dict[str, Any] = {"epochs": 40, "patience": 3, "schedule": "constant", "dropout": 0.5}
+"""How a student is trained that learns from true items alone, where its section does not say it."""
 
 
 def _larger_student() -> StudentConfig:
-    return StudentConfig.of_kind(embedding_size=_EMBEDDING_SIZE, hidden_size=_HIDDEN_SIZE)
+    return StudentConfig.of_kind(embedding_size=128, hidden_size=512, **_ALONE)
 
 
 class AssistantTeacherConfig(FittedTeacherConfig):
@@ -24,6 +26,15 @@ class AssistantTeacherConfig(FittedTeacherConfig):
     student: SerializeAsAny[StudentConfig] = Field(default_factory=_larger_student)
     taught_by: tuple[str, ...] = ()
     """Names of the teachers it learns from; none for a large model that is trained alone."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _train_alone(cls, values: Any) -> Any:
+        """Complete the section of a student that nobody teaches."""
+        match values:
+            case {"student": Mapping() as student} if not values.get("taught_by"):
+                return {**values, "student": {**_ALONE, **student}}
+        return values
 
     @property
     def learns_from(self) -> tuple[str, ...]:

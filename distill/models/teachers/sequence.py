@@ -31,7 +31,9 @@ class SequenceTeacherConfig(NeuralTeacherConfig):
     """Size of item vectors and of the transformer's hidden state."""
     layers: Positive = 2
     heads: Positive = 4
-    dropout: Fraction = 0.3
+    dropout: Fraction = 0.4
+    epochs: Positive = 40
+    patience: Positive = 3
 
     @model_validator(mode="after")
     def _check_heads(self) -> Self:

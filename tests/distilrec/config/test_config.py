@@ -119,10 +119,9 @@ def test_recorded_requests_are_looked_for_beside_the_settings():
 
 
 def test_undistilled_student_gets_the_training_of_the_student_but_for_what_is_set():
-    student = "epochs = 7\npatience = 2\nbatch_size = 16\nlearning_rate = 0.01\nhidden_size = 32\n"
+    student = 'epochs = 7\npatience = 2\nbatch_size = 16\nlearning_rate = 0.01\nschedule = "constant"\nhidden_size = 32\n'
     text = f'name = "x"\n[data]\nsource = "ml-100k"\n[student]\n{student}[undistilled]\ndropout = 0.5\n'
     config = parse_config(text, where="x", folder=Path())
-    assert config.undistilled is not None
     shared = set(UndistilledConfig.model_fields) - {"dropout"}
     assert config.undistilled.model_dump(include=shared) == config.student.model_dump(include=shared)
     assert (config.undistilled.dropout, config.undistilled.epochs) == (0.5, 7)
