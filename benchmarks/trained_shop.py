@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from distill.models.encoders import Encoder
-from distill.models.item_table import ItemTable, popularity_prior
+from distill.models.item_table import ItemTable
 from distill.models.students.mlp import MlpStudentConfig
 from distilrec.core.progress import progress
 from distilrec.data.dataset import Dataset
@@ -85,7 +85,12 @@ def train_on(dataset: Dataset, history_length: int, steps: int, *, settings: Mlp
         drawn = torch.from_numpy(rng.integers(1, dataset.item_count + 1, _DRAWN))
         candidates = torch.cat([targets, drawn])
         # In-batch items come in proportion to their count, drawn ones all alike.
-        expected = torch.cat([log_counts[targets] + np.log(_BATCH_SIZE / len(dataset.items)), log_counts.new_full((_DRAWN,), np.log(_DRAWN / dataset.item_count))])
+        expected = torch.cat(
+            [
+                log_counts[targets] + np.log(_BATCH_SIZE / len(dataset.items)),
+                log_counts.new_full((_DRAWN,), np.log(_DRAWN / dataset.item_count)),
+            ]
+        )
         logits = vectors @ table.embed(candidates).T - _CORRECTION * expected
         same = (candidates[None] == targets[:, None]) & ~torch.eye(len(targets), len(candidates), dtype=torch.bool)
         loss = nn.functional.cross_entropy(logits.masked_fill(same, -1e4), torch.arange(len(targets)))

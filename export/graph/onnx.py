@@ -35,18 +35,18 @@ def export_onnx(recommender: Recommender, path: Path, metadata: dict[str, str]) 
     if lacking := recommender.cannot():
         raise ValueError(f"found a model that cannot follow {', '.join(lacking)}: the graph would ignore what requests choose")
     example = tuple(torch.zeros(EXAMPLE_BATCH, *tensor.shape, dtype=torch.int32) for tensor in spec.inputs)
-    names = [[tensor.name for tensor in tensors] for tensors in (spec.inputs, spec.outputs)]
-    export_module(recommender, example, *names, path, metadata, variadic=len(spec.choices))
+    inputs, outputs = ([tensor.name for tensor in tensors] for tensors in (spec.inputs, spec.outputs))
+    export_module(recommender, example, path, metadata, inputs=inputs, outputs=outputs, variadic=len(spec.choices))
 
 
 def export_module(
     module: nn.Module,
     example: tuple[Tensor, ...],
-    inputs: Sequence[str],
-    outputs: Sequence[str],
     path: Path,
     metadata: dict[str, str],
     *,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
     variadic: int = 0,
 ) -> None:
     """Write a module as an ONNX file. The first dimension of each tensor is the batch.
@@ -54,10 +54,10 @@ def export_module(
     Args:
         module: Module in evaluation mode.
         example: Inputs to trace it with, of ``EXAMPLE_BATCH`` rows.
-        inputs: Their names.
-        outputs: Names of the outputs.
         path: File to write.
         metadata: Properties for the model's ``metadata_props``.
+        inputs: Names of the inputs.
+        outputs: Names of the outputs.
         variadic: Number of the last inputs that are one variadic argument of ``forward``.
     """
     batch = torch.export.Dim("batch")

@@ -1,1 +1,1 @@
-"""What turns a user vector into the top K. The exhaustive head is a part of the graph; the approximate one is a package of files."""
+"""Heads, which turn a user vector into the top K: the exhaustive one is a part of the graph, the approximate one has files."""

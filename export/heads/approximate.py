@@ -37,7 +37,6 @@ COMBINATION, COMBINATION_CODES, COMBINATION_ITEMS, COMBINATION_STARTS = (
 PADDING, MASKED_SCORE = 0, -3e38
 """As in distilrec/core/specs.py."""
 
-_FORMAT = 1
 _CHUNK = 16_384
 """Rows of the table that an exact scan makes float at once: they stay in the processor's cache."""
 _KEPT_FILTERS = 64
@@ -63,6 +62,13 @@ class HeadSettings:
     """N."""
     top_k: int
     """K."""
+    history_length: int
+    exclude_length: int
+    filter_length: int
+    allow_length: int
+    repeats: int
+    similar: int
+    """Sizes of the other tensors, as in distilrec/core/specs.py."""
     vocabulary_sha256: str
     probes: int
     """Lists of the index that are read for a request."""
@@ -77,7 +83,7 @@ class HeadSettings:
 
     def to_json(self) -> str:
         """The settings as JSON; equal settings give equal text."""
-        return json.dumps({"format": _FORMAT, **self.__dict__}, indent=2) + "\n"
+        return json.dumps(self.__dict__, indent=2) + "\n"
 
 
 def read_settings(folder: Path) -> HeadSettings:
@@ -89,10 +95,8 @@ def read_settings(folder: Path) -> HeadSettings:
     path = folder / HEAD_FILE
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        if found.pop("format") != _FORMAT:
-            raise ValueError(f"not of format {_FORMAT}")
-        ranges = tuple((int(first), int(end)) for first, end in found.pop("value_ranges"))
-        return HeadSettings(**found | {"value_ranges": ranges, "value_widths": tuple(found.pop("value_widths"))})
+        ranges, widths = tuple(map(tuple, found.pop("value_ranges"))), tuple(found.pop("value_widths"))
+        return HeadSettings(**found, value_ranges=ranges, value_widths=widths)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise HeadError(f"{path}: found no settings of an approximate head ({error}). Export again: distilrec export") from error
 
@@ -129,7 +133,10 @@ class ApproximateHead:
         self._table = _mapped(folder, TABLE)
         self._scales = _mapped(folder, SCALES)
         self._check_table(folder)
-        self._gram, self._inverse_norms = _mapped(folder, COMMON_FACTORS, or_none=True), _mapped(folder, INVERSE_NORMS, or_none=True)
+        self._gram, self._inverse_norms = (
+            _mapped(folder, COMMON_FACTORS, or_none=True),
+            _mapped(folder, INVERSE_NORMS, or_none=True),
+        )
         self._session = _session(folder / ENCODER_FILE, settings.vocabulary_sha256)
         self._live = np.ones(settings.item_count + 1, np.bool_)
         self._live[PADDING] = False
@@ -138,14 +145,14 @@ class ApproximateHead:
         self._fresh = np.zeros(0, np.int32) if fresh is None else fresh[self._live[fresh]]
         self._fresh_rows = self._rows(self._fresh)
         self._centres, self._spread, self._to_index = (_mapped(folder, name) for name in (CENTRES, SPREAD, TO_INDEX))
-        self._index = _index(folder / INDEX_FILE, self._table.shape[1])
+        self.index = _index(folder / INDEX_FILE, self._table.shape[1])
         self._in_index: NDArray[np.bool_] | None = None
         self._not_stale: Any = None
         if stale is not None:
             self._in_index = self._live.copy()
             self._in_index[stale] = False
             self._not_stale = _selector(self._in_index)
-        _check_index(self._index, folder / INDEX_FILE, self)
+        _check_index(self.index, folder / INDEX_FILE, self)
         self._combination = _mapped(folder, COMBINATION, or_none=True)
         if self._combination is not None:
             names = (COMBINATION_CODES, COMBINATION_ITEMS, COMBINATION_STARTS)
@@ -170,7 +177,9 @@ class ApproximateHead:
         for row, user in enumerate(users):
             repeats = "repeats" in tensors and tensors["repeats"][row, 0] == 1
             banned = exclude[row] if repeats else np.concatenate([history[row], exclude[row]])
-            choices = {name: tensors[name][row] for name in ("filter", "allow", "similar") if name in tensors and tensors[name][row].any()}
+            choices = {
+                name: tensors[name][row] for name in ("filter", "allow", "similar") if name in tensors and tensors[name][row].any()
+            }
             best, of_best = self._answer(user, history[row, -1], banned[banned != PADDING], choices)
             items[row, : len(best)], scores[row, : len(best)] = best, of_best
         return items, scores
@@ -189,9 +198,7 @@ class ApproximateHead:
         (vectors,) = self._session.run(None, {"history": history, "vectors": rows})
         return vectors  # type: ignore[no-any-return]
 
-    def _answer(
-        self, user: Floats, newest: np.int32, banned: Ints, choices: Mapping[str, Ints]
-    ) -> tuple[Ints, Floats]:
+    def _answer(self, user: Floats, newest: np.int32, banned: Ints, choices: Mapping[str, Ints]) -> tuple[Ints, Floats]:
         """The best items of one request, at most K, and their scores."""
         weights = None
         if "similar" in choices and choices["similar"][0] == 1 and newest != PADDING and self._inverse_norms is not None:
@@ -229,11 +236,7 @@ class ApproximateHead:
         promise = of_centres + self._spread * np.sqrt(np.einsum("d,d->", vector, vector))
         probes = min(probes, len(promise))
         lists = np.argpartition(promise, -probes)[-probes:] if probes < len(promise) else np.arange(probes)
-        parameters = faiss.SearchParametersIVF(nprobe=probes, sel=selector)
-        _, found = self._index.search_preassigned(
-            vector[None], self.depth + banned, lists[None], of_centres[lists][None], params=parameters
-        )
-        candidates = found[0][found[0] >= 0].astype(np.int32)
+        candidates = self._candidates(vector, lists, of_centres[lists], self.depth + banned, selector)
         candidates = candidates[~self._banned[candidates]][: self.depth]
         scores = self._products(candidates, user)
         if len(self._fresh):
@@ -243,6 +246,15 @@ class ApproximateHead:
             candidates = np.concatenate([candidates, self._fresh[fresh]])
             scores = np.concatenate([scores, np.einsum("nd,d->n", self._fresh_rows, user)[fresh]])
         return self._best(candidates, scores)
+
+    def _candidates(self, vector: Floats, lists: NDArray[np.int64], of_centres: Floats, count: int, selector: Any) -> Ints:
+        """The items of these lists with the highest products of their codes, at most ``count``."""
+        products, found = np.empty(count, np.float32), np.empty(count, np.int64)
+        parameters = faiss.SearchParametersIVF(nprobe=len(lists), sel=selector)
+        # The function below ``search_preassigned``, which takes no parameters in Python.
+        pointers = map(faiss.swig_ptr, (lists, of_centres, products, found))
+        self.index.search_preassigned_c(1, faiss.swig_ptr(vector), count, *pointers, False, parameters)  # noqa: FBT003
+        return found[found >= 0].astype(np.int32)
 
     def _ranked(self, items: Ints, user: Floats, weights: Floats | None) -> tuple[Ints, Floats]:
         """The best of some items, all of them ranked exactly."""
@@ -336,8 +348,8 @@ class ApproximateHead:
         rows, needed = len(self._table), self.settings.item_count + 1
         if self._table.ndim != 2 or rows < needed or self._scales.shape != (rows,):
             raise HeadError(
-                f"{folder / TABLE}: found {self._table.shape} with scales {self._scales.shape}, expected at least {needed:,} rows and"
-                " a scale for each. Export again: distilrec export"
+                f"{folder / TABLE}: found {self._table.shape} with scales {self._scales.shape}, expected {needed:,} rows or more and a"
+                " scale for each. Export again: distilrec export"
             )
 
 
@@ -348,12 +360,12 @@ def _check_index(index: Any, path: Path, head: ApproximateHead) -> None:
         if not index.invlists.list_size(number):
             continue
         item = int(index.invlists.get_single_id(number, 0))
-        if not 0 < item <= head.settings.item_count or (head._in_index is not None and not head._in_index[item]):  # noqa: SLF001
+        if not 0 < item <= head.settings.item_count or (head._in_index is not None and not head._in_index[item]):
             fault = not 0 < item <= head.settings.item_count
         else:
-            code, row = np.empty(index.d, np.float32), head._rows(np.array([item]))[0]  # noqa: SLF001
+            code, row = np.empty(index.d, np.float32), head._rows(np.array([item]))[0]
             index.reconstruct_from_offset(number, 0, faiss.swig_ptr(code))
-            code = np.einsum("d,de->e", code, head._to_index)  # noqa: SLF001
+            code = np.einsum("d,de->e", code, head._to_index)
             fault = bool(np.linalg.norm(code - row) > _CODE_ERROR * np.linalg.norm(row) + 1e-6)
         if fault:
             raise HeadError(
@@ -407,5 +419,5 @@ def _index(path: Path, width: int) -> Any:
 
 
 def _selector(mask: NDArray[np.bool_]) -> Any:
-    """faiss's selector of the items that a mask marks, bool [N + 1]."""
+    """Faiss's selector of the items that a mask marks, bool [N + 1]."""
     return faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))

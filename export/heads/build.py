@@ -1,8 +1,8 @@
 """Builds the files of an approximate head from a trained student."""
 
 import shutil
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import faiss
@@ -20,6 +20,10 @@ from distilrec.evaluation.parity import SCORE_TOLERANCE
 from export.heads import approximate as head
 from export.heads.approximate import HeadSettings
 from export.heads.encoder import export_encoder
+from export.heads.made_of import HeadInput
+
+INDEX_FILES = (head.INDEX_FILE, head.CENTRES, head.SPREAD, head.TO_INDEX)
+"""What ``write_index`` writes."""
 
 CODE_LIMIT = 127
 """Largest magnitude of a number in the INT8 table. It is made float before it is multiplied, so no sum can saturate."""
@@ -36,22 +40,11 @@ _POINTS_A_LIST, _ITERATIONS = 40, 8
 _EXACT_ITEMS = 20_000
 """Items that fit a filter, up to which all of them are ranked exactly: that takes less time than to search enough lists."""
 
+_MOST_FRESH, _MOST_FRESH_SHARE = 20_000, 0.02
+"""Rows outside the index up to which it is taken over, and their share in a large catalogue: each request ranks all of them."""
+
 _CHUNK = 262_144
 """Rows that are made float at once."""
-
-
-@dataclass(frozen=True)
-class HeadInput:
-    """What a head is built from."""
-
-    student: Encoder
-    """Student with a folded table, in evaluation mode."""
-    spec: RecommenderSpec
-    vocabulary_sha256: str
-    filters: ItemFilters | None
-    """Attributes of the items; None where requests cannot filter."""
-    retired: Sequence[int]
-    """Indices of items that are never returned."""
 
 
 def write_student(made_of: HeadInput, folder: Path) -> None:
@@ -69,7 +62,13 @@ def write_student(made_of: HeadInput, folder: Path) -> None:
     np.save(folder / head.RETIRED, np.array(made_of.retired, np.int32))
     if spec.similar:
         _write_norms(student, folder)
-    settings = HeadSettings(spec.item_count, spec.top_k, made_of.vocabulary_sha256, probes=1, depth=spec.top_k, exact_limit=_EXACT_ITEMS)
+    settings = HeadSettings(
+        **{name: int(size) for name, size in asdict(spec).items()},
+        vocabulary_sha256=made_of.vocabulary_sha256,
+        probes=1,
+        depth=spec.top_k,
+        exact_limit=_EXACT_ITEMS,
+    )
     if made_of.filters is not None:
         settings = _write_combinations(made_of.filters, settings, folder)
     write_text(folder / head.HEAD_FILE, settings.to_json())
@@ -140,12 +139,13 @@ def write_index(folder: Path, user_vectors: NDArray[np.float32], counts: NDArray
     )
     _, nearest = kmeans.index.search(sampled, 1)
     residuals = np.ascontiguousarray(sampled - centres[nearest[:, 0]])
-    index.sq.train(len(residuals), faiss.swig_ptr(residuals))
+    index.sq.train(residuals)
     index.is_trained = True
     begin = 0
     for part in parts:
-        rows, own = np.ascontiguousarray(_rows(codes, scales, part) @ to_index), list_of[begin : begin + len(part)].copy()
-        index.add_core(len(part), faiss.swig_ptr(rows), faiss.swig_ptr(part.copy()), faiss.swig_ptr(own))
+        rows = np.ascontiguousarray(_rows(codes, scales, part) @ to_index)
+        ids, own = part.astype(np.int64), np.ascontiguousarray(list_of[begin : begin + len(part)])
+        index.add_core(len(part), *map(faiss.swig_ptr, (rows, ids, own)))
         begin += len(part)
     faiss.write_index(index, str(folder / head.INDEX_FILE))
     for name, values in ((head.CENTRES, centres), (head.SPREAD, spread), (head.TO_INDEX, to_users)):
@@ -225,10 +225,41 @@ def _check_encoder(student: Encoder, spec: RecommenderSpec, folder: Path) -> Non
     error = float(np.abs(found - expected).max())
     if not error <= SCORE_TOLERANCE:
         raise ParityError(
-            f"found user vectors up to {error:.2g} apart from PyTorch's, expected at most {SCORE_TOLERANCE}; the head is not exported"
+            f"found user vectors up to {error:.2g} apart from PyTorch's, expected at most {SCORE_TOLERANCE}; the head is not made"
         )
 
 
-def copy_index(source: Path, folder: Path) -> None:
-    """Copy the index of another head."""
-    shutil.copyfile(source / head.INDEX_FILE, folder / head.INDEX_FILE)
+def grow_index(former: Path, folder: Path) -> int | None:
+    """Take over the index of a former head for a table in which some rows are new, changed or retired; nothing is trained.
+
+    New and changed rows are ranked exactly with each request, next to the index's candidates, and changed and retired ones are
+    masked in the index. The next build takes all of them into the index.
+
+    Args:
+        former: Folder of a head whose index holds all its items that were not retired.
+        folder: Folder that ``write_student`` has filled.
+
+    Returns:
+        Number of rows that are ranked with each request; None where they are too many, or the table is another one.
+    """
+    before, now = head.read_settings(former), head.read_settings(folder)
+    codes, scales = ([np.load(one / name, mmap_mode="r") for one in (former, folder)] for name in (head.TABLE, head.SCALES))
+    if (former / head.FRESH).exists() or now.item_count < before.item_count or codes[0].shape[1] != codes[1].shape[1]:
+        return None
+    outside, retired = (np.zeros(now.item_count + 1, np.bool_) for _ in range(2))
+    for begin in range(1, before.item_count + 1, _CHUNK):
+        part = slice(begin, min(begin + _CHUNK, before.item_count + 1))
+        outside[part] = (codes[0][part] != codes[1][part]).any(axis=1) | (scales[0][part] != scales[1][part])
+    retired[np.load(folder / head.RETIRED)] = True
+    stale = np.flatnonzero(outside | retired)
+    outside[np.load(former / head.RETIRED)] = True
+    outside[before.item_count + 1 :] = True
+    fresh = np.flatnonzero(outside & ~retired)
+    if len(fresh) > max(_MOST_FRESH, _MOST_FRESH_SHARE * now.item_count):
+        return None
+    np.save(folder / head.FRESH, fresh.astype(np.int32))
+    np.save(folder / head.STALE, stale[stale <= before.item_count].astype(np.int32))
+    for name in INDEX_FILES:
+        shutil.copyfile(former / name, folder / name)
+    set_search(folder, before.probes, before.depth)
+    return len(fresh)

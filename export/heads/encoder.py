@@ -77,4 +77,4 @@ def export_encoder(student: Encoder, history_length: int, path: Path, metadata: 
     width = student.items.learned.shape[1]
     example = (torch.zeros(EXAMPLE_BATCH, history_length, dtype=torch.int32), torch.zeros(EXAMPLE_BATCH, history_length, width))
     with encoder_graph(student, history_length) as graph:
-        export_module(graph, example, ["history", "vectors"], ["user_vectors"], path, metadata)
+        export_module(graph, example, path, metadata, inputs=["history", "vectors"], outputs=["user_vectors"])
