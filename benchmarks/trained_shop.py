@@ -39,6 +39,8 @@ class TrainedShop:
 class _SparseTable(nn.Module):
     """The item table with sparse gradients: a fixed popularity coordinate and learned rows."""
 
+    popularity: Tensor
+
     def __init__(self, popularity: Tensor, embedding_size: int) -> None:
         super().__init__()
         self.item_count, self.embedding_size = len(popularity), embedding_size
@@ -98,7 +100,7 @@ def train_on(dataset: Dataset, history_length: int, steps: int, *, settings: Mlp
             optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         for optimizer in (sparse, dense):
-            optimizer.step()
+            optimizer.step()  # type: ignore[no-untyped-call]
     print("loss", float(loss.detach()))
     items = ItemTable(dataset.item_count, settings.embedding_size)
     with torch.no_grad():

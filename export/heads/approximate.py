@@ -12,9 +12,9 @@ import json
 import os
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,7 +83,7 @@ class HeadSettings:
 
     def to_json(self) -> str:
         """The settings as JSON; equal settings give equal text."""
-        return json.dumps(self.__dict__, indent=2) + "\n"
+        return json.dumps(asdict(self), indent=2) + "\n"
 
 
 def read_settings(folder: Path) -> HeadSettings:
@@ -101,7 +101,8 @@ def read_settings(folder: Path) -> HeadSettings:
         raise HeadError(f"{path}: found no settings of an approximate head ({error}). Export again: distilrec export") from error
 
 
-class _Fitting(NamedTuple):
+@dataclass(frozen=True)
+class _Fitting:
     """Items that fit a filter."""
 
     count: int
@@ -202,7 +203,7 @@ class ApproximateHead:
         """The best items of one request, at most K, and their scores."""
         weights = None
         if "similar" in choices and choices["similar"][0] == 1 and newest != PADDING and self._inverse_norms is not None:
-            user = self._rows(newest[None])[0] * self._inverse_norms[newest]
+            user = self._rows(np.array([newest]))[0] * self._inverse_norms[newest]
             user = user if self._gram is None else np.einsum("d,de->e", user, self._gram)
             weights = self._inverse_norms
         fitting = self._fitting(choices["filter"]) if "filter" in choices else None
@@ -236,6 +237,7 @@ class ApproximateHead:
         promise = of_centres + self._spread * np.sqrt(np.einsum("d,d->", vector, vector))
         probes = min(probes, len(promise))
         lists = np.argpartition(promise, -probes)[-probes:] if probes < len(promise) else np.arange(probes)
+        lists = lists[np.argsort(-promise[lists])]  # best first: later codes then rarely enter the heap
         candidates = self._candidates(vector, lists, of_centres[lists], self.depth + banned, selector)
         candidates = candidates[~self._banned[candidates]][: self.depth]
         scores = self._products(candidates, user)
@@ -253,7 +255,7 @@ class ApproximateHead:
         parameters = faiss.SearchParametersIVF(nprobe=len(lists), sel=selector)
         # The function below ``search_preassigned``, which takes no parameters in Python.
         pointers = map(faiss.swig_ptr, (lists, of_centres, products, found))
-        self.index.search_preassigned_c(1, faiss.swig_ptr(vector), count, *pointers, False, parameters)  # noqa: FBT003
+        self.index.search_preassigned_c(1, faiss.swig_ptr(vector), count, *pointers, False, parameters)
         return found[found >= 0].astype(np.int32)
 
     def _ranked(self, items: Ints, user: Floats, weights: Floats | None) -> tuple[Ints, Floats]:
@@ -307,6 +309,7 @@ class ApproximateHead:
         """Which items fit a filter."""
         if fitting.mask is not None:
             return fitting.mask[items]
+        assert fitting.items is not None
         return np.isin(items, fitting.items, assume_unique=True)
 
     def _fitting(self, wanted: Ints) -> _Fitting | None:
@@ -347,9 +350,9 @@ class ApproximateHead:
     def _check_table(self, folder: Path) -> None:
         rows, needed = len(self._table), self.settings.item_count + 1
         if self._table.ndim != 2 or rows < needed or self._scales.shape != (rows,):
+            found = f"{self._table.shape} with scales {self._scales.shape}"
             raise HeadError(
-                f"{folder / TABLE}: found {self._table.shape} with scales {self._scales.shape}, expected {needed:,} rows or more and a"
-                " scale for each. Export again: distilrec export"
+                f"{folder / TABLE}: found {found}, expected {needed:,} rows or more and a scale for each. Export again: distilrec export"
             )
 
 

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -62,8 +63,9 @@ def write_student(made_of: HeadInput, folder: Path) -> None:
     np.save(folder / head.RETIRED, np.array(made_of.retired, np.int32))
     if spec.similar:
         _write_norms(student, folder)
+    sizes: dict[str, Any] = {name: int(size) for name, size in asdict(spec).items()}
     settings = HeadSettings(
-        **{name: int(size) for name, size in asdict(spec).items()},
+        **sizes,
         vocabulary_sha256=made_of.vocabulary_sha256,
         probes=1,
         depth=spec.top_k,

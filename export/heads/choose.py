@@ -189,7 +189,7 @@ def _user_vectors(made_of: HeadInput, dataset: Dataset, seed: int) -> NDArray[np
     sampled = sample_calibration(dataset, made_of.spec, made_of.vocabulary_sha256, _SAMPLED_PREFIXES, seed)
     history = torch.from_numpy(sampled.history[(sampled.history > 0).any(axis=1)]).long()
     with torch.no_grad():
-        parts = [made_of.student.items.in_factor_space(made_of.student.encode_last(part)) for part in history.split(1024)]
+        parts = [made_of.student.items.in_factor_space(made_of.student.encode_last(part)) for part in torch.split(history, 1024)]
     return np.asarray(torch.cat(parts).numpy())
 
 

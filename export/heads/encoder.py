@@ -49,7 +49,7 @@ class EncoderGraph(nn.Module):
     def forward(self, history: Tensor, vectors: Tensor) -> Tensor:
         """``history`` holds item indices, left-padded with 0; ``vectors`` the rows of the table at these indices."""
         items = self.encoder.items
-        items.rows = vectors  # type: ignore[assignment]
+        items.rows = vectors
         places = torch.arange(1, history.shape[1] + 1)
         user_vectors = self.encoder.encode_last(torch.where(history == PADDING, PADDING, places))
         basis = items.basis

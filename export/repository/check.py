@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
@@ -37,7 +38,7 @@ def check_served(path: Path, version_folder: Path) -> None:
         return
     try:
         found = json.loads((version_folder / HEAD_FILE).read_text(encoding="utf-8"))
-        sizes = {name: int(found[name]) for name in ("history_length", "exclude_length", "top_k", *CHOICE_SIZES)}
+        sizes: Any = {name: int(found[name]) for name in ("history_length", "exclude_length", "top_k", *CHOICE_SIZES)}
         spec = RecommenderSpec(int(found["item_count"]), **sizes)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RepositoryError(

@@ -1,9 +1,9 @@
 """The approximate head: exact where it reads every list, within the contract where it reads few, and it grows without training."""
 
 import json
-import os
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,11 +14,13 @@ from distill.models.runner import TorchRunner
 from distill.models.students.gru import GruStudent
 from distill.models.students.mlp import MlpStudent
 from distill.models.students.transformer import TransformerStudent
+from distilrec.core import specs
 from distilrec.core.errors import ParityError
 from distilrec.core.specs import MASKED_SCORE, RecommenderSpec
 from distilrec.data.item_filters import build_filters
 from distilrec.evaluation.contract import check_contract
 from distilrec.evaluation.parity import SCORE_TOLERANCE, check_parity, compare, draw_choices, edge_requests
+from export import artefact
 from export.heads import approximate, build
 from export.heads.made_of import HeadInput
 from export.heads.runner import ApproximateRunner
@@ -188,10 +190,10 @@ def test_head_of_other_sizes_is_refused(head):
 def test_search_starts_no_thread(head):
     runner = ApproximateRunner(head, SPEC, probes=4)
     history, exclude, _ = requests()
-    before = len(os.listdir("/proc/self/task"))
+    before = len(list(Path("/proc/self/task").iterdir()))
     for _ in range(3):
         runner.recommend(history, exclude)
-    assert len(os.listdir("/proc/self/task")) == before
+    assert len(list(Path("/proc/self/task").iterdir())) == before
 
 
 def test_scores_of_the_catalogue_are_those_of_pytorch(head):
@@ -202,9 +204,6 @@ def test_scores_of_the_catalogue_are_those_of_pytorch(head):
 
 
 def test_constants_are_those_of_the_contract():
-    from export import artefact
-    from distilrec.core import specs
-
     assert (approximate.PADDING, approximate.MASKED_SCORE) == (specs.PADDING, specs.MASKED_SCORE)
     assert (approximate.HEAD_FILE, approximate.ENCODER_FILE) == (artefact.HEAD_FILE, artefact.ENCODER_FILE)
 
