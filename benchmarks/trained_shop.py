@@ -5,7 +5,7 @@ of items, because a step touches only the rows that it reads: the loss is a soft
 correction for their frequency (Yi et al. 2019, doi:10.1145/3298689.3346996), and the table's Adam is sparse.
 """
 
-from dataclasses import dataclass
+import math
 from pathlib import Path
 
 import numpy as np
@@ -23,17 +23,8 @@ from distilrec.data.synthetic import INTERACTIONS, Shop, write_shop
 
 _BATCH_SIZE, _DRAWN = 512, 2048
 _LEARNING_RATE, _TABLE_LEARNING_RATE = 1e-3, 5e-3
-_CORRECTION = 1.0
 _SHORTEST = 3
 """Fewest events of a user that is learned from: history, validation and test."""
-
-
-@dataclass(frozen=True)
-class TrainedShop:
-    """A student with its data."""
-
-    student: Encoder
-    dataset: Dataset
 
 
 class _SparseTable(nn.Module):
@@ -66,50 +57,49 @@ def shop_dataset(folder: Path, shop: Shop) -> Dataset:
     return Dataset(items, np.concatenate([[0], np.cumsum(lengths)]), lengths - 2, lengths - 1, shop.items)
 
 
-def train_on(dataset: Dataset, history_length: int, steps: int, *, settings: MlpStudentConfig | None = None) -> TrainedShop:
-    """Train a student for some steps; the same arguments give the same student."""
+def train_on(dataset: Dataset, history_length: int, steps: int, *, settings: MlpStudentConfig) -> Encoder:
+    """A student after some training steps, in evaluation mode; the same arguments give the same student."""
     torch.manual_seed(0)
-    settings = settings or MlpStudentConfig(dropout=0.0)
     counts = np.bincount(dataset.items, minlength=dataset.item_count + 1)
-    popularity = popularity_prior_of(counts)
-    table = _SparseTable(popularity, settings.embedding_size)
+    table = _SparseTable(_popularity(counts), settings.embedding_size)
     student = settings.build(table, history_length)  # type: ignore[arg-type] # only ``embed`` is called
-    sparse = torch.optim.SparseAdam(list(table.parameters()), lr=_TABLE_LEARNING_RATE)
     learned = [parameter for name, parameter in student.named_parameters() if not name.startswith("items.")]
-    dense = torch.optim.Adam(learned, lr=_LEARNING_RATE)
-    log_counts = torch.from_numpy(counts).clamp(min=1).float().log()
-    rng = np.random.default_rng(0)
+    optimizers = {
+        torch.optim.SparseAdam(list(table.parameters())): _TABLE_LEARNING_RATE,
+        torch.optim.Adam(learned): _LEARNING_RATE,
+    }
+    log_counts, rng = torch.from_numpy(counts).clamp(min=1).float().log(), np.random.default_rng(0)
     for step in progress(range(steps), desc="training", unit="step"):
-        for optimizer, rate in ((sparse, _TABLE_LEARNING_RATE), (dense, _LEARNING_RATE)):
+        loss = _loss(student, table, log_counts, _draw(dataset, history_length, rng), rng)
+        for optimizer, rate in optimizers.items():
             optimizer.param_groups[0]["lr"] = rate * (1 - step / steps)
-        history, targets = _draw(dataset, history_length, rng)
-        vectors = student.encode_last(history)
-        drawn = torch.from_numpy(rng.integers(1, dataset.item_count + 1, _DRAWN))
-        candidates = torch.cat([targets, drawn])
-        # In-batch items come in proportion to their count, drawn ones all alike.
-        expected = torch.cat(
-            [
-                log_counts[targets] + np.log(_BATCH_SIZE / len(dataset.items)),
-                log_counts.new_full((_DRAWN,), np.log(_DRAWN / dataset.item_count)),
-            ]
-        )
-        logits = vectors @ table.embed(candidates).T - _CORRECTION * expected
-        same = (candidates[None] == targets[:, None]) & ~torch.eye(len(targets), len(candidates), dtype=torch.bool)
-        loss = nn.functional.cross_entropy(logits.masked_fill(same, -1e4), torch.arange(len(targets)))
-        for optimizer in (sparse, dense):
             optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        for optimizer in (sparse, dense):
+        for optimizer in optimizers:
             optimizer.step()  # type: ignore[no-untyped-call]
-    print("loss", float(loss.detach()))
     items = ItemTable(dataset.item_count, settings.embedding_size)
     with torch.no_grad():
         items.learned[: dataset.item_count + 1] = torch.cat([table.popularity, table.rows.weight], dim=1)
     student.items = items
-    return TrainedShop(student.eval(), dataset)
+    return student.eval()
 
 
-def popularity_prior_of(counts: NDArray[np.int64]) -> Tensor:
+def _loss(
+    student: Encoder, table: _SparseTable, log_counts: Tensor, batch: tuple[Tensor, Tensor], rng: np.random.Generator
+) -> Tensor:
+    """Cross-entropy over the batch's targets and drawn items; targets come in proportion to their count, drawn items all alike."""
+    history, targets = batch
+    drawn = torch.from_numpy(rng.integers(1, table.item_count + 1, _DRAWN))
+    candidates = torch.cat([targets, drawn])
+    frequency = math.log(_BATCH_SIZE) - float(log_counts.exp().sum().log())
+    expected = torch.cat([log_counts[targets] + frequency, log_counts.new_full((_DRAWN,), math.log(_DRAWN / table.item_count))])
+    logits = student.encode_last(history) @ table.embed(candidates).T - expected
+    same = (candidates[None] == targets[:, None]) & ~torch.eye(len(targets), len(candidates), dtype=torch.bool)
+    return nn.functional.cross_entropy(logits.masked_fill(same, -1e4), torch.arange(len(targets)))
+
+
+def _popularity(counts: NDArray[np.int64]) -> Tensor:
+    """Standardised log(1 + count) of items 1..N, as ``distill.models.item_table.popularity_prior``. float32 [N]."""
     logs = torch.from_numpy(counts[1:]).float().log1p()
     return 0.1 * (logs - logs.mean()) / logs.std()
 
