@@ -76,7 +76,7 @@ def train_on(dataset: Dataset, history_length: int, steps: int, *, settings: Mlp
             optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         for optimizer in optimizers:
-            optimizer.step()  # type: ignore[no-untyped-call]
+            optimizer.step()
     items = ItemTable(dataset.item_count, settings.embedding_size)
     with torch.no_grad():
         items.learned[: dataset.item_count + 1] = torch.cat([table.popularity, table.rows.weight], dim=1)

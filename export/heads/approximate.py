@@ -1,39 +1,28 @@
 """The approximate head: user vector -> top K of a catalogue of any size, without looking at every item.
 
 An encoder graph that does not depend on the number of items turns a history into a user vector. An inverted file (IVF, Jegou et al.
-2011) of 8-bit codes finds candidates, and these are ranked by the exact products of their rows in the item table. That table is
-memory-mapped, so all instances share it. Where a request leaves few items, exactly these are ranked.
+2011) of 8-bit codes finds candidates, and these are ranked by the exact products of their rows in the item table. Where a request
+leaves few items, exactly these are ranked.
 
 A copy of this file is served next to model.py, where DistilRec is not installed: it must import nothing but the standard library,
-numpy, faiss and ONNX Runtime.
+numpy and faiss.
 """
 
-import json
-import os
-from collections import OrderedDict
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from __future__ import annotations
 
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-# One thread for each instance. The libraries read these when they are loaded.
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ.setdefault(_name, "1")
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-import faiss  # noqa: E402 - after the variables above
-import onnxruntime  # noqa: E402
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
-HEAD_FILE, ENCODER_FILE, INDEX_FILE = "head.json", "encoder.onnx", "index.faiss"
-TABLE, SCALES, COMMON_FACTORS, INVERSE_NORMS = "table.npy", "scales.npy", "gram.npy", "inverse_norms.npy"
-CENTRES, SPREAD, TO_INDEX = "centres.npy", "spread.npy", "to_index.npy"
-RETIRED, FRESH, STALE = "retired.npy", "fresh.npy", "stale.npy"
-COMBINATION, COMBINATION_CODES, COMBINATION_ITEMS, COMBINATION_STARTS = (
-    f"combination{suffix}.npy" for suffix in ("", "_codes", "_items", "_starts")
-)
+    from export.heads.head_files import Floats, HeadFiles, Ints
+
 PADDING, MASKED_SCORE = 0, -3e38
 """As in distilrec/core/specs.py."""
 
@@ -41,64 +30,6 @@ _CHUNK = 16_384
 """Rows of the table that an exact scan makes float at once: they stay in the processor's cache."""
 _KEPT_FILTERS = 64
 """Filters whose bitmaps of fitting items are kept."""
-_SAMPLED_LISTS = 64
-"""Lists of the index of which one code is compared with the table."""
-_CODE_ERROR = 0.1
-"""Largest distance of a code from its row of the table, as a share of the row's length. Another table's rows are further away."""
-
-Ints = NDArray[np.int32]
-Floats = NDArray[np.float32]
-
-
-class HeadError(Exception):
-    """Files of a head that cannot be used; the message says what was found, what was expected and what to do."""
-
-
-@dataclass(frozen=True)
-class HeadSettings:
-    """Content of ``HEAD_FILE``: what the head is for, and how it searches."""
-
-    item_count: int
-    """N."""
-    top_k: int
-    """K."""
-    history_length: int
-    exclude_length: int
-    filter_length: int
-    allow_length: int
-    repeats: int
-    similar: int
-    """Sizes of the other tensors, as in distilrec/core/specs.py."""
-    vocabulary_sha256: str
-    probes: int
-    """Lists of the index that are read for a request."""
-    depth: int
-    """Candidates that are ranked exactly, at least K."""
-    exact_limit: int
-    """Where at most so many items fit a request's filter, all of them are ranked exactly."""
-    value_ranges: tuple[tuple[int, int], ...] = ()
-    """For each attribute that requests filter by its first code, and the code after its last."""
-    value_widths: tuple[int, ...] = ()
-    """For each attribute its columns in ``COMBINATION_CODES``."""
-
-    def to_json(self) -> str:
-        """The settings as JSON; equal settings give equal text."""
-        return json.dumps(asdict(self), indent=2) + "\n"
-
-
-def read_settings(folder: Path) -> HeadSettings:
-    """Read ``HEAD_FILE``.
-
-    Raises:
-        HeadError: There is none, or it is not one of this version.
-    """
-    path = folder / HEAD_FILE
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        ranges, widths = tuple(map(tuple, found.pop("value_ranges"))), tuple(found.pop("value_widths"))
-        return HeadSettings(**found, value_ranges=ranges, value_widths=widths)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise HeadError(f"{path}: found no settings of an approximate head ({error}). Export again: distilrec export") from error
 
 
 @dataclass(frozen=True)
@@ -120,46 +51,26 @@ class ApproximateHead:
     The answer to a row depends on that row alone: rows are searched one by one.
 
     Args:
-        folder: Folder with the files.
-        probes: Lists that are read for a request, in place of those in ``HEAD_FILE``; likewise ``depth``.
-
-    Raises:
-        HeadError: A file is missing or damaged, or they are not of one and the same student.
+        files: The opened files.
+        probes: Lists that are read for a request, in place of those in the settings.
     """
 
-    def __init__(self, folder: Path, *, probes: int | None = None, depth: int | None = None) -> None:
-        self.settings = settings = read_settings(folder)
-        self.probes, self.depth = probes or settings.probes, max(depth or settings.depth, settings.top_k)
-        faiss.omp_set_num_threads(1)
-        self._table = _mapped(folder, TABLE)
-        self._scales = _mapped(folder, SCALES)
-        self._check_table(folder)
-        self._gram, self._inverse_norms = (
-            _mapped(folder, COMMON_FACTORS, or_none=True),
-            _mapped(folder, INVERSE_NORMS, or_none=True),
-        )
-        self._session = _session(folder / ENCODER_FILE, settings.vocabulary_sha256)
-        self._live = np.ones(settings.item_count + 1, np.bool_)
+    def __init__(self, files: HeadFiles, probes: int | None = None) -> None:
+        self.files, self.settings, self.index = files, files.settings, files.index
+        self.probes, self.depth = probes or self.settings.probes, max(self.settings.depth, self.settings.top_k)
+        self._live = np.ones(self.settings.item_count + 1, np.bool_)
         self._live[PADDING] = False
-        self._live[_mapped(folder, RETIRED)] = False
-        fresh, stale = _mapped(folder, FRESH, or_none=True), _mapped(folder, STALE, or_none=True)
-        self._fresh = np.zeros(0, np.int32) if fresh is None else fresh[self._live[fresh]]
-        self._fresh_rows = self._rows(self._fresh)
-        self._centres, self._spread, self._to_index = (_mapped(folder, name) for name in (CENTRES, SPREAD, TO_INDEX))
-        self.index = _index(folder / INDEX_FILE, self._table.shape[1])
+        self._live[files.retired] = False
+        self._fresh = np.zeros(0, np.int32) if files.fresh is None else files.fresh[self._live[files.fresh]]
+        self._fresh_rows = files.rows(self._fresh)
         self._in_index: NDArray[np.bool_] | None = None
         self._not_stale: Any = None
-        if stale is not None:
+        if files.stale is not None:
             self._in_index = self._live.copy()
-            self._in_index[stale] = False
+            self._in_index[files.stale] = False
             self._not_stale = _selector(self._in_index)
-        _check_index(self.index, folder / INDEX_FILE, self)
-        self._combination = _mapped(folder, COMBINATION, or_none=True)
-        if self._combination is not None:
-            names = (COMBINATION_CODES, COMBINATION_ITEMS, COMBINATION_STARTS)
-            self._codes, self._items_of, self._starts = (_mapped(folder, name) for name in names)
         self._filters: OrderedDict[bytes, _Fitting | None] = OrderedDict()
-        self._banned = np.zeros(settings.item_count + 1, np.bool_)
+        self._banned = np.zeros(self.settings.item_count + 1, np.bool_)
 
     def recommend(self, tensors: Mapping[str, Ints]) -> tuple[Ints, Floats]:
         """Answer B requests.
@@ -195,17 +106,17 @@ class ApproximateHead:
 
     def user_vectors(self, history: Ints) -> Floats:
         """Vectors whose products with rows of the table are scores. int32 [B, L] of known items -> float32 [B, r]."""
-        rows = self._rows(history.ravel()).reshape(*history.shape, -1)
-        (vectors,) = self._session.run(None, {"history": history, "vectors": rows})
+        rows = self.files.rows(history.ravel()).reshape(*history.shape, -1)
+        (vectors,) = self.files.session.run(None, {"history": history, "vectors": rows})
         return vectors  # type: ignore[no-any-return]
 
     def _answer(self, user: Floats, newest: np.int32, banned: Ints, choices: Mapping[str, Ints]) -> tuple[Ints, Floats]:
         """The best items of one request, at most K, and their scores."""
         weights = None
-        if "similar" in choices and choices["similar"][0] == 1 and newest != PADDING and self._inverse_norms is not None:
-            user = self._rows(np.array([newest]))[0] * self._inverse_norms[newest]
-            user = user if self._gram is None else np.einsum("d,de->e", user, self._gram)
-            weights = self._inverse_norms
+        if "similar" in choices and choices["similar"][0] == 1 and newest != PADDING and self.files.inverse_norms is not None:
+            user = self.files.rows(np.array([newest]))[0] * self.files.inverse_norms[newest]
+            user = user if self.files.gram is None else np.einsum("d,de->e", user, self.files.gram)
+            weights = self.files.inverse_norms
         fitting = self._fitting(choices["filter"]) if "filter" in choices else None
         if fitting is not None and not fitting.count:
             return np.zeros(0, np.int32), np.zeros(0, np.float32)
@@ -232,9 +143,9 @@ class ApproximateHead:
         if fitting is not None:
             selector = fitting.selector
             probes = -(-probes * self.settings.item_count // fitting.count)
-        vector = np.einsum("d,de->e", user, self._to_index)
-        of_centres = np.einsum("ld,d->l", self._centres, vector)
-        promise = of_centres + self._spread * np.sqrt(np.einsum("d,d->", vector, vector))
+        vector = np.einsum("d,de->e", user, self.files.to_index)
+        of_centres = np.einsum("ld,d->l", self.files.centres, vector)
+        promise = of_centres + self.files.spread * np.sqrt(np.einsum("d,d->", vector, vector))
         probes = min(probes, len(promise))
         lists = np.argpartition(promise, -probes)[-probes:] if probes < len(promise) else np.arange(probes)
         lists = lists[np.argsort(-promise[lists])]  # best first: later codes then rarely enter the heap
@@ -283,13 +194,9 @@ class ApproximateHead:
         order = np.argsort(-scores, kind="stable")[: self.settings.top_k]
         return items[order], scores[order]
 
-    def _rows(self, items: Ints) -> Floats:
-        """Rows of the table, float32 [n, r]."""
-        return self._table[items].astype(np.float32) * self._scales[items][:, None]  # type: ignore[no-any-return]
-
     def _products(self, items: Ints, user: Floats) -> Floats:
         """Scores of items. Sums of ``einsum`` are in the same order for each number of rows, and on this thread alone."""
-        return np.einsum("nd,d->n", self._table[items].astype(np.float32), user) * self._scales[items]  # type: ignore[no-any-return]
+        return np.einsum("nd,d->n", self.files.table[items].astype(np.float32), user) * self.files.scales[items]  # type: ignore[no-any-return]
 
     def _scan(self, user: Floats) -> Floats:
         """Scores of padding and items 1..N, float32 [N + 1]."""
@@ -297,8 +204,8 @@ class ApproximateHead:
         scores = np.empty(count, np.float32)
         for begin in range(0, count, _CHUNK):
             chunk = slice(begin, min(begin + _CHUNK, count))
-            np.einsum("nd,d->n", self._table[chunk].astype(np.float32), user, out=scores[chunk])
-        scores *= self._scales[:count]
+            np.einsum("nd,d->n", self.files.table[chunk].astype(np.float32), user, out=scores[chunk])
+        scores *= self.files.scales[:count]
         return scores
 
     def _known(self, items: Ints) -> Ints:
@@ -324,101 +231,29 @@ class ApproximateHead:
 
     def _find_fitting(self, wanted: Ints) -> _Fitting | None:
         """As ``distill.models.choices.FilterMask``: alternatives within an attribute, and all attributes must fit."""
-        if self._combination is None:
+        combinations = self.files.combinations
+        if combinations is None:
             return None
         last = self.settings.value_ranges[-1][1]  # the code after the largest
         asked = np.zeros(last + 1, np.bool_)
         exists = (wanted >= 0) & (wanted < last)
         asked[np.where(exists, wanted, PADDING)] = True
         asked[[PADDING, last]] = False
-        fits = np.full(len(self._codes), bool(exists.all()))
+        fits = np.full(len(combinations.codes), bool(exists.all()))
         begin = 0
         for (first, end), width in zip(self.settings.value_ranges, self.settings.value_widths, strict=True):
             if asked[first:end].any():
-                fits &= asked[self._codes[:, begin : begin + width]].any(axis=1)
+                fits &= asked[combinations.codes[:, begin : begin + width]].any(axis=1)
             begin += width
         chosen = np.flatnonzero(fits)
-        lengths = self._starts[chosen + 1] - self._starts[chosen]
+        lengths = combinations.starts[chosen + 1] - combinations.starts[chosen]
         if lengths.sum() <= self.settings.exact_limit:
-            parts = [self._items_of[self._starts[one] : self._starts[one + 1]] for one in chosen]
+            parts = [combinations.items[combinations.starts[one] : combinations.starts[one + 1]] for one in chosen]
             items = np.sort(np.concatenate(parts)) if parts else np.zeros(0, np.int32)
             items = items[self._live[items]]
             return _Fitting(len(items), items, None, None)
-        mask = fits[self._combination] & self._live
+        mask = fits[combinations.of_item] & self._live
         return _Fitting(int(mask.sum()), None, mask, _selector(mask if self._in_index is None else mask & self._in_index))
-
-    def _check_table(self, folder: Path) -> None:
-        rows, needed = len(self._table), self.settings.item_count + 1
-        if self._table.ndim != 2 or rows < needed or self._scales.shape != (rows,):
-            found = f"{self._table.shape} with scales {self._scales.shape}"
-            raise HeadError(
-                f"{folder / TABLE}: found {found}, expected {needed:,} rows or more and a scale for each. Export again: distilrec export"
-            )
-
-
-def _check_index(index: Any, path: Path, head: ApproximateHead) -> None:
-    """Compare codes of the index with the rows of the table."""
-    lists = np.linspace(0, index.nlist - 1, min(_SAMPLED_LISTS, index.nlist)).astype(int)
-    for number in lists.tolist():
-        if not index.invlists.list_size(number):
-            continue
-        item = int(index.invlists.get_single_id(number, 0))
-        if not 0 < item <= head.settings.item_count or (head._in_index is not None and not head._in_index[item]):
-            fault = not 0 < item <= head.settings.item_count
-        else:
-            code, row = np.empty(index.d, np.float32), head._rows(np.array([item]))[0]
-            index.reconstruct_from_offset(number, 0, faiss.swig_ptr(code))
-            code = np.einsum("d,de->e", code, head._to_index)
-            fault = bool(np.linalg.norm(code - row) > _CODE_ERROR * np.linalg.norm(row) + 1e-6)
-        if fault:
-            raise HeadError(
-                f"{path}: found item {item:,} with another vector than in {TABLE}, expected the index of this table. It belongs to"
-                " another student. Export again: distilrec export"
-            )
-
-
-def _mapped(folder: Path, name: str, *, or_none: bool = False) -> Any:
-    """An array of a file, memory-mapped; None where there is no file and none is needed."""
-    try:
-        return np.asarray(np.load(folder / name, mmap_mode="r", allow_pickle=False))
-    except FileNotFoundError as error:
-        if or_none:
-            return None
-        raise HeadError(f"{folder}: found no {name}, expected one. Export again: distilrec export") from error
-    except (OSError, ValueError, EOFError) as error:
-        raise HeadError(f"{folder / name}: cannot be read: {error}. Export again: distilrec export") from error
-
-
-def _session(path: Path, vocabulary_sha256: str) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    try:
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime has a class of its own for every status
-        raise HeadError(f"{path}: ONNX Runtime cannot load it: {error}. Export again: distilrec export") from error
-    found = session.get_modelmeta().custom_metadata_map.get("vocabulary_sha256")
-    if found != vocabulary_sha256:
-        raise HeadError(
-            f"{path} was made for vocabulary {found}, {HEAD_FILE} for {vocabulary_sha256}. Export again: distilrec export"
-        )
-    return session
-
-
-def _index(path: Path, width: int) -> Any:
-    """The index, with its lists memory-mapped."""
-    try:
-        index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
-    except RuntimeError as error:
-        raise HeadError(f"{path}: cannot be read: {str(error).splitlines()[0]:.200}. Export again: distilrec export") from error
-    if not isinstance(index, faiss.IndexIVF) or index.d != width:
-        raise HeadError(
-            f"{path}: found {type(index).__name__} of {index.d} columns, expected an IndexIVF of {width} as {TABLE} has."
-            " Export again: distilrec export"
-        )
-    lists = faiss.downcast_InvertedLists(index.invlists)
-    if isinstance(lists, faiss.OnDiskInvertedLists):
-        lists.prefetch_nthread = 0  # it would start 32 threads for each request
-    return index
 
 
 def _selector(mask: NDArray[np.bool_]) -> Any:

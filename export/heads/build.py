@@ -18,8 +18,7 @@ from distilrec.core.files import write_text
 from distilrec.core.specs import PADDING, RecommenderSpec
 from distilrec.data.item_filters import ItemFilters
 from distilrec.evaluation.parity import SCORE_TOLERANCE
-from export.heads import approximate as head
-from export.heads.approximate import HeadSettings
+from export.heads import head_files as head
 from export.heads.encoder import export_encoder
 from export.heads.made_of import HeadInput
 
@@ -64,7 +63,7 @@ def write_student(made_of: HeadInput, folder: Path) -> None:
     if spec.similar:
         _write_norms(student, folder)
     sizes: dict[str, Any] = {name: int(size) for name, size in asdict(spec).items()}
-    settings = HeadSettings(
+    settings = head.HeadSettings(
         **sizes,
         vocabulary_sha256=made_of.vocabulary_sha256,
         probes=1,
@@ -197,7 +196,7 @@ def _write_norms(student: Encoder, folder: Path) -> None:
             np.save(folder / head.COMMON_FACTORS, (items.basis @ items.basis.T).numpy())
 
 
-def _write_combinations(filters: ItemFilters, settings: HeadSettings, folder: Path) -> HeadSettings:
+def _write_combinations(filters: ItemFilters, settings: head.HeadSettings, folder: Path) -> head.HeadSettings:
     """Items by their combination of attribute values; returns the settings with the attributes."""
     codes, combination = np.unique(filters.codes, axis=0, return_inverse=True)  # [U, C], [N + 1]
     combination = combination.reshape(-1).astype(np.int32)

@@ -28,11 +28,12 @@ class ApproximateRunner:
 
     def __init__(self, folder: Path, spec: RecommenderSpec, probes: int | None = None) -> None:
         try:
-            from export.heads.approximate import ApproximateHead, HeadError  # here, because faiss is optional
+            from export.heads.approximate import ApproximateHead  # here, because faiss is optional
+            from export.heads.head_files import HeadError, open_head
         except ModuleNotFoundError as error:
             raise MissingExtraError(f"The package {error.name!r}", "scale") from error
         try:
-            self.head = ApproximateHead(folder, probes=probes)
+            self.head = ApproximateHead(open_head(folder), probes)
         except HeadError as error:
             raise ParityError(str(error)) from error
         self.spec = spec

@@ -40,10 +40,11 @@ def copy_served(artefact: Path, manifest: Manifest, folder: Path) -> None:
             os.link(path, folder / path.name)
         except OSError:  # another file system, or one without links
             shutil.copyfile(path, folder / path.name)
-    code = importlib.util.find_spec("export.heads.approximate")  # not imported: it needs faiss
-    assert code is not None
-    assert code.origin is not None
-    shutil.copyfile(code.origin, folder / Path(code.origin).name)
+    for name in ("approximate", "head_files"):
+        code = importlib.util.find_spec(f"export.heads.{name}")  # not imported: it needs faiss
+        assert code is not None
+        assert code.origin is not None
+        shutil.copyfile(code.origin, folder / f"{name}.py")
 
 
 def copy_tensorrt_graph(artefact: Path, manifest: Manifest, folder: Path) -> None:

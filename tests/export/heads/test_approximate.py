@@ -21,7 +21,7 @@ from distilrec.data.item_filters import build_filters
 from distilrec.evaluation.contract import check_contract
 from distilrec.evaluation.parity import SCORE_TOLERANCE, check_parity, compare, draw_choices, edge_requests
 from export import artefact
-from export.heads import approximate, build
+from export.heads import approximate, build, head_files
 from export.heads.made_of import HeadInput
 from export.heads.runner import ApproximateRunner
 
@@ -205,7 +205,7 @@ def test_scores_of_the_catalogue_are_those_of_pytorch(head):
 
 def test_constants_are_those_of_the_contract():
     assert (approximate.PADDING, approximate.MASKED_SCORE) == (specs.PADDING, specs.MASKED_SCORE)
-    assert (approximate.HEAD_FILE, approximate.ENCODER_FILE) == (artefact.HEAD_FILE, artefact.ENCODER_FILE)
+    assert (head_files.HEAD_FILE, head_files.ENCODER_FILE) == (artefact.HEAD_FILE, artefact.ENCODER_FILE)
 
 
 def test_one_row_gets_the_same_answer_in_any_batch(head):

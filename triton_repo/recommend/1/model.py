@@ -177,9 +177,11 @@ class TritonPythonModel:
 
     def _head(self, folder, parameters):
         """A function that answers by the approximate head in this process."""
-        from approximate import ApproximateHead  # export/heads/approximate.py, copied next to this file
+        # Both are of export/heads, copied next to this file; the first one sets the number of threads before faiss is loaded.
+        from head_files import open_head  # isort: skip
+        from approximate import ApproximateHead
 
-        head = ApproximateHead(folder)
+        head = ApproximateHead(open_head(folder))
         if (found := head.settings.vocabulary_sha256) != parameters["vocabulary_sha256"]:
             raise pb_utils.TritonModelException(f"{folder}/head.json was made for vocabulary {found}. Fill the repository again")
         return head.recommend

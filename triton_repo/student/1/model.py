@@ -63,9 +63,11 @@ class TritonPythonModel:
 
     def _head(self, folder, vocabulary_sha256):
         """A function that answers the first rows of the buffers by the approximate head."""
-        from approximate import ApproximateHead  # export/heads/approximate.py, copied next to this file
+        # Both are of export/heads, copied next to this file; the first one sets the number of threads before faiss is loaded.
+        from head_files import open_head  # isort: skip
+        from approximate import ApproximateHead
 
-        head = ApproximateHead(folder)
+        head = ApproximateHead(open_head(folder))
         if head.settings.vocabulary_sha256 != vocabulary_sha256:
             raise pb_utils.TritonModelException(
                 f"{folder}/head.json was made for vocabulary {head.settings.vocabulary_sha256}, config.pbtxt states"
