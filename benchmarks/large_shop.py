@@ -24,14 +24,14 @@ from export.artefact import head_folder, model_path
 from export.graph.onnx import export_onnx
 from export.graph.onnx_runner import OnnxRunner
 from export.graph.precisions import Reference, answers, edge_and_user_requests
-from export.heads.choose import HeadResult, make_head
+from export.heads.choose import HeadJob, HeadResult, make_head
 from export.heads.made_of import HeadInput
 
 _CACHE = Path("runs") / "generated-shops"
 """Shops and trained students, which take minutes to make."""
 
 HISTORY_LENGTH, EXCLUDE_LENGTH, TOP_K = 20, 128, 100
-_USERS, _GOLDEN_USERS = 1000, 59
+_USERS, _GOLDEN_USERS = 3000, 59
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,8 @@ def export_approximate(
     folder.mkdir(parents=True)
     vocabulary = vocabulary_of(shop.spec.item_count, retired)
     made_of = HeadInput(shop.student, shop.spec, vocabulary.sha256, None, retired)
-    config = ExportConfig(head="approximate")
-    place = None if former is None else head_folder(former)
-    result = make_head(folder, made_of, reference, exhaustive, shop.dataset, config, seed=0, former=place)
+    job = HeadJob(folder, made_of, reference, shop.dataset, ExportConfig(head="approximate"), seed=0)
+    result = make_head(job, exhaustive, None if former is None else head_folder(former))
     from export.heads.runner import ApproximateRunner
 
     runner = ApproximateRunner(head_folder(folder), shop.spec)

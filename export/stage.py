@@ -49,9 +49,8 @@ from export.graph.precisions import (
     onnx_runners,
     saturation,
 )
-from export.heads.choose import HeadResult, considers_heads, make_head
+from export.heads.choose import HeadJob, HeadResult, considers_heads, make_head
 from export.heads.made_of import HeadInput
-from export.heads.runner import ApproximateRunner
 from export.report import write_report
 
 logger = logging.getLogger(__name__)
@@ -61,6 +60,10 @@ _PARITY_USERS = 200
 
 _GOLDEN_USERS = 59
 """Validation users among the golden requests: 64 requests with the five at the contract's edges."""
+
+
+_NOT_MADE = "not made: what is served is the approximate head of an earlier export"
+"""Why a refresh has no graphs but that in FP32 where the index was taken over."""
 
 
 def run(config: Config, inputs: Inputs, out_dir: Path, *, max_users: int | None = None) -> Manifest:
@@ -130,6 +133,41 @@ def _export(
     config: Config, inputs: Inputs, backend: Backend | None, folder: Path, scratch: Path, *, max_users: int | None
 ) -> dict[str, Any]:
     """Write the artefact into ``folder``; returns the metrics for its manifest."""
+    job, quantization, parity = _prepare(config, inputs, folder, max_users)
+    reference, spec, sha256 = job.reference, job.made_of.spec, job.made_of.vocabulary_sha256
+    fp32 = onnx_runners(folder, spec, [Precision.FP32])[Precision.FP32]
+    head = make_head(job, fp32, head_folder(inputs["former"])) if "former" in inputs else None
+    grown = head is not None and head.verdict.choice is Head.APPROXIMATE
+    refused = dict.fromkeys((Precision.INT8, Precision.FP16), _NOT_MADE) if grown else make_precisions(folder, quantization)
+    made = [precision for precision in SMALLEST_FIRST if precision not in refused]
+    measured = measure(onnx_runners(folder, spec, made), reference)
+    verdict = _verdict(config, measured, grown=grown)
+    logger.info("export: %s", verdict.reason)
+    if head is None and considers_heads(config.export, spec.item_count):
+        head = make_head(job, onnx_runners(folder, spec, [verdict.choice])[verdict.choice])
+    int8 = _examine_int8(folder, reference, measured, quantization, scratch)
+    engines: EngineResults | None = None
+    if backend is not None:
+        engines = make_engines(folder, reference, made, vocabulary_sha256=sha256, config=config.export, backend=backend)
+    gpu = gpu_verdicts(folder, reference, made, engines)
+    _write_proofs(folder, verdict.choice, made, reference, sha256)
+    shipped = {} if head is None else _ship_head(job, head)
+    student_verdict = _student_verdict(inputs)
+    write_report(folder, measured, refused, verdict, student=student_verdict, int8=int8, engines=engines, gpu=gpu, head=head)
+    return {
+        "item_count": spec.item_count,
+        "vocabulary_sha256": sha256,
+        **parity.metrics(),
+        "precision": verdict.choice.value,
+        **shipped,
+        "int8_within_budget": int8.get("within_budget"),
+        **({"gpu_precisions": on_gpu} if (on_gpu := measured_precisions(gpu)) else {}),
+        **({} if reference.filters is None else {"filters": reference.filters.values.values}),
+    }
+
+
+def _prepare(config: Config, inputs: Inputs, folder: Path, max_users: int | None) -> tuple[HeadJob, Quantization, Parity]:
+    """Write calibration, vocabulary, filters and the graph in FP32, and ask the reference for its answers to validation users."""
     dataset, vocabulary = data_stage.load(inputs["data"])
     spec = spec_of_run(config, len(vocabulary))
     quantization = Quantization(_calibration_set(config, dataset, spec, vocabulary.sha256), config.export.calibration)
@@ -141,52 +179,19 @@ def _export(
     if filters is not None:
         filters.save(folder / item_filters.FILE_NAME)
     parity = _export_fp32(student, vocabulary, spec, users, folder, filters=filters)
-
     fp32 = OnnxRunner(model_path(inputs.get("reference", folder), Precision.FP32), spec)
     reference = Reference(spec, users, answers(fp32, users, "reference"), filters)
     made_of = HeadInput(student, spec, vocabulary.sha256, filters, vocabulary.retired_indices())
-    head: HeadResult | None = None
-    if "former" in inputs:
-        head = make_head(
-            folder, made_of, reference, fp32, dataset, config.export, seed=config.seed, former=head_folder(inputs["former"])
-        )
-    if grown := head is not None and head.verdict.choice is Head.APPROXIMATE:
-        refused = dict.fromkeys(
-            (Precision.INT8, Precision.FP16), "not made: what is served is the approximate head of an earlier export"
-        )
-    else:
-        refused = make_precisions(folder, quantization)
-    made = [precision for precision in SMALLEST_FIRST if precision not in refused]
-    measured = measure(onnx_runners(folder, spec, made), reference)
-    verdict = _verdict(config, measured, grown=grown)
-    logger.info("export: %s", verdict.reason)
-    if head is None and considers_heads(config.export, spec.item_count):
-        exhaustive = onnx_runners(folder, spec, [verdict.choice])[verdict.choice]
-        head = make_head(folder, made_of, reference, exhaustive, dataset, config.export, seed=config.seed)
-    if head is not None:
-        logger.info("export: %s", head.verdict.reason)
-    int8 = _examine_int8(folder, reference, measured, quantization, scratch)
-    engines: EngineResults | None = None
-    if backend is not None:
-        engines = make_engines(folder, reference, made, vocabulary_sha256=vocabulary.sha256, config=config.export, backend=backend)
-    gpu = gpu_verdicts(folder, reference, made, engines)
-    _write_proofs(folder, verdict.choice, made, reference, vocabulary.sha256)
-    approximate = head is not None and head.verdict.choice is Head.APPROXIMATE
-    if approximate:
-        runner = ApproximateRunner(head_folder(folder), spec)
-        _write_proof(runner, head_folder(folder), reference, vocabulary.sha256)
-    student_verdict = _student_verdict(inputs)
-    write_report(folder, measured, refused, verdict, student=student_verdict, int8=int8, engines=engines, gpu=gpu, head=head)
-    return {
-        "item_count": spec.item_count,
-        "vocabulary_sha256": vocabulary.sha256,
-        **parity.metrics(),
-        "precision": verdict.choice.value,
-        **({"head": Head.APPROXIMATE.value} if approximate else {}),
-        "int8_within_budget": int8.get("within_budget"),
-        **({"gpu_precisions": on_gpu} if (on_gpu := measured_precisions(gpu)) else {}),
-        **({} if filters is None else {"filters": filters.values.values}),
-    }
+    return HeadJob(folder, made_of, reference, dataset, config.export, config.seed), quantization, parity
+
+
+def _ship_head(job: HeadJob, head: HeadResult) -> dict[str, str]:
+    """Write the proofs of an approximate head that ships; returns what the manifest says of it."""
+    logger.info("export: %s", head.verdict.reason)
+    if head.verdict.choice is Head.EXHAUSTIVE:
+        return {}
+    _write_proof(job.runner(), job.place, job.reference, job.made_of.vocabulary_sha256)
+    return {"head": head.verdict.choice.value}
 
 
 def _calibration_set(config: Config, dataset: Dataset, spec: RecommenderSpec, vocabulary_sha256: str) -> calibration.CalibrationSet:

@@ -92,9 +92,6 @@ def load_models(config: Config, spec: RecommenderSpec, users: HeldOut) -> Iterat
         from distill.models.students.build import load_student
         from distill.models.teachers.load import load_ensemble
         from distill.models.weights import WEIGHTS
-        from export.artefact import head_files, head_folder, model_path, model_size_bytes, served_head
-        from export.graph.onnx_runner import OnnxRunner
-        from export.heads.runner import ApproximateRunner
 
     if not why_teacher_is_left_out(config, users):
         teachers, weights = teacher_folders(config), mixture_weights(config)
@@ -107,17 +104,24 @@ def load_models(config: Config, spec: RecommenderSpec, users: HeldOut) -> Iterat
         student = load_student(config, folder, spec.item_count)
         parameters = student.parameter_count()
         yield EvaluatedModel(name, role, TorchRunner(student, spec), parameters, (folder / WEIGHTS).stat().st_size)
-    artefact = exported_artefact(config)
+    yield from _exported(exported_artefact(config), spec, parameters)
+
+
+def _exported(artefact: Path, spec: RecommenderSpec, parameters: int) -> Iterator[EvaluatedModel]:
+    """The exported precisions, and the approximate head where it is served."""
+    with _extra_needed():  # as in ``load_models``
+        from export.artefact import head_files, head_folder, model_path, model_size_bytes, served_head
+        from export.graph.onnx_runner import OnnxRunner
+        from export.heads.runner import ApproximateRunner
+
     for precision in Precision:
         path = model_path(artefact, precision)
         if path.exists():
             name, size = f"student, ONNX {precision.value.upper()}", model_size_bytes(artefact, precision)
             yield EvaluatedModel(name, "exported", OnnxRunner(path, spec), parameters, size)
     if served_head(read_manifest(artefact)) is Head.APPROXIMATE:
-        size = sum(path.stat().st_size for path in head_files(artefact))
-        yield EvaluatedModel(
-            "student, approximate head", "exported", ApproximateRunner(head_folder(artefact), spec), parameters, size
-        )
+        runner, size = ApproximateRunner(head_folder(artefact), spec), sum(path.stat().st_size for path in head_files(artefact))
+        yield EvaluatedModel("student, approximate head", "exported", runner, parameters, size)
 
 
 @contextmanager

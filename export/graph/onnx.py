@@ -75,7 +75,11 @@ def export_module(
             verbose=False,
         )
     assert program is not None
-    model = program.model_proto
+    _save(program.model_proto, module, path, metadata)
+
+
+def _save(model: onnx.ModelProto, module: nn.Module, path: Path, metadata: dict[str, str]) -> None:
+    """Write an exported model without what the exporter records, checked."""
     _strip_node_metadata(model)
     _name_matrices(model.graph, module)
     _narrow_indices(model.graph)

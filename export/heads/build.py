@@ -116,42 +116,52 @@ def write_index(folder: Path, user_vectors: NDArray[np.float32], counts: NDArray
         lists: Number of lists.
         seed: Random seed of k-means and its sample.
     """
-    settings = head.read_settings(folder)
     codes, scales = np.load(folder / head.TABLE, mmap_mode="r"), np.load(folder / head.SCALES)
-    live = np.ones(settings.item_count + 1, np.bool_)
-    live[PADDING] = live[np.load(folder / head.RETIRED)] = False
-    items = np.flatnonzero(live)
+    items = _indexed(folder)
     to_index, to_users = _users_space(user_vectors)
-    chances = (counts[items] + 1.0) ** _POPULARITY_POWER
-    sample = np.random.default_rng(seed).choice(
-        items, min(len(items), _POINTS_A_LIST * lists), replace=False, p=chances / chances.sum()
-    )
+    sample = _sample(items, counts, _POINTS_A_LIST * lists, seed)
     faiss.omp_set_num_threads(torch.get_num_threads())
-    sampled = _rows(codes, scales, np.sort(sample)) @ to_index
+    sampled = _rows(codes, scales, sample) @ to_index
     kmeans = faiss.Kmeans(sampled.shape[1], lists, niter=_ITERATIONS, seed=seed, max_points_per_centroid=_POINTS_A_LIST)
     kmeans.train(sampled)
     parts = [items[begin : begin + _CHUNK] for begin in range(0, len(items), _CHUNK)]
-    list_of = np.concatenate([kmeans.index.search(_rows(codes, scales, part) @ to_index, 1)[1][:, 0] for part in parts])
-    centres, spread = _statistics((_rows(codes, scales, part) @ to_index for part in parts), list_of, lists, sampled.shape[1])
-    quantizer = faiss.IndexFlatIP(centres.shape[1])
-    quantizer.add(centres)
-    index = faiss.IndexIVFScalarQuantizer(
-        quantizer, centres.shape[1], lists, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT, True
-    )
-    _, nearest = kmeans.index.search(sampled, 1)
-    residuals = np.ascontiguousarray(sampled - centres[nearest[:, 0]])
-    index.sq.train(residuals)
-    index.is_trained = True
-    begin = 0
-    for part in parts:
+    lists_of = [kmeans.index.search(_rows(codes, scales, part) @ to_index, 1)[1][:, 0].copy() for part in parts]
+    in_index = ((_rows(codes, scales, part) @ to_index, of_part) for part, of_part in zip(parts, lists_of, strict=True))
+    centres, spread = _statistics(in_index, lists, sampled.shape[1])
+    index = _empty_index(centres, sampled - centres[kmeans.index.search(sampled, 1)[1][:, 0]])
+    for part, of_part in zip(parts, lists_of, strict=True):
         rows = np.ascontiguousarray(_rows(codes, scales, part) @ to_index)
-        ids, own = part.astype(np.int64), np.ascontiguousarray(list_of[begin : begin + len(part)])
-        index.add_core(len(part), *map(faiss.swig_ptr, (rows, ids, own)))
-        begin += len(part)
+        index.add_core(len(part), *map(faiss.swig_ptr, (rows, part, of_part)))
     faiss.write_index(index, str(folder / head.INDEX_FILE))
     for name, values in ((head.CENTRES, centres), (head.SPREAD, spread), (head.TO_INDEX, to_users)):
         np.save(folder / name, values)
     faiss.omp_set_num_threads(1)
+
+
+def _indexed(folder: Path) -> NDArray[np.int64]:
+    """Items that an index holds: all but the retired ones, int64 [n]."""
+    live = np.ones(head.read_settings(folder).item_count + 1, np.bool_)
+    live[PADDING] = live[np.load(folder / head.RETIRED)] = False
+    return np.flatnonzero(live).astype(np.int64)
+
+
+def _sample(items: NDArray[np.int64], counts: NDArray[np.int64], size: int, seed: int) -> NDArray[np.int64]:
+    """Items for k-means, rising; popular ones are drawn more often, and none twice."""
+    chances = (counts[items] + 1.0) ** _POPULARITY_POWER
+    chosen = np.random.default_rng(seed).choice(items, min(len(items), size), replace=False, p=chances / chances.sum())
+    return np.sort(chosen)
+
+
+def _empty_index(centres: NDArray[np.float32], residuals: NDArray[np.float32]) -> Any:
+    """An IVF of 8-bit codes without items; the codes' range is that of ``residuals``, rows less the centres of their lists."""
+    quantizer = faiss.IndexFlatIP(centres.shape[1])
+    quantizer.add(centres)
+    index = faiss.IndexIVFScalarQuantizer(
+        quantizer, *centres.shape[::-1], faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT, True
+    )
+    index.sq.train(np.ascontiguousarray(residuals))
+    index.is_trained = True
+    return index
 
 
 def _users_space(user_vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -163,20 +173,18 @@ def _users_space(user_vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32]
 
 
 def _statistics(
-    parts: Iterable[NDArray[np.float32]], list_of: NDArray[np.int64], lists: int, width: int
+    parts: Iterable[tuple[NDArray[np.float32], NDArray[np.int64]]], lists: int, width: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Mean of each list's items, float32 [lists, r], and how far its best item is expected above the mean, float32 [lists].
 
     The latter is for a user vector of length 1: the largest of n normal numbers lies about sqrt(2 ln n) deviations above the mean.
     """
-    sizes = np.bincount(list_of, minlength=lists)
-    sums, squares, begin = np.zeros((lists, width)), np.zeros(lists), 0
-    for rows in parts:
-        own = list_of[begin : begin + len(rows)]
-        begin += len(rows)
+    sizes, sums, squares = np.zeros(lists, np.int64), np.zeros((lists, width)), np.zeros(lists)
+    for rows, list_of in parts:
+        sizes += np.bincount(list_of, minlength=lists)
+        squares += np.bincount(list_of, np.einsum("nd,nd->n", rows, rows), lists)
         for column in range(width):
-            sums[:, column] += np.bincount(own, rows[:, column], lists)
-        squares += np.bincount(own, np.einsum("nd,nd->n", rows, rows), lists)
+            sums[:, column] += np.bincount(list_of, rows[:, column], lists)
     filled = np.maximum(sizes, 1)
     means = sums / filled[:, None]
     variance = np.maximum(squares / filled - (means**2).sum(axis=1), 0) / width

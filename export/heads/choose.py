@@ -38,7 +38,7 @@ FEWEST_ITEMS = 50_000
 _SAMPLED_PREFIXES = 30_000
 """Training histories whose user vectors say where requests look for items."""
 
-_SEARCH_USERS = 1000
+_SEARCH_USERS = 5000
 """Validation users by which the search is set."""
 
 _CONTRACT_USERS = 64
@@ -46,6 +46,9 @@ _CONTRACT_USERS = 64
 
 _MARGIN = 0.002
 """How far above the smallest overlap the search is set: it is chosen by the users that the verdict is made by."""
+
+_MOST_PROBED, _FEWEST_LISTS = 0.25, 16
+"""Share of the lists up to which more are read: beyond it, an index saves little. Up to 16 lists may be read in any case."""
 
 _FEWEST_CANDIDATES, _DEEPER = 50, 4
 """Least candidates that are ranked exactly, and how many times as many are tried where those are too few."""
@@ -69,27 +72,38 @@ def considers_heads(config: ExportConfig, item_count: int) -> bool:
     return config.head == "approximate"
 
 
-def make_head(  # noqa: PLR0917 - what a head is made of, and what it is compared with
-    folder: Path,
-    made_of: HeadInput,
-    reference: Reference,
-    exhaustive: Runner,
-    dataset: Dataset,
-    config: ExportConfig,
-    *,
-    seed: int,
-    former: Path | None = None,
-) -> HeadResult:
+@dataclass(frozen=True)
+class HeadJob:
+    """What is needed to build and judge the approximate head of an export."""
+
+    folder: Path
+    """Folder of the export."""
+    made_of: HeadInput
+    reference: Reference
+    """Answers of the exhaustive head in FP32."""
+    dataset: Dataset
+    """Sequences of all users, whose training part is read."""
+    config: ExportConfig
+    """Settings, with the head that is asked for."""
+    seed: int
+    """Random seed."""
+
+    @property
+    def place(self) -> Path:
+        """Folder of the head."""
+        return head_folder(self.folder)
+
+    def runner(self) -> ApproximateRunner:
+        """The head, once it is built."""
+        return ApproximateRunner(self.place, self.reference.spec)
+
+
+def make_head(job: HeadJob, exhaustive: Runner, former: Path | None = None) -> HeadResult:
     """Build the approximate head into an export, measure it, and say whether it is served. A head that is not served is removed.
 
     Args:
-        folder: Folder of the export.
-        made_of: Student and sizes, and what else a head is made of.
-        reference: Answers of the exhaustive head in FP32.
+        job: What it is made of.
         exhaustive: The exhaustive head in the precision that would be served.
-        dataset: Sequences of all users, whose training part is read.
-        config: Settings, with the head that is asked for.
-        seed: Random seed.
         former: Folder of a former head, whose index is taken over where few rows differ.
 
     Raises:
@@ -97,77 +111,79 @@ def make_head(  # noqa: PLR0917 - what a head is made of, and what it is compare
         ParityError: The head breaks the serving contract.
     """
     try:
-        from export.heads import build  # here, because faiss is optional
+        fresh = _write_files(job, former)
     except ModuleNotFoundError as error:
         missing = MissingExtraError(f"The package {error.name!r}", "scale")
-        if config.head != "auto":
+        if job.config.head != "auto":
             raise missing from error
         logger.warning("export: no approximate head: %s", missing)
         return HeadResult(Verdict(Head.EXHAUSTIVE, f"the exhaustive head ships; not the approximate head: {missing}"))
-    place = head_folder(folder)
-    place.mkdir()
-    build.write_student(made_of, place)
-    fresh = None if former is None else build.grow_index(former, place)
-    if fresh is None:
-        user_vectors = _user_vectors(made_of, dataset, seed)
-        lists = _build_fastest(place, user_vectors, dataset, reference, seed)
-    else:
-        lists = ApproximateRunner(place, reference.spec).lists
-    runner = ApproximateRunner(place, reference.spec)
-    _check(runner, reference)
-    times = p50_ms({"approximate": runner, "exhaustive": exhaustive}, *_requests(reference.users))
-    measured = HeadMeasurement(times["approximate"], times["exhaustive"], _agreement(runner, reference, reference.users))
+    runner = job.runner()
+    _check(runner, job.reference)
+    measured = _measure(runner, exhaustive, job.reference)
     verdict = choose_head(measured)
-    if config.head == "approximate" and verdict.choice is Head.EXHAUSTIVE:
+    if job.config.head == "approximate" and verdict.choice is Head.EXHAUSTIVE:
         verdict = Verdict(Head.APPROXIMATE, f"WARNING, the approximate head ships, for the settings ask for it; {verdict.reason}")
-    facts = {
-        "lists": lists,
-        "probes": runner.head.probes,
-        "depth": runner.head.depth,
-        "rows_outside_index": fresh or 0,
-        "size_bytes": sum(path.stat().st_size for path in head_files(folder)),
-    }
+    size = sum(path.stat().st_size for path in head_files(job.folder))
+    searched = {"lists": runner.lists, "probes": runner.head.probes, "depth": runner.head.depth}
     if verdict.choice is Head.EXHAUSTIVE:
-        shutil.rmtree(place)
-    return HeadResult(verdict, measured, facts)
+        shutil.rmtree(job.place)
+    return HeadResult(verdict, measured, searched | {"rows_outside_index": fresh, "size_bytes": size})
 
 
-def _build_fastest(place: Path, user_vectors: NDArray[np.float32], dataset: Dataset, reference: Reference, seed: int) -> int:
-    """Build an index of each number of lists, and keep the one that is fastest within the budget; returns its number of lists."""
-    from export.heads import build  # as in ``make_head``
+def _write_files(job: HeadJob, former: Path | None) -> int:
+    """Write the head's files; returns the number of rows outside its index."""
+    from export.heads import build  # here, because faiss is optional
 
-    users, counts = reference.users.rows(np.arange(min(_SEARCH_USERS, len(reference.users.users)))), dataset.training_counts()
+    job.place.mkdir()
+    build.write_student(job.made_of, job.place)
+    fresh = None if former is None else build.grow_index(former, job.place)
+    if fresh is None:
+        _build_fastest(job, _user_vectors(job.made_of, job.dataset, job.seed))
+    return fresh or 0
+
+
+def _measure(runner: Runner, exhaustive: Runner, reference: Reference) -> HeadMeasurement:
+    times = p50_ms({"approximate": runner, "exhaustive": exhaustive}, *_requests(reference.users))
+    return HeadMeasurement(times["approximate"], times["exhaustive"], _agreement(runner, reference, reference.users))
+
+
+def _build_fastest(job: HeadJob, user_vectors: NDArray[np.float32]) -> None:
+    """Build an index of each number of lists, and keep the one that is fastest within the budget."""
+    from export.heads import build  # as in ``_write_files``
+
+    place, reference, counts = job.place, job.reference, job.dataset.training_counts()
+    users = reference.users.rows(np.arange(min(_SEARCH_USERS, len(reference.users.users))))
     best: tuple[bool, float] | None = None
-    kept = (0, 0, 0)
+    kept = (0, 0)
     for lists in build.list_counts(reference.spec.item_count):
-        build.write_index(place, user_vectors, counts, lists, seed=seed)
-        within, probes, depth = _set_search(place, reference, users, lists)
+        build.write_index(place, user_vectors, counts, lists, seed=job.seed)
+        within, probes, depth = _set_search(job, users, lists)
         build.set_search(place, probes, depth)
-        time = p50_ms({"head": ApproximateRunner(place, reference.spec)}, *_requests(users))["head"]
+        time = p50_ms({"head": job.runner()}, *_requests(users))["head"]
         logger.info("export: %d lists, %d of them read, %d candidates: %.3f ms a request", lists, probes, depth, time)
         rank = (not within, time)
         if best is None or rank < best:
-            best, kept = rank, (lists, probes, depth)
+            best, kept = rank, (probes, depth)
             for name in build.INDEX_FILES:
                 (place / name).replace(place / f"{name}.best")
     for name in build.INDEX_FILES:
         (place / f"{name}.best").replace(place / name)
-    build.set_search(place, *kept[1:])
-    return kept[0]
+    build.set_search(place, *kept)
 
 
-def _set_search(place: Path, reference: Reference, users: HeldOut, lists: int) -> tuple[bool, int, int]:
+def _set_search(job: HeadJob, users: HeldOut, lists: int) -> tuple[bool, int, int]:
     """The fewest lists and candidates that keep the ranking of the users: whether they do, lists that are read, candidates."""
-    from export.heads import build  # as in ``make_head``
+    from export.heads import build  # as in ``_write_files``
 
-    shallow = max(reference.spec.top_k, _FEWEST_CANDIDATES)
+    shallow = max(job.reference.spec.top_k, _FEWEST_CANDIDATES)
     probes = depth = 1
     for depth in (shallow, _DEEPER * shallow):
-        for step in range(4, 2 * int(np.log2(max(lists, 4))) + 1):
+        for step in range(4, 2 * int(np.log2(max(lists * _MOST_PROBED, _FEWEST_LISTS))) + 1):
             probes = min(int(2 ** (step / 2)), lists)  # 4, 5, 8, 11, 16, ...
-            build.set_search(place, probes, depth)
-            found = _agreement(ApproximateRunner(place, reference.spec), reference, users)
-            if found.overlap_at_10 >= MIN_HEAD_OVERLAP_AT_10 + _MARGIN and found.ndcg_loss <= MAX_NDCG_LOSS - _MARGIN:
+            build.set_search(job.place, probes, depth)
+            found = _agreement(job.runner(), job.reference, users)
+            if found.overlap_at_10 >= MIN_HEAD_OVERLAP_AT_10 + _MARGIN and found.ndcg_loss <= MAX_NDCG_LOSS:
                 return True, probes, depth
     return False, probes, depth
 

@@ -26,7 +26,7 @@ from export.heads.made_of import HeadInput
 from export.heads.runner import ApproximateRunner
 
 ITEMS, WIDTH = 1203, 16
-SPEC = RecommenderSpec(ITEMS, 6, 8, top_k=20, filter_length=4, allow_length=30, repeats=True, similar=True)
+SPEC = RecommenderSpec(ITEMS, 6, 8, top_k=60, filter_length=4, allow_length=30, repeats=True, similar=True)
 RETIRED = (3, 77, 1200)
 
 
@@ -104,19 +104,10 @@ def test_keeps_the_contract_with_few_lists(head):
     history, exclude, choices = requests(values=filters.values.count)
     check_contract(runner, SPEC, history, exclude, SCORE_TOLERANCE, choices=choices, filters=filters)
     items, _ = runner.recommend(history, exclude)
-    assert (items > 0).all()  # K items back wherever K are left
+    assert (items > 0).all()  # K items back wherever K are left, though a list of the index has fewer
 
 
-def test_fills_the_list_where_one_list_of_the_index_is_not_enough(tmp_path):
-    spec = replace(SPEC.plain, top_k=100)
-    folder = write_head(tmp_path / "head", student_of(), spec)
-    history, exclude, _ = requests(spec)
-    expected = TorchRunner(student_of(), spec, retired=RETIRED).recommend(history, exclude)
-    found = ApproximateRunner(folder, spec, probes=1).recommend(history, exclude)
-    assert ((found[0] > 0) == (expected[0] > 0)).all()
-
-
-@pytest.mark.parametrize("items", [1, 7, 60])
+@pytest.mark.parametrize("items", [1, 60])
 def test_fewer_items_than_lists_or_answers(tmp_path, items):
     spec = RecommenderSpec(items, 6, 8, top_k=min(20, items))
     folder = write_head(tmp_path / "head", student_of(items=items), spec, retired=(), lists=build.list_counts(items)[-1])
@@ -183,8 +174,8 @@ def test_damaged_file_is_refused(head, tmp_path, name, message):
 
 
 def test_head_of_other_sizes_is_refused(head):
-    with pytest.raises(ParityError, match=r"found a head for 1,203 items and the top 20, expected 1,203 and 21"):
-        ApproximateRunner(head, replace(SPEC, top_k=21))
+    with pytest.raises(ParityError, match=r"found a head for 1,203 items and the top 60, expected 1,203 and 61"):
+        ApproximateRunner(head, replace(SPEC, top_k=61))
 
 
 def test_search_starts_no_thread(head):
