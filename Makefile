@@ -5,7 +5,7 @@ PRESET ?= ml-100k
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-EXTRAS := train,export,server,text,image,tune,tensorboard,tensorrt-rtx,docs,dev
+EXTRAS := train,export,server,text,image,scale,tune,tensorboard,tensorrt-rtx,docs,dev
 
 # Tests run in two processes with one PyTorch thread each: threads of several models on the same cores wait for each other,
 # which made the tests take twice as long.

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from distilrec.core.specs import MODEL_FILE, PLAN_FILE, Precision
+from distilrec.core.manifest import Manifest
+from distilrec.core.specs import MODEL_FILE, PLAN_FILE, Head, Precision
 
 TENSORRT_FILE = "tensorrt.onnx"
 """The INT8 graph in the form that TensorRT fuses; ``MODEL_FILE`` next to it is in the form of ONNX Runtime."""
@@ -16,7 +17,14 @@ REPORT_FILE = "report.json"
 CALIBRATION_FILE = "calibration.npz"
 """The requests that INT8 was calibrated with."""
 
+HEAD_FILE = "head.json"
+"""Settings of an approximate head; a version folder that has it serves that head in place of ``MODEL_FILE``."""
+
+ENCODER_FILE = "encoder.onnx"
+"""The graph of an approximate head's encoder."""
+
 _ENGINES_FOLDER = "engines"
+_HEAD_FOLDER = "approximate"
 
 
 def model_folder(artefact: Path, precision: Precision) -> Path:
@@ -39,12 +47,31 @@ def plan_path(artefact: Path, backend: str, precision: Precision) -> Path:
     return artefact / _ENGINES_FOLDER / backend / f"{precision.value}.plan"
 
 
-def proof_path(artefact: Path, precision: Precision, name: str) -> Path:
-    """What travels with a served precision: golden requests, record of the ranking.
+def head_folder(artefact: Path) -> Path:
+    """Folder of the approximate head, with all that serves it."""
+    return artefact / _HEAD_FOLDER
 
-    Those of the precision that the CPU's verdict chose lie in the artefact itself, those of another one in its folder.
+
+def head_files(artefact: Path) -> list[Path]:
+    """What serves the approximate head: all of its folder but the proofs."""
+    suffixes = (".faiss", ".npy", ".onnx")
+    return sorted(path for path in head_folder(artefact).iterdir() if path.suffix in suffixes or path.name == HEAD_FILE)
+
+
+def served_head(manifest: Manifest) -> Head:
+    """The head that the manifest of an export says is served."""
+    return Head(manifest.metrics.get("head", Head.EXHAUSTIVE))
+
+
+def proof_path(artefact: Path, manifest: Manifest, name: str) -> Path:
+    """What travels with what is served: golden requests, record of the ranking.
+
+    Those of the precision that the CPU's verdict chose lie in the artefact itself, those of another one in its folder, and those of
+    an approximate head in that head's folder.
     """
-    own = model_folder(artefact, precision) / name
+    if served_head(manifest) is Head.APPROXIMATE:
+        return head_folder(artefact) / name
+    own = model_folder(artefact, Precision(manifest.metrics["precision"])) / name
     return own if own.exists() else artefact / name
 
 
@@ -70,7 +97,7 @@ def artefact_names(name: str, precision: Precision) -> list[str]:
     }
     if name == MODEL_FILE:
         return [f"{folder}/{MODEL_FILE}", f"{folder}/{TENSORRT_FILE}"]
-    return [engines.get(name, f"{folder}/{name}")]
+    return [engines.get(name, f"{folder}/{name}"), f"{_HEAD_FOLDER}/{name}"]
 
 
 def model_size_bytes(artefact: Path, precision: Precision) -> int:

@@ -15,6 +15,7 @@ from export.artefact import REPORT_FILE, model_size_bytes
 from export.engines.plan import PlanManifest
 from export.engines.precisions import EngineResults
 from export.gpu_verdicts import GpuVerdict
+from export.heads.choose import HeadResult
 
 
 def write_report(
@@ -27,6 +28,7 @@ def write_report(
     int8: Mapping[str, Any],
     engines: EngineResults | None,
     gpu: Mapping[str, GpuVerdict],
+    head: HeadResult | None = None,
 ) -> None:
     """Write the report into the artefact.
 
@@ -39,6 +41,7 @@ def write_report(
         int8: Further findings about INT8, ready for JSON.
         engines: Results of the TensorRT engines; None where none were to be built.
         gpu: What is known of the targets on a GPU, by name.
+        head: What is known of the approximate head; None where none was considered.
     """
     precisions = {m.precision.value: {**_measurement(m), "size_bytes": model_size_bytes(artefact, m.precision)} for m in measured}
     report = {
@@ -48,6 +51,7 @@ def write_report(
         "int8": dict(int8),
         "student": dict(student),
         "verdict": _verdict(verdict),
+        **({} if head is None else {"head": _head(head)}),
         "engines": None if engines is None else _engines(engines),
         "gpu_targets": {name: _gpu_target(found) for name, found in gpu.items()},
     }
@@ -57,6 +61,16 @@ def write_report(
 def _measurement(measured: PrecisionMeasurement) -> dict[str, Any]:
     agreement = measured.agreement
     return {"p50_ms": measured.p50_ms, **asdict(agreement), "budget_faults": budget_faults(agreement)}
+
+
+def _head(found: HeadResult) -> dict[str, Any]:
+    """The verdict on the approximate head and its measurements, ready for JSON."""
+    measured = found.measured
+    figures = {}
+    if measured is not None:
+        times = {"p50_ms": measured.p50_ms, "exhaustive_p50_ms": measured.exhaustive_p50_ms}
+        figures = {**times, **asdict(measured.agreement)}
+    return {"head": found.verdict.choice.value, "reason": found.verdict.reason, **(found.facts or {}), **figures}
 
 
 def _verdict(verdict: Verdict[Precision]) -> dict[str, str]:

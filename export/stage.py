@@ -16,7 +16,8 @@ from distilrec.core import golden
 from distilrec.core.errors import CalibrationError, PrecisionError
 from distilrec.core.machine import processor
 from distilrec.core.manifest import Manifest, read_manifest, sha256_of_file
-from distilrec.core.specs import Precision, RecommenderSpec
+from distilrec.core.runner import Runner
+from distilrec.core.specs import Head, Precision, RecommenderSpec
 from distilrec.core.stage import Inputs, run_stage
 from distilrec.data import item_filters
 from distilrec.data import stage as data_stage
@@ -28,7 +29,7 @@ from distilrec.evaluation import ranking_record
 from distilrec.evaluation.parity import SCORE_TOLERANCE, Parity, check_parity
 from distilrec.evaluation.ranking_record import record_ranking
 from distilrec.evaluation.verdict import PrecisionMeasurement, Verdict, budget_faults, choose_precision
-from export.artefact import CALIBRATION_FILE, model_folder, model_path
+from export.artefact import CALIBRATION_FILE, head_folder, model_folder, model_path
 from export.engines.backends import Backend
 from export.engines.host import find_gpu
 from export.engines.precisions import EngineResults, find_engine_backend, make_engines
@@ -48,6 +49,8 @@ from export.graph.precisions import (
     onnx_runners,
     saturation,
 )
+from export.heads.choose import HeadJob, HeadResult, considers_heads, make_head
+from export.heads.made_of import HeadInput
 from export.report import write_report
 
 logger = logging.getLogger(__name__)
@@ -59,13 +62,18 @@ _GOLDEN_USERS = 59
 """Validation users among the golden requests: 64 requests with the five at the contract's edges."""
 
 
+_NOT_MADE = "not made: what is served is the approximate head of an earlier export"
+"""Why a refresh has no graphs but that in FP32 where the index was taken over."""
+
+
 def run(config: Config, inputs: Inputs, out_dir: Path, *, max_users: int | None = None) -> Manifest:
     """Export the student.
 
     Args:
         config: Settings of the run.
         inputs: Folders of the stage ``data``, of the student that ships, and of the ``verdict`` on it; also ``reference``, an
-            earlier export whose FP32 all precisions are compared with, where the student was trained further for INT8.
+            earlier export whose FP32 all precisions are compared with, where the student was trained further for INT8; also
+            ``former``, an earlier export with an approximate head that is taken over where few items have changed since.
         out_dir: Folder of the artefact. A former one stays when the export fails.
         max_users: Most validation users that precisions are measured by; None for all.
 
@@ -103,6 +111,7 @@ def _settings(config: Config, backend: Backend | None) -> dict[str, Any]:
         **choice_sizes(config),
         "opset": OPSET,
         "precision": export.precision,
+        **({"head": export.head} if export.head != "auto" else {}),
         # What is fastest here need not be so elsewhere.
         "measured_on": processor() if export.precision == "auto" else None,
         **({} if gpu is None else {"gpu": [gpu.name, gpu.driver, *onnxruntime.get_available_providers()]}),
@@ -124,6 +133,41 @@ def _export(
     config: Config, inputs: Inputs, backend: Backend | None, folder: Path, scratch: Path, *, max_users: int | None
 ) -> dict[str, Any]:
     """Write the artefact into ``folder``; returns the metrics for its manifest."""
+    job, quantization, parity = _prepare(config, inputs, folder, max_users)
+    reference, spec, sha256 = job.reference, job.made_of.spec, job.made_of.vocabulary_sha256
+    fp32 = onnx_runners(folder, spec, [Precision.FP32])[Precision.FP32]
+    head = make_head(job, fp32, head_folder(inputs["former"])) if "former" in inputs else None
+    grown = head is not None and head.verdict.choice is Head.APPROXIMATE
+    refused = dict.fromkeys((Precision.INT8, Precision.FP16), _NOT_MADE) if grown else make_precisions(folder, quantization)
+    made = [precision for precision in SMALLEST_FIRST if precision not in refused]
+    measured = measure(onnx_runners(folder, spec, made), reference)
+    verdict = _verdict(config, measured, grown=grown)
+    logger.info("export: %s", verdict.reason)
+    if head is None and considers_heads(config.export, spec.item_count):
+        head = make_head(job, onnx_runners(folder, spec, [verdict.choice])[verdict.choice])
+    int8 = _examine_int8(folder, reference, measured, quantization, scratch)
+    engines: EngineResults | None = None
+    if backend is not None:
+        engines = make_engines(folder, reference, made, vocabulary_sha256=sha256, config=config.export, backend=backend)
+    gpu = gpu_verdicts(folder, reference, made, engines)
+    _write_proofs(folder, verdict.choice, made, reference, sha256)
+    shipped = {} if head is None else _ship_head(job, head)
+    student_verdict = _student_verdict(inputs)
+    write_report(folder, measured, refused, verdict, student=student_verdict, int8=int8, engines=engines, gpu=gpu, head=head)
+    return {
+        "item_count": spec.item_count,
+        "vocabulary_sha256": sha256,
+        **parity.metrics(),
+        "precision": verdict.choice.value,
+        **shipped,
+        "int8_within_budget": int8.get("within_budget"),
+        **({"gpu_precisions": on_gpu} if (on_gpu := measured_precisions(gpu)) else {}),
+        **({} if reference.filters is None else {"filters": reference.filters.values.values}),
+    }
+
+
+def _prepare(config: Config, inputs: Inputs, folder: Path, max_users: int | None) -> tuple[HeadJob, Quantization, Parity]:
+    """Write calibration, vocabulary, filters and the graph in FP32, and ask the reference for its answers to validation users."""
     dataset, vocabulary = data_stage.load(inputs["data"])
     spec = spec_of_run(config, len(vocabulary))
     quantization = Quantization(_calibration_set(config, dataset, spec, vocabulary.sha256), config.export.calibration)
@@ -135,31 +179,19 @@ def _export(
     if filters is not None:
         filters.save(folder / item_filters.FILE_NAME)
     parity = _export_fp32(student, vocabulary, spec, users, folder, filters=filters)
-
     fp32 = OnnxRunner(model_path(inputs.get("reference", folder), Precision.FP32), spec)
     reference = Reference(spec, users, answers(fp32, users, "reference"), filters)
-    refused = make_precisions(folder, quantization)
-    made = [precision for precision in SMALLEST_FIRST if precision not in refused]
-    measured = measure(onnx_runners(folder, spec, made), reference)
-    verdict = _verdict(config, measured)
-    logger.info("export: %s", verdict.reason)
-    int8 = _examine_int8(folder, reference, measured, quantization, scratch)
-    engines: EngineResults | None = None
-    if backend is not None:
-        engines = make_engines(folder, reference, made, vocabulary_sha256=vocabulary.sha256, config=config.export, backend=backend)
-    gpu = gpu_verdicts(folder, reference, made, engines)
-    _write_proofs(folder, verdict.choice, made, reference, vocabulary.sha256)
-    student_verdict = _student_verdict(inputs)
-    write_report(folder, measured, refused, verdict, student=student_verdict, int8=int8, engines=engines, gpu=gpu)
-    return {
-        "item_count": spec.item_count,
-        "vocabulary_sha256": vocabulary.sha256,
-        **parity.metrics(),
-        "precision": verdict.choice.value,
-        "int8_within_budget": int8.get("within_budget"),
-        **({"gpu_precisions": on_gpu} if (on_gpu := measured_precisions(gpu)) else {}),
-        **({} if filters is None else {"filters": filters.values.values}),
-    }
+    made_of = HeadInput(student, spec, vocabulary.sha256, filters, vocabulary.retired_indices())
+    return HeadJob(folder, made_of, reference, dataset, config.export, config.seed), quantization, parity
+
+
+def _ship_head(job: HeadJob, head: HeadResult) -> dict[str, str]:
+    """Write the proofs of an approximate head that ships; returns what the manifest says of it."""
+    logger.info("export: %s", head.verdict.reason)
+    if head.verdict.choice is Head.EXHAUSTIVE:
+        return {}
+    _write_proof(job.runner(), job.place, job.reference, job.made_of.vocabulary_sha256)
+    return {"head": head.verdict.choice.value}
 
 
 def _calibration_set(config: Config, dataset: Dataset, spec: RecommenderSpec, vocabulary_sha256: str) -> calibration.CalibrationSet:
@@ -193,14 +225,18 @@ def _write_proofs(folder: Path, served: Precision, made: Sequence[Precision], re
     The requests are those at the contract's edges and of users. Proofs of ``served`` lie in the artefact itself; the others, which
     targets on a GPU may serve, lie in their precision's folder.
     """
-    requests = edge_and_user_requests(reference.spec, reference.users, _GOLDEN_USERS, reference.filters)
     for precision in made:
         place = folder if precision is served else model_folder(folder, precision)
-        runner = OnnxRunner(model_path(folder, precision), reference.spec)
-        answer = runner.recommend(*requests)
-        golden.Golden(requests.history, requests.exclude, *answer, requests.choices).save(place / golden.FILE_NAME)
-        items, _ = answers(runner, reference.users, "ranking")
-        record_ranking(items, reference.users, vocabulary_sha256).save(place / ranking_record.FILE_NAME)
+        _write_proof(OnnxRunner(model_path(folder, precision), reference.spec), place, reference, vocabulary_sha256)
+
+
+def _write_proof(runner: Runner, place: Path, reference: Reference, vocabulary_sha256: str) -> None:
+    """Write a model's golden requests and its ranking."""
+    requests = edge_and_user_requests(reference.spec, reference.users, _GOLDEN_USERS, reference.filters)
+    answer = runner.recommend(*requests)
+    golden.Golden(requests.history, requests.exclude, *answer, requests.choices).save(place / golden.FILE_NAME)
+    items, _ = answers(runner, reference.users, "ranking")
+    record_ranking(items, reference.users, vocabulary_sha256).save(place / ranking_record.FILE_NAME)
 
 
 def _examine_int8(
@@ -222,7 +258,9 @@ def _examine_int8(
     return findings
 
 
-def _verdict(config: Config, measured: list[PrecisionMeasurement]) -> Verdict[Precision]:
+def _verdict(config: Config, measured: list[PrecisionMeasurement], *, grown: bool) -> Verdict[Precision]:
+    if grown:
+        return Verdict(Precision.FP32, "fp32 for targets without an approximate head: other precisions were not made")
     if config.export.precision == "auto":
         return choose_precision(measured)
     wanted = Precision(config.export.precision)

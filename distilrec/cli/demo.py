@@ -48,19 +48,22 @@ def run_demo(config: Config, say: Callable[[str], None]) -> None:
     note = why_teacher_is_left_out(config, users)
     if note:
         say(note)
-    say(f"Precision: {precision_verdict(artefact)}.")
+    for what, reason in export_verdicts(artefact).items():
+        say(f"{what}: {reason}.")
     say("p50: one request in flight, one thread. tritonserver was stopped and ended cleanly.")
 
 
-def precision_verdict(artefact: Path) -> str:
-    """Return the reason for the served precision.
+def export_verdicts(artefact: Path) -> dict[str, str]:
+    """Return the reasons for the served precision and, where an approximate head was considered, for the served head.
 
     Args:
         artefact: Folder of the export.
     """
     from export.artefact import REPORT_FILE
 
-    return str(json.loads((artefact / REPORT_FILE).read_text(encoding="utf-8"))["verdict"]["reason"])
+    report = json.loads((artefact / REPORT_FILE).read_text(encoding="utf-8"))
+    head = {"Head": report["head"]["reason"]} if "head" in report else {}
+    return {"Precision": report["verdict"]["reason"], **head}
 
 
 def example_user(config: Config, url: str) -> str:

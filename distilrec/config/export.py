@@ -90,6 +90,11 @@ class ExportConfig(Section):
     precision: Literal["auto", "fp32", "fp16", "int8"] = "auto"
     """What is served. ``auto``: the smallest precision that is faster and keeps the ranking, as measured for each target: on this
     CPU, or on the GPU. A target on a GPU that was not measured serves FP16."""
+    head: Literal["auto", "exhaustive", "approximate"] = "auto"
+    """What finds the top K on a CPU with the target ``python``. ``exhaustive``: the graph scores every item. ``approximate``: an
+    index finds candidates, which are ranked exactly; it needs ``pip install 'distilrec[scale]'``. ``auto``: from 50,000 items on
+    the approximate one, where it is faster and keeps the ranking, as measured on this CPU. A head that is named ships in any case.
+    Other targets serve the exhaustive one."""
     calibration: CalibrationConfig = CalibrationConfig()
     engines: Literal["auto", "off", "tensorrt", "tensorrt_rtx"] = "auto"
     """Package that builds TensorRT engines into the artefact, next to the ONNX models, whatever the target is. ``auto``: the one

@@ -44,6 +44,7 @@ class _KnownMetrics(_KnownValues):
     item_count: int = 1
     items: int = 1
     precision: Literal["fp32", "fp16", "int8"] = "fp32"
+    head: Literal["exhaustive", "approximate"] = "exhaustive"
     gpu_precisions: dict[str, Literal["fp32", "fp16", "int8"]] = {}
     ships: Literal["distilled", "undistilled"] = "distilled"
     reason: str = ""

@@ -56,6 +56,15 @@ class Precision(StrEnum):
     INT8 = "int8"
 
 
+class Head(StrEnum):
+    """What turns a user vector into the top K."""
+
+    EXHAUSTIVE = "exhaustive"
+    """A part of the graph: every item is scored."""
+    APPROXIMATE = "approximate"
+    """An index finds candidates, which are ranked exactly (``export/heads/approximate.py``)."""
+
+
 @dataclass(frozen=True)
 class TensorSpec:
     """One tensor of a request or an answer. ``shape`` omits the batch dimension."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from distilrec.config import StudentName
-from distilrec.core.specs import Precision
+from distilrec.core.specs import Head, Precision
 from distilrec.evaluation.bootstrap import LEVEL, Difference
 from distilrec.evaluation.contract import Agreement
 
@@ -14,6 +14,9 @@ MAX_NDCG_LOSS = 0.005
 
 MIN_OVERLAP_AT_10 = 0.95
 """Smallest mean share of the reference's first 10 items that must be kept."""
+
+MIN_HEAD_OVERLAP_AT_10 = 0.97
+"""Smallest mean share of the exhaustive FP32 head's first 10 items that an approximate head must keep."""
 
 MAX_LATENCY_RATIO = 0.95
 """A precision is faster if it needs at most this share of the other one's time; repeated measurements differ by smaller gains."""
@@ -119,13 +122,13 @@ class PrecisionMeasurement:
     """Agreement with the FP32 reference, over validation users."""
 
 
-def budget_faults(agreement: Agreement) -> list[str]:
-    """Descriptions of the limits that a precision exceeds; empty if it keeps the ranking."""
+def budget_faults(agreement: Agreement, min_overlap_at_10: float = MIN_OVERLAP_AT_10) -> list[str]:
+    """Descriptions of the limits that a precision or head exceeds; empty if it keeps the ranking."""
     faults = []
     if not agreement.ndcg_loss <= MAX_NDCG_LOSS:
         faults.append(f"it loses {agreement.ndcg_loss:.2%} of NDCG@10 (at most {MAX_NDCG_LOSS:.1%})")
-    if not agreement.overlap_at_10 >= MIN_OVERLAP_AT_10:
-        faults.append(f"it keeps {agreement.overlap_at_10:.3f} of the top 10 (at least {MIN_OVERLAP_AT_10})")
+    if not agreement.overlap_at_10 >= min_overlap_at_10:
+        faults.append(f"it keeps {agreement.overlap_at_10:.3f} of the top 10 (at least {min_overlap_at_10})")
     return faults
 
 
@@ -150,3 +153,34 @@ def _precision_candidate(measured: PrecisionMeasurement, more_exact: Sequence[Pr
         )
     gain = f"{fastest.p50_ms / measured.p50_ms:.2f}x as fast as {fastest.precision.value}, within the ranking budget"
     return Candidate(measured.precision, name, faults, gain)
+
+
+@dataclass(frozen=True)
+class HeadMeasurement:
+    """Speed and ranking of a student with an approximate head, next to the exhaustive head that would be served."""
+
+    p50_ms: float
+    """Median milliseconds of a request of one user, encoder included."""
+    exhaustive_p50_ms: float
+    """The same of the exhaustive head in the precision that is served."""
+    agreement: Agreement
+    """Agreement with the exhaustive head in FP32, over validation users."""
+
+
+def choose_head(measured: HeadMeasurement) -> Verdict[Head]:
+    """The approximate head, if it is faster and keeps the ranking."""
+    faults = budget_faults(measured.agreement, MIN_HEAD_OVERLAP_AT_10)
+    if measured.p50_ms > MAX_LATENCY_RATIO * measured.exhaustive_p50_ms:
+        faults.append(
+            f"{measured.p50_ms:.3f} ms a request is not faster than the exhaustive one with {measured.exhaustive_p50_ms:.3f} ms"
+        )
+    gain = (
+        f"{measured.exhaustive_p50_ms / measured.p50_ms:.2f}x as fast as the exhaustive one, keeps"
+        f" {measured.agreement.overlap_at_10:.3f} of its top 10, and loses {measured.agreement.ndcg_loss:.2%} of NDCG@10"
+    )
+    return first_without_fault(
+        [
+            Candidate(Head.APPROXIMATE, "the approximate head", faults, gain),
+            Candidate(Head.EXHAUSTIVE, "the exhaustive head", []),
+        ]
+    )

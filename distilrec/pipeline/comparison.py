@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from distilrec.config import Config, spec_of_run
 from distilrec.core.manifest import read_manifest
 from distilrec.core.runner import Runner
-from distilrec.core.specs import Precision
+from distilrec.core.specs import Head, Precision
 from distilrec.core.tables import markdown_table
 from distilrec.data.dataset import HeldOut, held_out
 from distilrec.evaluation.latency import p50_ms
@@ -50,7 +50,7 @@ def compare_models(config: Config, url: str) -> Comparison:
     # Here, because gRPC, Polars and ONNX are slow to load, and the last two are optional.
     from clients.grpc_model import GrpcModel
     from distilrec.data.stage import load
-    from export.artefact import model_size_bytes
+    from export.artefact import head_files, model_size_bytes, served_head
 
     config = with_sizes_of_data(config)
     dataset, vocabulary = load(run_dir(config) / "data")
@@ -61,9 +61,14 @@ def compare_models(config: Config, url: str) -> Comparison:
         for model in load_models(config, spec, users):
             rows.append(_measure(model.name, model.runner, users, model.parameters, model.size_bytes))
         artefact = served_artefact(config)
-        precision = Precision(read_manifest(artefact).metrics["precision"])
+        manifest = read_manifest(artefact)
+        precision = Precision(manifest.metrics["precision"])
         with GrpcModel(url, spec=spec) as served:
-            name, size = f"student, through Triton (gRPC, {precision.value.upper()})", model_size_bytes(artefact, precision)
+            head = served_head(manifest) if config.export.target == "python" else Head.EXHAUSTIVE
+            how, size = precision.value.upper(), model_size_bytes(artefact, precision)
+            if head is Head.APPROXIMATE:
+                how, size = "approximate head", sum(path.stat().st_size for path in head_files(artefact))
+            name = f"student, through Triton (gRPC, {how})"
             rows.append(_measure(name, served, users, rows[-1].parameters, size))
     return Comparison(rows, users)
 

@@ -8,8 +8,9 @@ from typing import Literal
 
 from distilrec.config import Config, StudentName
 from distilrec.core.errors import MissingExtraError
+from distilrec.core.manifest import read_manifest
 from distilrec.core.runner import ScoringRunner
-from distilrec.core.specs import Precision, RecommenderSpec
+from distilrec.core.specs import Head, Precision, RecommenderSpec
 from distilrec.data.dataset import HeldOut
 from distilrec.pipeline.stages import (
     STUDENT_FOLDERS,
@@ -91,8 +92,6 @@ def load_models(config: Config, spec: RecommenderSpec, users: HeldOut) -> Iterat
         from distill.models.students.build import load_student
         from distill.models.teachers.load import load_ensemble
         from distill.models.weights import WEIGHTS
-        from export.artefact import model_path, model_size_bytes
-        from export.graph.onnx_runner import OnnxRunner
 
     if not why_teacher_is_left_out(config, users):
         teachers, weights = teacher_folders(config), mixture_weights(config)
@@ -105,12 +104,24 @@ def load_models(config: Config, spec: RecommenderSpec, users: HeldOut) -> Iterat
         student = load_student(config, folder, spec.item_count)
         parameters = student.parameter_count()
         yield EvaluatedModel(name, role, TorchRunner(student, spec), parameters, (folder / WEIGHTS).stat().st_size)
-    artefact = exported_artefact(config)
+    yield from _exported(exported_artefact(config), spec, parameters)
+
+
+def _exported(artefact: Path, spec: RecommenderSpec, parameters: int) -> Iterator[EvaluatedModel]:
+    """The exported precisions, and the approximate head where it is served."""
+    with _extra_needed():  # as in ``load_models``
+        from export.artefact import head_files, head_folder, model_path, model_size_bytes, served_head
+        from export.graph.onnx_runner import OnnxRunner
+        from export.heads.runner import ApproximateRunner
+
     for precision in Precision:
         path = model_path(artefact, precision)
         if path.exists():
             name, size = f"student, ONNX {precision.value.upper()}", model_size_bytes(artefact, precision)
             yield EvaluatedModel(name, "exported", OnnxRunner(path, spec), parameters, size)
+    if served_head(read_manifest(artefact)) is Head.APPROXIMATE:
+        runner, size = ApproximateRunner(head_folder(artefact), spec), sum(path.stat().st_size for path in head_files(artefact))
+        yield EvaluatedModel("student, approximate head", "exported", runner, parameters, size)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from pathlib import Path
 from distilrec.config import Config, spec_of_artefact
 from distilrec.core.errors import DataError, ManifestError
 from distilrec.core.manifest import read_manifest
+from distilrec.core.specs import Head
 from distilrec.data import refresh_stage
 from distilrec.data.files import digest_of
 from distilrec.data.item_filters import changed_filters
@@ -154,6 +155,7 @@ def _export(config: Config) -> Path:
     # Here, because they load PyTorch, ONNX and transformers, which are optional and slow to load.
     from distill.stages import refresh as stages
     from export import stage as export_stage
+    from export.artefact import served_head
 
     folder = run_dir(config)
     trained = {"trained_data": folder / "data", "trained_text": folder / "text"}
@@ -162,6 +164,10 @@ def _export(config: Config) -> Path:
     models = {"text": folder / REFRESHED_TEXT, "student": exported_student(config)}
     stages.run_student(config, data | trained | models, folder / REFRESHED_STUDENT)
     inputs = data | {"verdict": folder / STUDENT_VERDICT, "student": folder / REFRESHED_STUDENT}
+    # Always the export of the training, so that the result does not depend on how many refreshes led there.
+    trained_export = exported_artefact(config)
+    if served_head(read_manifest(trained_export)) is Head.APPROXIMATE and config.export.head != "exhaustive":
+        inputs["former"] = trained_export
     export_stage.run(_calibrated(config), inputs, folder / REFRESHED_EXPORT, max_users=_JUDGED_USERS)
     return folder / REFRESHED_EXPORT
 

@@ -70,6 +70,8 @@ def findings(content: ReportContent) -> list[str]:
         sentences.append(_slices_finding(content))
     if evaluation.teacher_note:
         sentences.append(evaluation.teacher_note)
+    if "head" in content.export:
+        sentences.append(f"Served head: {content.export['head']['reason']}.")
     return [*sentences, f"Served precision: {content.export['verdict']['reason']}."]
 
 

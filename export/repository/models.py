@@ -10,14 +10,14 @@ from distilrec.config import ExportConfig
 from distilrec.core import filters, golden, histories
 from distilrec.core.files import write_text
 from distilrec.core.manifest import Manifest
-from distilrec.core.specs import FIRST_VERSION, FRONT_DOOR_NAME, MODEL_NAME, VOCABULARY_NAME, Precision
+from distilrec.core.specs import FIRST_VERSION, FRONT_DOOR_NAME, MODEL_NAME, VOCABULARY_NAME
 from distilrec.data import item_filters
 from distilrec.data import vocabulary as vocabularies
 from distilrec.evaluation import ranking_record
 from export.artefact import proof_path
 from export.repository.config import ServedModelFacts, config_text, declare_filters, pinned_config, run_on_cpu, set_parameters
 from export.repository.target import serving_target
-from export.repository.version_files import copy_graph, make_version, model_source
+from export.repository.version_files import copy_served, make_version, model_source
 
 
 class ServedModel(NamedTuple):
@@ -37,9 +37,8 @@ class ServedModel(NamedTuple):
 
 def write_student(artefact: Path, manifest: Manifest, config: ExportConfig, folder: Path) -> None:
     """Write what the target runs, the vocabulary, the golden requests and the record of how well it ranks."""
-    precision = Precision(manifest.metrics["precision"])
     files = {name: artefact / name for name in (vocabularies.FILE_NAME, item_filters.FILE_NAME)}
-    files |= {name: proof_path(artefact, precision, name) for name in (golden.FILE_NAME, ranking_record.FILE_NAME)}
+    files |= {name: proof_path(artefact, manifest, name) for name in (golden.FILE_NAME, ranking_record.FILE_NAME)}
     for name in (ranking_record.FILE_NAME, item_filters.FILE_NAME):
         if not files[name].exists():  # exports of earlier versions have no record, and most have no filters
             del files[name]
@@ -60,7 +59,7 @@ def write_front_door(artefact: Path, manifest: Manifest, config: ExportConfig, f
     shared = {path.name: path for path in (Path(histories.__file__), Path(filters.__file__))}
     make_version(folder, {vocabularies.FILE_NAME: artefact / vocabularies.FILE_NAME} | shared)
     if serving_target(config).front_door_runs_graph:
-        copy_graph(artefact, manifest, folder)
+        copy_served(artefact, manifest, folder)
     write_text(folder / "model.py", model_source(FRONT_DOOR_NAME))
 
 

@@ -9,7 +9,8 @@ from distilrec.config import ExportConfig
 from distilrec.config.export import SERVING_TARGETS
 from distilrec.core.errors import RepositoryError
 from distilrec.core.manifest import Manifest
-from distilrec.core.specs import MODEL_FILE, Precision
+from distilrec.core.specs import MODEL_FILE, Head, Precision
+from export.artefact import served_head
 from export.repository.config import ServedModelFacts
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ class ServingTarget:
         gpu_runner: Name of the measurements that say which precision the target serves (``manifest.metrics["gpu_precisions"]``);
             None for a target on the CPU, whose precision is that of the export's verdict.
         precisions: Precisions that the target can serve.
+        heads: Heads that the target can serve.
         check_fit: ``check_fit(artefact, manifest, config)`` raises RepositoryError where what the target runs would be refused
             by the server that loads it. It is called before anything is written.
     """
@@ -45,6 +47,7 @@ class ServingTarget:
     front_door_runs_graph: bool
     gpu_runner: str | None = None
     precisions: tuple[Precision, ...] = tuple(Precision)
+    heads: tuple[Head, ...] = (Head.EXHAUSTIVE,)
     check_fit: Callable[[Path, Manifest, ExportConfig], None] = fits_everywhere
 
 
@@ -78,7 +81,27 @@ def manifest_for_target(manifest: Manifest, config: ExportConfig) -> Manifest:
             f" {', '.join(one.value for one in target.precisions)}: this target has no faster way to run it."
             " Set export.precision to one of these, or take another target"
         )
-    return manifest.model_copy(update={"metrics": type(metrics)(metrics | {"precision": precision.value})})
+    head = _head(manifest, config.target, target)
+    kept = {name: value for name, value in metrics.items() if name != "head" or head is not Head.EXHAUSTIVE}
+    return manifest.model_copy(update={"metrics": type(metrics)(kept | {"precision": precision.value})})
+
+
+def _head(manifest: Manifest, name: str, target: ServingTarget) -> Head:
+    """The head of the export's verdict, where the target can serve it, else the exhaustive one.
+
+    Raises:
+        RepositoryError: The settings of the export name a head that the target cannot serve.
+    """
+    head = served_head(manifest)
+    if head in target.heads:
+        return head
+    if manifest.settings.get("head", "auto") != "auto":
+        raise RepositoryError(
+            f"found the {head.value} head for the target {name}, expected the exhaustive one: only the target python has"
+            " others. Set export.head to auto or exhaustive, or take that target"
+        )
+    logger.warning("target %s: the exhaustive head is served; only the target python serves the %s one", name, head.value)
+    return Head.EXHAUSTIVE
 
 
 def _measured(manifest: Manifest, runner: str) -> Precision | None:

@@ -1,14 +1,15 @@
 """Files of a model's version folder in the Triton repository."""
 
 import importlib.util
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from distilrec.core.errors import RepositoryError
 from distilrec.core.manifest import Manifest
-from distilrec.core.specs import FIRST_VERSION, Precision
-from export.artefact import served_files, tensorrt_files
+from distilrec.core.specs import FIRST_VERSION, Head, Precision
+from export.artefact import head_files, served_files, served_head, tensorrt_files
 
 
 def make_version(folder: Path, files: Mapping[str, Path]) -> None:
@@ -23,6 +24,27 @@ def copy_graph(artefact: Path, manifest: Manifest, folder: Path) -> None:
     """Copy what ONNX Runtime runs: the graph in the precision that is served, and its external weights where it has any."""
     for path in served_files(artefact, Precision(manifest.metrics["precision"])):
         shutil.copyfile(path, folder / path.name)
+
+
+def copy_served(artefact: Path, manifest: Manifest, folder: Path) -> None:
+    """Copy what the target ``python`` runs: the graph, or the approximate head with the code that runs it.
+
+    The head's files are links to those of the artefact where both lie on one file system. Then student and front door have one
+    table and one index in memory. Nothing writes into them: a stage and a promotion replace whole folders.
+    """
+    if served_head(manifest) is Head.EXHAUSTIVE:
+        copy_graph(artefact, manifest, folder)
+        return
+    for path in head_files(artefact):
+        try:
+            os.link(path, folder / path.name)
+        except OSError:  # another file system, or one without links
+            shutil.copyfile(path, folder / path.name)
+    for name in ("approximate", "head_files"):
+        code = importlib.util.find_spec(f"export.heads.{name}")  # not imported: it needs faiss
+        assert code is not None
+        assert code.origin is not None
+        shutil.copyfile(code.origin, folder / f"{name}.py")
 
 
 def copy_tensorrt_graph(artefact: Path, manifest: Manifest, folder: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from distilrec.core import filters, histories
 from distilrec.core.errors import ServerError
 from distilrec.core.specs import FRONT_DOOR_NAME, MODEL_FILE, MODEL_NAME, PLAN_FILE
+from export.artefact import HEAD_FILE
 from export.engines.plan import read_plan_manifest
 from export.repository.versions import version_folder
 
@@ -22,7 +23,7 @@ def check_repository(repository: Path) -> None:
             f"{repository}: found no {folder / 'config.pbtxt'}. Fill the repository first: distilrec run --preset ml-100k"
         )
     version = version_folder(repository)
-    model_file = PLAN_FILE if (version / PLAN_FILE).is_file() else MODEL_FILE
+    model_file = next((name for name in (PLAN_FILE, HEAD_FILE) if (version / name).is_file()), MODEL_FILE)
     required = [version / name for name in ("model.py", model_file)]
     for config in sorted(repository.glob("*/config.pbtxt")):
         # A model of the Python backend reports by itself which other files it lacks, but without model.py the server hangs.

@@ -16,16 +16,17 @@ from distilrec.core.errors import DistilRecError, ParityError, RepositoryError
 from distilrec.core.golden import Golden, load_golden
 from distilrec.core.manifest import Manifest, sha256_of_file, verify_manifest
 from distilrec.core.runner import Answer
-from distilrec.core.specs import MODEL_FILE, PLAN_FILE, Precision, spec_of_tensors
+from distilrec.core.specs import MODEL_FILE, PLAN_FILE, Head, Precision, spec_of_tensors
 from distilrec.data import item_filters
 from distilrec.data import vocabulary as vocabularies
 from distilrec.data.item_filters import ItemFilters, load_filters
 from distilrec.data.vocabulary import load_vocabulary
 from distilrec.evaluation.contract import BATCH_TOLERANCE, check_contract
 from distilrec.evaluation.parity import compare
-from export.artefact import artefact_names, model_path, proof_path
+from export.artefact import ENCODER_FILE, artefact_names, head_folder, model_path, proof_path, served_head
 from export.engines.plan import check_undamaged
 from export.graph.onnx_runner import OnnxRunner
+from export.heads.runner import ApproximateRunner, ServedRunner, served_runner
 from export.repository.target import manifest_for_target, serving_target
 from export.repository.versions import parse_config
 
@@ -54,8 +55,9 @@ def check_artefact(artefact: Path, config: ExportConfig) -> Manifest:
     manifest = manifest_for_target(manifest, config)
     serving_target(config).check_fit(artefact, manifest, config)
     spec, precision = spec_of_artefact(manifest), Precision(manifest.metrics["precision"])
-    path = model_path(artefact, precision)
-    runner = OnnxRunner(path, spec)
+    approximate = served_head(manifest) is Head.APPROXIMATE
+    path = head_folder(artefact) / ENCODER_FILE if approximate else model_path(artefact, precision)
+    runner = served_runner(artefact, manifest, spec)
     _check_vocabulary(artefact, manifest, runner, path.name)
     check_weights(path)
     filters = load_filters(artefact / item_filters.FILE_NAME)
@@ -64,15 +66,16 @@ def check_artefact(artefact: Path, config: ExportConfig) -> Manifest:
             f"{artefact}: found filter_length {spec.filter_length} with{'' if filters else 'out'} {item_filters.FILE_NAME},"
             " expected both or none. Export again: distilrec export"
         )
-    requests = load_golden(proof_path(artefact, precision, golden.FILE_NAME))
-    _check_golden_answers(runner, requests, artefact, BATCH_TOLERANCE[precision], filters=filters)
+    requests = load_golden(proof_path(artefact, manifest, golden.FILE_NAME))
+    tolerance = BATCH_TOLERANCE[Precision.FP32 if approximate else precision]
+    _check_golden_answers(runner, requests, artefact, tolerance, filters=filters)
     return manifest
 
 
-def _check_vocabulary(artefact: Path, manifest: Manifest, runner: OnnxRunner, model: str) -> None:
+def _check_vocabulary(artefact: Path, manifest: Manifest, runner: ServedRunner, model: str) -> None:
     """Refuse a graph, a manifest and a vocabulary that are not of one catalogue."""
     vocabulary, item_count = load_vocabulary(artefact / vocabularies.FILE_NAME), runner.spec.item_count
-    in_model = runner.session.get_modelmeta().custom_metadata_map.get("vocabulary_sha256")
+    in_model = runner.vocabulary_sha256
     if len({vocabulary.sha256, in_model, manifest.metrics["vocabulary_sha256"]}) != 1 or len(vocabulary) != item_count:
         raise RepositoryError(
             f"{artefact}: found {model} for vocabulary {in_model}, the manifest for {manifest.metrics['vocabulary_sha256']}"
@@ -92,13 +95,13 @@ def check_version(folder: Path, config_text: str) -> None:
         DistilRecError: the version is damaged.
     """
     _check_model_py(folder)
-    path = folder / MODEL_FILE
-    if path.exists():
+    path = next((folder / name for name in (MODEL_FILE, ENCODER_FILE) if (folder / name).exists()), None)
+    if path is not None:
         config = parse_config(config_text)
         dims = {tensor.name: tensor.dims[0] for tensor in (*config.input, *config.output)}
         item_count = int(config.parameters["item_count"].string_value)
         spec = spec_of_tensors(item_count, dims)
-        runner = OnnxRunner(path, spec)
+        runner: ServedRunner = OnnxRunner(path, spec) if path.name == MODEL_FILE else ApproximateRunner(folder, spec)
         check_weights(path)
         filters = load_filters(folder / item_filters.FILE_NAME)
         requests = load_golden(folder / golden.FILE_NAME)
@@ -149,7 +152,8 @@ def check_answers(golden_requests: Golden, answer: Answer, tolerance: float, whe
 def version_tolerance(folder: Path) -> float:
     """How far a version's scores may lie from its golden answers: by the precision its graph states, else the widest."""
     try:
-        properties = {entry.key: entry.value for entry in onnx.load(folder / MODEL_FILE, load_external_data=False).metadata_props}
+        path = folder / (ENCODER_FILE if (folder / ENCODER_FILE).exists() else MODEL_FILE)
+        properties = {entry.key: entry.value for entry in onnx.load(path, load_external_data=False).metadata_props}
         return BATCH_TOLERANCE[Precision(properties["precision"])]
     except (OSError, KeyError, ValueError, DecodeError):
         return max(BATCH_TOLERANCE.values())
@@ -163,7 +167,7 @@ def _check_model_py(folder: Path) -> None:
 
 
 def _check_golden_answers(
-    runner: OnnxRunner, requests: Golden, folder: Path, tolerance: float, *, filters: ItemFilters | None
+    runner: ServedRunner, requests: Golden, folder: Path, tolerance: float, *, filters: ItemFilters | None
 ) -> None:
     spec = runner.spec
     sizes = [array.shape[1] for array in (requests.history, requests.exclude, *requests.answer)]

@@ -15,7 +15,7 @@ from pathlib import Path
 from distilrec.config import ExportConfig
 from distilrec.core.errors import DistilRecError, ServerError
 from distilrec.core.manifest import Manifest, read_manifest
-from distilrec.core.specs import MODEL_NAME, Precision
+from distilrec.core.specs import MODEL_NAME
 from distilrec.evaluation import ranking_record
 from distilrec.evaluation.ranking_record import load_record, ranking_fault
 from distilrec.serving.process.rehearsal_folder import end_interrupted_rehearsal
@@ -166,7 +166,7 @@ class _Rollout:
         """
         manifest = check_artefact(artefact, config)
         self._report("the artefact is whole and gives its golden answers")
-        new = load_record(proof_path(artefact, Precision(manifest.metrics["precision"]), ranking_record.FILE_NAME))
+        new = load_record(proof_path(artefact, manifest, ranking_record.FILE_NAME))
         served = load_record(self._repository / MODEL_NAME / str(self._live) / ranking_record.FILE_NAME)
         if new is None or served is None or new.held_out_sha256 != served.held_out_sha256:
             self._report(

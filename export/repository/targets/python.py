@@ -2,10 +2,11 @@
 
 from distilrec.config import ExportConfig
 from distilrec.config.export import SERVING_TARGETS
-from export.repository.check import check_against_graph
+from distilrec.core.specs import Head
+from export.repository.check import check_served
 from export.repository.config import ServedModelFacts, config_text, recommender_config, run_on_cpu
 from export.repository.target import ServingTarget
-from export.repository.version_files import copy_graph
+from export.repository.version_files import copy_served
 
 
 def render(name: str, facts: ServedModelFacts, config: ExportConfig, version: int) -> str:
@@ -16,4 +17,6 @@ def render(name: str, facts: ServedModelFacts, config: ExportConfig, version: in
 
 
 # The front door runs the graph itself: a request to another model of the Python backend crosses processes once more.
-PYTHON = SERVING_TARGETS.declare("python", ServingTarget(render, copy_graph, check_against_graph, front_door_runs_graph=True))
+PYTHON = SERVING_TARGETS.declare(
+    "python", ServingTarget(render, copy_served, check_served, front_door_runs_graph=True, heads=tuple(Head))
+)

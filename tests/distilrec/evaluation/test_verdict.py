@@ -1,12 +1,14 @@
 import pytest
 
-from distilrec.core.specs import Precision
+from distilrec.core.specs import Head, Precision
 from distilrec.evaluation.bootstrap import Difference
 from distilrec.evaluation.contract import Agreement
 from distilrec.evaluation.verdict import (
+    HeadMeasurement,
     PrecisionMeasurement,
     StudentComparison,
     budget_faults,
+    choose_head,
     choose_precision,
     choose_student,
     forced_student,
@@ -41,6 +43,27 @@ def test_smallest_that_is_faster_and_keeps_the_ranking_ships(candidates, shipped
 def test_budget_is_met_at_its_edge():
     assert not budget_faults(Agreement(0.1, 0.005, 0.95, 0.9, 1.0))
     assert len(budget_faults(Agreement(0.1, 0.0051, 0.9499, 0.9, 1.0))) == 2
+
+
+@pytest.mark.parametrize(
+    ("p50_ms", "loss", "overlap", "shipped", "reason"),
+    [
+        (1, 0.005, 0.97, Head.APPROXIMATE, "the approximate head ships: 4.00x as fast as the exhaustive one, keeps 0.970"),
+        (
+            3.9,
+            0,
+            1,
+            Head.EXHAUSTIVE,
+            "not the approximate head: 3.900 ms a request is not faster than the exhaustive one with 4.000",
+        ),
+        (1, 0, 0.969, Head.EXHAUSTIVE, "keeps 0.969 of the top 10 (at least 0.97)"),
+        (1, 0.0051, 1, Head.EXHAUSTIVE, "loses 0.51% of NDCG@10"),
+    ],
+)
+def test_head_ships_that_is_faster_and_keeps_the_ranking(p50_ms, loss, overlap, shipped, reason):
+    verdict = choose_head(HeadMeasurement(p50_ms, 4.0, Agreement(0.1, loss, overlap, overlap, 0.0)))
+    assert verdict.choice is shipped
+    assert reason in verdict.reason
 
 
 def test_figures_that_are_no_numbers_never_ship():

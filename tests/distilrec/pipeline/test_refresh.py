@@ -1,5 +1,6 @@
 """`refresh` on the tiny shop: new, changed and retired items of a finished run, without training."""
 
+import json
 import shutil
 import time
 from dataclasses import replace
@@ -16,7 +17,7 @@ from distilrec.cli.app import app
 from distilrec.config import FilterColumn, VectorConfig, spec_of_artefact, spec_of_run
 from distilrec.core.errors import DataError
 from distilrec.core.golden import load_golden
-from distilrec.core.manifest import read_manifest, verify_manifest
+from distilrec.core.manifest import read_manifest, sha256_of_file, verify_manifest
 from distilrec.core.specs import Precision
 from distilrec.data.dataset import held_out
 from distilrec.data.item_filters import load_filters
@@ -24,12 +25,13 @@ from distilrec.data.stage import load
 from distilrec.data.vocabulary import load_vocabulary
 from distilrec.pipeline import refresh as pipeline
 from distilrec.pipeline.refresh import describe, plan_refresh, refresh
-from distilrec.pipeline.stages import run_dir, served_artefact
+from distilrec.pipeline.stages import run_dir, run_stage, served_artefact
 from distilrec.serving.process.security import SECRET_VARIABLE, ControlSecret
 from distilrec.serving.process.server import TritonServer, free_ports
 from distilrec.tuning.preset import write_preset
-from export.artefact import model_path
+from export.artefact import head_folder, model_path
 from export.graph.onnx_runner import OnnxRunner
+from export.heads.runner import ApproximateRunner
 from export.repository.fill import fill_repository
 
 RETIRED, NEW = [f"item-{i}" for i in range(5)], [f"item-{i}" for i in range(LISTED, LISTED + 20)]
@@ -206,3 +208,25 @@ def test_command_refreshes_a_live_server_without_a_failed_request(shop, listed, 
         assert client.recommend([RETIRED[0], NEW[0]]).unknown_ids == ()  # what is retired may be in a history
         again = CliRunner().invoke(app, [*options, "--url", server.url])
         assert "version 2 serves it already" in again.output
+
+
+def test_approximate_head_grows_and_forgets(shop, listed):
+    """New rows are ranked and retired ones are gone, without a build; other precisions are not made again."""
+    export = shop.export.model_copy(update={"head": "approximate", "engines": "off"})
+    shop = shop.model_copy(update={"export": export})
+    run_stage(shop, "export")
+    trained, artefact = served_artefact(shop), refresh(shop, listed)
+    manifest = verify_manifest(artefact)
+    assert manifest.metrics["head"] == "approximate"
+    assert not (artefact / "fp16").exists()
+    folders = [head_folder(folder) for folder in (trained, artefact)]
+    assert sha256_of_file(folders[0] / "index.faiss") == sha256_of_file(folders[1] / "index.faiss")
+    head = json.loads((artefact / "report.json").read_text())["head"]
+    assert head["rows_outside_index"] == len(NEW) + 1
+    vocabulary = load_vocabulary(artefact / "vocabulary.json")
+    spec = spec_of_artefact(manifest)
+    histories = np.repeat(np.arange(6, LISTED, dtype=np.int32)[:, None], spec.history_length, axis=1)
+    items, _ = ApproximateRunner(folders[1], spec).recommend(histories, np.zeros((len(histories), spec.exclude_length), np.int32))
+    found = {vocabulary.item_ids[item - 1] for item in items.ravel() if item}
+    assert not found & set(RETIRED)
+    assert found & set(NEW)

@@ -1,8 +1,9 @@
 """The front door: string ids in and out, for curl and every language.
 
 It is one model rather than an ensemble: ids are looked up, the graph runs and ids are written in one process, so a request crosses
-no process twice. It needs only numpy and onnxruntime. Where the student is served by another backend (parameter ``upstream``), this
-model sends requests on to it and needs only numpy. Requests are not batched, so a bad one gets its own error and touches no other.
+no process twice. It needs only numpy and onnxruntime, and faiss for an approximate head. Where the student is served by another
+backend (parameter ``upstream``), this model sends requests on to it and needs only numpy. Requests are not batched, so a bad one
+gets its own error and touches no other.
 """
 
 import json
@@ -51,7 +52,10 @@ class TritonPythonModel:
         ids = [item_id.encode() for item_id in vocabulary["item_ids"]]
         self.ids = np.array([b"", *ids], np.object_)
         self.index_of = {item_id: index for index, item_id in enumerate(ids, start=1)}
-        self.infer = self._upstream(parameters["upstream"]) if "upstream" in parameters else self._local(folder, parameters)
+        if "upstream" in parameters:
+            self.infer = self._upstream(parameters["upstream"])
+        else:
+            self.infer = (self._head if (folder / "head.json").exists() else self._local)(folder, parameters)
 
     def execute(self, requests):
         """Answer each request by itself. Triton sends one at a time, as config.pbtxt has no dynamic batching."""
@@ -170,6 +174,17 @@ class TritonPythonModel:
         if found != parameters["vocabulary_sha256"]:
             raise pb_utils.TritonModelException(f"{folder}/model.onnx was made for vocabulary {found}. Fill the repository again")
         return lambda tensors: session.run(["items", "scores"], tensors)
+
+    def _head(self, folder, parameters):
+        """A function that answers by the approximate head in this process."""
+        # Both are of export/heads, copied next to this file; the first one sets the number of threads before faiss is loaded.
+        from head_files import open_head  # isort: skip
+        from approximate import ApproximateHead
+
+        head = ApproximateHead(open_head(folder))
+        if (found := head.settings.vocabulary_sha256) != parameters["vocabulary_sha256"]:
+            raise pb_utils.TritonModelException(f"{folder}/head.json was made for vocabulary {found}. Fill the repository again")
+        return head.recommend
 
     def _upstream(self, model):
         """A function that sends requests to the student on another backend, within the server."""
