@@ -12,6 +12,7 @@ from distilrec.config.student import QadConfig, StudentConfig, UndistilledConfig
 from distilrec.config.teachers import TargetsConfig, TeacherConfig
 from distilrec.config.training import Ramp
 from distilrec.config.tune import TuneConfig
+from distilrec.config.update import UpdateConfig
 
 
 class Config(Section):
@@ -38,6 +39,7 @@ class Config(Section):
     undistilled: UndistilledConfig | None = None
     """Training of the same student without a teacher; what it leaves out is as in section ``student``."""
     qad: QadConfig = QadConfig()
+    update: UpdateConfig = UpdateConfig()
     export: ExportConfig = ExportConfig()
     tune: TuneConfig = Field(default_factory=TuneConfig)
 

@@ -79,7 +79,7 @@ def read_report_content(config: Config, files: MeasurementFiles) -> ReportConten
         DataError: A measurement file does not hold what it should.
     """
     folder = run_dir(config)
-    artefact = served_artefact(config)
+    artefact = served_artefact(config, updates=False)
     manifest = verify_manifest(artefact)
     evaluation = _read_evaluation(config, artefact, manifest)
     missing: list[str] = []
