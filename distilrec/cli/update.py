@@ -30,6 +30,8 @@ def update(
     """
     from distilrec.pipeline import update as pipeline
 
-    artefact = pipeline.update(load_config(preset), interactions, report=say)
+    config = load_config(preset)
+    artefact = pipeline.update(config, interactions, report=say)
+    print(f"verdict: {pipeline.verdict_on(artefact)}")
     print(f"export: {artefact}")
     print(f"serve it: distilrec promote {artefact}")

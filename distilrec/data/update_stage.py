@@ -86,6 +86,8 @@ def run(
     chosen = {"exemplars", "judged_users", "min_events", "remembered_users"}
     settings = {"number": number, "line": line, "interactions_sha256": list(digests)} | sizes
     settings |= config.update.model_dump(mode="json", include=chosen)
+    # For the model card, which reads them of the stage ``data``.
+    settings |= {"source": config.data.source, "k_core": config.data.k_core, "split": "the newest event of some users"}
     return run_stage("update-data", settings=settings, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)
 
 

@@ -92,11 +92,11 @@ def _figures(compared: UpdateComparison, whose: str) -> str:
     )
 
 
-def refusal_of(report: dict[str, Any]) -> str | None:
-    """Reason why an exported update may not be served; None where it may, and for an export that is no update.
+def update_verdict(report: dict[str, Any]) -> UpdateVerdict | None:
+    """The verdict on an exported update; None for an export that is no update.
 
     Args:
         report: Content of the artefact's report.json.
     """
     update = report.get("student", {}).get("update")
-    return None if update is None or update["taken"] else str(update["reason"])
+    return None if update is None else UpdateVerdict(bool(update["taken"]), str(update["reason"]))

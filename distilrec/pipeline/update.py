@@ -178,8 +178,7 @@ def _run(config: Config, base: Generation, update: Update, given: _Events, repor
         learned = {"targets": update.targets}
     stages.run_student(config, models | {"text": update.text, "projection": base.student} | learned, update.student)
     ships = read_manifest(base.verdict).metrics["ships"]
-    verdict = stages.run_verdict(config, models | {"student": update.student}, update.verdict, ships=ships)
-    report(str(verdict.metrics["reason"]))
+    stages.run_verdict(config, models | {"student": update.student}, update.verdict, ships=ships)
     proofs = {"data": update.data, "verdict": update.verdict, "student": update.student}
     settings = calibrated(config, base.artefact, update.data, update.folder / "calibration.npz")
     export_stage.run(settings, proofs, update.export, max_users=JUDGED_USERS)
@@ -215,7 +214,6 @@ def _describe(found: Mapping[str, Any], number: int) -> list[str]:
     ]
 
 
-def last_verdict(config: Config) -> str | None:
-    """The reason of the verdict on the newest update of a run; None where there is none."""
-    finished = [one for one in updates_of(run_dir(config), line_of(config)) if one.is_finished]
-    return str(read_manifest(finished[-1].verdict).metrics["reason"]) if finished else None
+def verdict_on(artefact: Path) -> str:
+    """The reason of the verdict on an update, by its artefact."""
+    return str(read_manifest(artefact.parent / "verdict").metrics["reason"])
