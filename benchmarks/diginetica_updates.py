@@ -1,10 +1,10 @@
 """Weekly updates on DIGINETICA by the protocol of ADER (Mi et al. 2020, arXiv:2007.12000): train until a week, test on the next.
 
-``python -m benchmarks.diginetica_updates DATA --out results.json`` reads ``interactions.csv.gz`` in the folder DATA, with user_id (a
-session), item_id (1..N, in the order of the first appearance) and timestamp (period * 10^6 + order). Period 0 is all before the last
-16 weeks.
+``python -m benchmarks.diginetica_updates DATA --out results.json`` reads ``interactions.csv.gz`` in the folder DATA, with user_id
+(a session), item_id (1..N, in the order of the first appearance) and timestamp (period * 10^6 + order). Period 0 is all before the
+last 16 weeks.
 
-- ``update``: the student of the week before goes on with the week's sessions, a replay of exemplars, and itself as a teacher on these.
+- ``update``: the student of the week before goes on with the week's sessions, a replay of exemplars, and itself as their teacher.
 - ``finetune``: it goes on with the week's sessions alone.
 - ``joint``: a new student is trained on all sessions so far.
 
@@ -108,7 +108,7 @@ def folded(encoder: Encoder) -> Encoder:
 
 
 def go_on(former: Encoder, dataset: Dataset, counts: NDArray[np.int64], exemplars: Exemplars, protocol: Protocol) -> Encoder:
-    """The next week's student, from that of the week before; with exemplars, these are replayed, and the former one teaches on them."""
+    """The next week's student, from that of the week before; with exemplars, the former one teaches on their replay."""
     state, settings = former.state_dict(), protocol.update_settings
     rows = neighbour_rows(state[TABLE], former.item_count, dataset)
     start = state | {TABLE: grown_table(state[TABLE], former.item_count, rows)}

@@ -89,8 +89,9 @@ def promote(  # noqa: PLR0917
 ) -> None:
     """Put a new version into a running server.
 
-    Its files are checked, and that it does not rank worse than the served one; of an update, that its verdict takes it. It is rehearsed in a server of its own, loaded,
-    checked with its golden requests and watched. If anything is wrong, the former version serves on.
+    Its files are checked, and that it does not rank worse than the served one; an update is judged by its own verdict. It is
+    rehearsed in a server of its own, loaded, checked with its golden requests and watched. If anything is wrong, the former version
+    serves on.
 
     Example: distilrec promote runs/ml-100k/export
     """

@@ -209,7 +209,7 @@ def _describe(found: Mapping[str, Any], number: int) -> list[str]:
     """Sentences about the new events."""
     learned, later = found["training_interactions"], found["events_for_later"]
     return [
-        f"update {number}: {found['events']:,} events, {learned:,} of {found['users']:,} users to learn from now, {later:,} kept for later",
+        f"update {number}: {found['events']:,} events, {learned:,} of {found['users']:,} users to learn from, {later:,} for later",
         f"update {number}: {found['new_items']:,} new items (afterwards {found['items']:,}), {found['exemplars']:,} exemplars kept",
     ]
 
