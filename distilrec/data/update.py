@@ -69,7 +69,7 @@ def sort_events(
     used, later = (
         together.filter(is_waiting) for is_waiting in (~pl.col("item_id").is_in(waiting), pl.col("item_id").is_in(waiting))
     )
-    if used.is_empty():
+    if fresh.filter(~pl.col("item_id").is_in(waiting)).is_empty():
         raise DataError(
             f"found {len(later):,} events of unknown items alone (the first: {later['item_id'][0]!r}), expected"
             f" events of the run's {len(vocabulary):,} items. Is it another shop's file, or are its ids written otherwise?"

@@ -101,7 +101,7 @@ def test_update_appends_items_and_bounds_what_it_keeps(updated, tmp_path):
     assert plan_refresh(updated, write(tmp_path / "less.parquet", listed.head(95))).retired == (after.item_ids[-1],)
 
 
-def test_refused_update_is_not_built_upon_and_its_events_are_not_lost(updated, tmp_path, monkeypatch):
+def test_refused_update_is_not_built_upon_and_its_events_are_not_lost(updated, tmp_path):
     config = sized(updated, tmp_path, learning_rate=5.0)
     bad = update(config, write(tmp_path / "2.parquet", events(2)))
     verdict = read_manifest(bad.parent / "verdict").metrics["update"]
@@ -128,14 +128,14 @@ def test_refused_update_is_not_built_upon_and_its_events_are_not_lost(updated, t
 
 def test_bad_input_changes_nothing(updated, tmp_path):
     changed = updated.model_copy(update={"student": updated.student.model_copy(update={"embedding_size": 16})})
-    with pytest.raises(ConfigError, match="student.embedding_size: found 16, trained with 8"):
+    with pytest.raises(ConfigError, match=r"student\.embedding_size: found 16, trained with 8"):
         update(changed, write(tmp_path / "2.parquet", events(2)))
     with pytest.raises(DataError, match="found the file that the run was trained on"):
         update(updated, updated.data.interactions)
     with pytest.raises(DataError, match="older than the last event that was learned from"):
         update(updated, write(tmp_path / "old.parquet", events(1).with_columns(pl.col("timestamp") - 20_000)))
+    one_each = pl.DataFrame({"user_id": ["a", "b"], "item_id": ["x", "y"], "timestamp": [30_000.0, 30_001.0]})
     with pytest.raises(DataError, match="of unknown items alone"):
-        one_each = pl.DataFrame({"user_id": ["a", "b"], "item_id": ["x", "y"], "timestamp": [30_000.0, 30_001.0]})
         update(updated, write(tmp_path / "other.parquet", one_each))
     with pytest.raises(DataError, match="expected at least 20 to judge the update by"):
         update(updated, write(tmp_path / "few.parquet", events(2, users=range(5))))
