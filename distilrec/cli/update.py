@@ -35,3 +35,17 @@ def update(
     print(f"verdict: {pipeline.verdict_on(artefact)}")
     print(f"export: {artefact}")
     print(f"serve it: distilrec promote {artefact}")
+
+
+@app.command("demo-update")
+def demo_update() -> None:
+    """Update MovieLens-100K in blocks of time, and promote into a running server under load.
+
+    Trains a quick student on the first eight of ten blocks, starts a real tritonserver on free ports, and lets the student learn
+    from each further block while requests go on. Status 1 if a request fails.
+
+    Example: distilrec demo-update
+    """
+    from distilrec.cli.demo_update import run_demo_update
+
+    run_demo_update(say)
