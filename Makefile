@@ -11,10 +11,11 @@ EXTRAS := train,export,server,text,image,scale,tune,tensorboard,tensorrt-rtx,doc
 # which made the tests take twice as long.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-.PHONY: help demo quick test test-gpu lint docs benchmark clean
+.PHONY: help demo demo-update quick test test-gpu lint docs benchmark clean
 
 help:
 	@echo "make demo [PRESET=ml-100k|smoke]  logs -> teacher -> student -> ONNX -> live tritonserver, with the table"
+	@echo "make demo-update                  new events of MovieLens-100K -> update, verdict, promotion into a live server under load"
 	@echo "make quick                        format, lint, types, import contracts and fast tests: before each commit"
 	@echo "make test                         the same with all tests, and their line coverage"
 	@echo "make test-gpu                     training, ONNX Runtime, engines and Triton on this machine's GPU; writes runs/gpu-report.md"
@@ -26,6 +27,11 @@ help:
 demo: $(INSTALLED)
 	$(BIN)/distilrec link-tritonserver
 	$(BIN)/distilrec demo --preset $(PRESET)
+
+# The second act: new events, an update, its verdict, and promotion into the running server under load.
+demo-update: $(INSTALLED)
+	$(BIN)/distilrec link-tritonserver
+	$(BIN)/distilrec demo-update
 
 quick: lint
 	$(PYTEST) -m fast tests

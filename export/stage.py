@@ -124,9 +124,10 @@ def _settings(config: Config, backend: Backend | None) -> dict[str, Any]:
 
 
 def _student_verdict(inputs: Inputs) -> dict[str, Any]:
-    """What ships and why. Its figures are not settings: they may change while the same student ships."""
+    """What ships and why, and the verdict on an update. Figures are not settings: they may change while the same student ships."""
     metrics = read_manifest(inputs["verdict"]).metrics
-    return {name: metrics[name] for name in ("ships", "ranks_worse", "reason")}
+    update = {"update": metrics["update"]} if "update" in metrics else {}
+    return {name: metrics[name] for name in ("ships", "ranks_worse", "reason")} | update
 
 
 def _export(

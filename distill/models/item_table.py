@@ -175,7 +175,12 @@ def popularity_prior(dataset: Dataset, *, none_yet: bool = False) -> Tensor:
         dataset: The data set.
         none_yet: Whether an item without training interactions has the mean of the others, rather than the lowest popularity.
     """
-    logs = torch.from_numpy(dataset.training_counts()[1:]).float().log1p()
+    return popularity_of_counts(torch.from_numpy(dataset.training_counts()), none_yet=none_yet)
+
+
+def popularity_of_counts(counts: Tensor, *, none_yet: bool = False) -> Tensor:
+    """As ``popularity_prior``, of training interactions by item index. int64 [N + 1] -> float32 [N]."""
+    logs = counts[1:].float().log1p()
     counted = logs[logs > 0] if none_yet else logs
     prior = 0.1 * (logs - counted.mean()) / counted.std().clamp(min=1e-6)
     return torch.where(logs > 0, prior, 0.0) if none_yet else prior

@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +70,7 @@ def fit(
     processes: int = 1,
     log: Logging | None = None,
     give_up: GiveUp | None = None,
+    windows: Sequence[Windows] | None = None,
 ) -> FitResult:
     """Train ``encoder`` in place and leave it with the weights of its best epoch.
 
@@ -84,6 +85,7 @@ def fit(
         processes: Number of processes that share the work (PyTorch's DDP), on as many GPUs as there are. Not read under torchrun.
         log: Log of the losses.
         give_up: Stops the training early where it returns True.
+        windows: What to learn from, one for each epoch in turn; None for all training sequences of the data set.
 
     Raises:
         DataError: There is no user to validate with.
@@ -91,7 +93,7 @@ def fit(
     validation = _validation_users(dataset, spec)
     keep_freed_memory()
     module = NextItemModule(encoder, spec, config, validation, distillation)
-    windows = _windows(dataset, spec.history_length, distillation)
+    windows = _windows(dataset, spec.history_length, distillation) if windows is None else windows
     data, clock = SequenceData(windows, validation, batch_size(config, windows[0]), seed), EpochClock()
     moments = [EpochSeed(seed), EpochStart(), Curve(give_up), ExpectedTime(), clock]
     with _quiet():

@@ -65,12 +65,35 @@ def write_soft_targets(
     """
     sequences, windows = sequences_to_score(dataset, history_length, settings, seed)
     scored = Windows(sequences, np.full(len(sequences), PADDING, np.int32), windows[:, :2])
+    return write_window_targets(teacher, scored, folder, windows=windows, settings=settings, newest=newest)
+
+
+@torch.inference_mode()
+def write_window_targets(
+    teacher: Scorer,
+    scored: Windows,
+    folder: Path,
+    *,
+    windows: NDArray[np.int64],
+    settings: TargetsConfig,
+    newest: int | None = None,
+) -> int:
+    """Score the positions of some windows and write a folder of soft targets; returns the number of scored positions.
+
+    Args:
+        teacher: Teacher in evaluation mode.
+        scored: Windows whose positions are scored. Rows of other positions have items of 0.
+        folder: Existing folder.
+        windows: int64 [W, 3], all windows of the folder (``soft_targets``).
+        settings: What is kept.
+        newest: As in ``write_soft_targets``.
+    """
     features = teacher.items.embedding_size if settings.features and isinstance(teacher, Encoder) else None
     sampler = LengthBatchSampler(scored.lengths, settings.batch_size, None)
     device = next((parameter.device for parameter in teacher.parameters()), torch.device("cpu"))
     loader = DataLoader(scored, batch_sampler=sampler, collate_fn=scored.collate)
     count = 0
-    with SoftTargetWriter(folder, sequences, windows, settings, teacher.item_count, feature_size=features) as writer:
+    with SoftTargetWriter(folder, scored.items, windows, settings, teacher.item_count, feature_size=features) as writer:
         for batch in progress(loader, desc="soft targets", unit="batch"):
             positions = batch.valid if newest is None else newest_positions(batch.valid, newest)
             history, valid = batch.history.to(device), positions.to(device)

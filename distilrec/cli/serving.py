@@ -85,11 +85,13 @@ def promote(  # noqa: PLR0917
     ] = False,
     offline: Annotated[bool, typer.Option("--offline", help="No server runs: only stage and pin.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Promote it even if it ranks worse than the served version.")] = False,
+    reason: Annotated[str, typer.Option(help="Why it is forced; an update that was refused needs it. The journal keeps it.")] = "",
 ) -> None:
     """Put a new version into a running server.
 
-    Its files are checked, and that it does not rank worse than the served one. It is rehearsed in a server of its own, loaded,
-    checked with its golden requests and watched. If anything is wrong, the former version serves on.
+    Its files are checked, and that it does not rank worse than the served one; an update is judged by its own verdict. It is
+    rehearsed in a server of its own, loaded, checked with its golden requests and watched. If anything is wrong, the former version
+    serves on.
 
     Example: distilrec promote runs/ml-100k/export
     """
@@ -107,6 +109,7 @@ def promote(  # noqa: PLR0917
         limits=Limits(watch_s=watch_s),
         rehearsed=not no_rehearsal,
         force=force,
+        reason=reason,
         report=say,
     )
     print(f"version {done.version} serves (before: {done.former})")
@@ -143,6 +146,7 @@ def versions(repository: Repository = DEFAULT_REPOSITORY) -> None:
 
     for version in promotion.versions(repository):
         line = f"{version.number:6d}  {version.state:8}  {version.time:%Y-%m-%d %H:%M}  vocabulary {version.vocabulary_sha256[:12]}"
+        line += f"  forced: {version.forced}" if version.forced else ""
         print(line + (f"  {version.reason.splitlines()[0]}" if version.reason else ""))
 
 

@@ -31,6 +31,7 @@ from distilrec.config.student import QadConfig, StudentConfig, StudentName, Undi
 from distilrec.config.teachers import TargetsConfig, TeacherConfig
 from distilrec.config.training import Ramp, TrainingConfig
 from distilrec.config.tune import TuneConfig
+from distilrec.config.update import UpdateConfig
 
 __all__ = [
     "CalibrationConfig",
@@ -57,6 +58,7 @@ __all__ = [
     "TrainingConfig",
     "TuneConfig",
     "UndistilledConfig",
+    "UpdateConfig",
     "UserColumns",
     "VectorConfig",
     "as_cold",

@@ -12,6 +12,7 @@ from distilrec.config.student import QadConfig, StudentConfig, UndistilledConfig
 from distilrec.config.teachers import TargetsConfig, TeacherConfig
 from distilrec.config.training import Ramp
 from distilrec.config.tune import TuneConfig
+from distilrec.config.update import UpdateConfig
 
 _COPIES = 2
 """Perturbed copies that "auto" stands for."""
@@ -43,6 +44,7 @@ class Config(Section):
     undistilled: UndistilledConfig = UndistilledConfig()
     """Training of the same student without a teacher; what it leaves out is as section ``student`` sets it, if it does."""
     qad: QadConfig = QadConfig()
+    update: UpdateConfig = UpdateConfig()
     export: ExportConfig = ExportConfig()
     tune: TuneConfig = Field(default_factory=TuneConfig)
 

@@ -1,8 +1,8 @@
 """A catalogue as it is now against one that is known: what is new, what has changed, and what is no longer listed."""
 
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -91,11 +91,37 @@ def find_changes(former: Catalogue, listing: Listing) -> CatalogueChange:
     vocabulary = Vocabulary(item_ids, tuple(titles[item_id] for item_id in item_ids), retired)
     content = None
     if former.schema is not None and former.content is not None:
+        _check_values(former.schema, listing)
         content = _content(former.schema, former.content, item_ids, listing)
     catalogue = Catalogue(vocabulary, former.schema, content)
     changed = tuple(item_id for item_id, other in zip(known, changed_items(former, catalogue), strict=True) if other)
     before = former.vocabulary.retired
     return CatalogueChange(catalogue, tuple(new), changed, tuple(sorted(retired - before)), tuple(sorted(before - retired)))
+
+
+def grow(former: Catalogue, new: Sequence[str], listing: Listing) -> Catalogue:
+    """A catalogue with further items after the former ones, which stay as they are.
+
+    Args:
+        former: The catalogue so far.
+        new: Ids of the further items.
+        listing: What is known of items. An item that it does not hold has its id as title, and no content.
+
+    Raises:
+        DataError: Vectors have another length.
+    """
+    item_ids = (*former.vocabulary.item_ids, *new)
+    said = listing.items.filter(pl.col("item_id").is_in(pl.Series(list(new), dtype=pl.String).implode()))
+    known = dict(said.select("item_id", "title").iter_rows())
+    titles = (*former.vocabulary.titles, *(known.get(item_id) or item_id for item_id in new))
+    vocabulary, content = Vocabulary(item_ids, titles, former.vocabulary.retired), former.content
+    if former.schema is not None and former.content is not None:
+        content = _content(former.schema, former.content, item_ids, replace(listing, items=said))
+        lists = {name for name, dtype in content.features.schema.items() if isinstance(dtype, pl.List)}
+        texts = former.schema.embedded
+        filled = [pl.col(name).fill_null([] if name in lists else "") for name in (*lists, *texts)]
+        content = replace(content, features=content.features.with_columns(filled))
+    return Catalogue(vocabulary, former.schema, content)
 
 
 def check_plausible(former: Catalogue, change: CatalogueChange, where: str) -> None:
@@ -130,8 +156,8 @@ def _comparable(features: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _content(schema: ContentSchema, former: ItemContent, item_ids: tuple[str, ...], listing: Listing) -> ItemContent:
-    """What is known of the items now: what the list says, and of others what was known before."""
+def _check_values(schema: ContentSchema, listing: Listing) -> None:
+    """Raise DataError where no value of a category is known."""
     for name, values in schema.categories.items():
         found = listing.items[name].explode().drop_nulls()
         if len(found) and values and not found.is_in(pl.Series(values).implode()).any():
@@ -139,6 +165,10 @@ def _content(schema: ContentSchema, former: ItemContent, item_ids: tuple[str, ..
                 f"{listing.where}: column {name!r}: found none of the {len(values):,} known values (such as {shown(values[0])}) but"
                 f" others (such as {shown(found[0])}), expected the same kind of values as in the training"
             )
+
+
+def _content(schema: ContentSchema, former: ItemContent, item_ids: tuple[str, ...], listing: Listing) -> ItemContent:
+    """What is known of the items now: what the list says, and of others what was known before."""
     columns = [pl.col(name).fill_null("") if name in schema.embedded else pl.col(name) for name in former.features.columns]
     said = listing.items.select(columns)
     silent = former.features.filter(~pl.col("item_id").is_in(said["item_id"].implode()))

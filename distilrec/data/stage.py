@@ -187,7 +187,7 @@ def prepare(config: DataConfig) -> PreparedData:
     _check_judged(found, config)
     user_ids = filtered["user_id"].unique(maintain_order=True)
     cold = _cold_interactions(held_out, user_ids, vocabulary) if config.cold_fraction else None
-    filters, attributes = prepare_filters(vocabulary, config), _attributes(user_ids, config)
+    filters, attributes = prepare_filters(vocabulary, config), attributes_of(user_ids, config)
     return PreparedData(dataset, vocabulary, tuple(user_ids), attributes, content, cold, filters, found)
 
 
@@ -237,7 +237,7 @@ def _unused(config: DataConfig) -> set[str]:
     return {name for name in later if getattr(config, name) == DataConfig.model_fields[name].get_default(call_default_factory=True)}
 
 
-def _attributes(user_ids: pl.Series, config: DataConfig) -> Attributes:
+def attributes_of(user_ids: pl.Series, config: DataConfig) -> Attributes:
     """Attributes of the users, in the order of ``user_ids``; "unknown" for a user who is not listed."""
     if config.users is None or not config.attributes:
         return {}

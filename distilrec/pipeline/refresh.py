@@ -29,16 +29,15 @@ from distilrec.pipeline.stages import (
     REFRESHED_EXPORT,
     REFRESHED_STUDENT,
     REFRESHED_TEXT,
-    STUDENT_VERDICT,
-    exported_artefact,
-    exported_student,
+    generation,
+    is_refreshed,
     run_dir,
     with_sizes_of_data,
 )
 
 logger = logging.getLogger(__name__)
 
-_JUDGED_USERS = 1000
+JUDGED_USERS = 1000
 """Validation users that the precisions of a refreshed student are measured by: it was judged by all of them when it was trained."""
 
 _SHOWN = 5
@@ -89,7 +88,7 @@ def refresh(config: Config, items: Path, *, force: bool = False, report: Callabl
             report(line)
         if change:
             _write_catalogue(config, change, items)
-        return _export(config) if _is_current(config) else exported_artefact(config)
+        return _export(config) if _is_current(config) else generation(config).artefact
 
 
 def describe(change: CatalogueChange) -> list[str]:
@@ -107,18 +106,13 @@ def describe(change: CatalogueChange) -> list[str]:
 
 
 def _known(config: Config) -> Catalogue:
-    """The catalogue of the last refresh of these models, or that of the training."""
-    folder = run_dir(config)
-    exported_artefact(config)  # raises where nothing has been exported
-    return load_catalogue(folder / REFRESHED_DATA if _is_current(config) else folder / "data")
+    """The catalogue of the last refresh of these models, or that of their training or update."""
+    return load_catalogue(run_dir(config) / REFRESHED_DATA if _is_current(config) else generation(config).data)
 
 
 def _is_current(config: Config) -> bool:
-    """Whether there was a refresh of the data that the present models were trained on."""
-    folder = run_dir(config)
-    if not (folder / REFRESHED_DATA).exists():
-        return False
-    return read_manifest(folder / REFRESHED_DATA).inputs["data"] == read_manifest(folder / "data").digest
+    """Whether there was a refresh of the data that the present models learned from."""
+    return is_refreshed(config, generation(config))
 
 
 def _changes(config: Config, known: Catalogue, listing: Listing, items: Path) -> CatalogueChange:
@@ -126,7 +120,7 @@ def _changes(config: Config, known: Catalogue, listing: Listing, items: Path) ->
     change = find_changes(known, listing)
     if not config.data.filters:
         return change
-    former = filters_of(run_dir(config) / (REFRESHED_DATA if _is_current(config) else "data"))
+    former = filters_of(run_dir(config) / REFRESHED_DATA if _is_current(config) else generation(config).data)
     now = prepare_filters(change.catalogue.vocabulary, locate(config.data).model_copy(update={"items": items}))
     retired = change.catalogue.vocabulary.retired_indices()
     return replace(change, filters=now, refiltered=changed_filters(former, now, but=retired))
@@ -134,7 +128,7 @@ def _changes(config: Config, known: Catalogue, listing: Listing, items: Path) ->
 
 def _listing(config: Config, items: Path) -> Listing:
     data = locate(config.data)
-    trained = load_catalogue(run_dir(config) / "data")
+    trained = load_catalogue(generation(config).data)
     frame = read_items(items, data.item_columns, features_of(trained.schema, data.features))
     if frame.is_empty():
         raise DataError(f"{items}: found no item, expected a row for each item that may be recommended")
@@ -143,7 +137,7 @@ def _listing(config: Config, items: Path) -> Listing:
 
 def _write_catalogue(config: Config, change: CatalogueChange, items: Path) -> None:
     folder = run_dir(config)
-    inputs = {"data": folder / "data"} | ({"former": folder / REFRESHED_DATA} if _is_current(config) else {})
+    inputs = {"data": generation(config).data} | ({"former": folder / REFRESHED_DATA} if _is_current(config) else {})
     files = {"items": items} | config.data.vector_files
     listed = {f"{name}_sha256": digest_of(path) for name, path in files.items()}
     refresh_stage.run(change, inputs, folder / REFRESHED_DATA, listed=listed, seed=config.seed)
@@ -157,32 +151,38 @@ def _export(config: Config) -> Path:
     from export import stage as export_stage
     from export.artefact import served_head
 
-    folder = run_dir(config)
-    trained = {"trained_data": folder / "data", "trained_text": folder / "text"}
+    folder, base = run_dir(config), generation(config)
+    trained = {"trained_data": base.data, "trained_text": base.text}
     data = {"data": folder / REFRESHED_DATA}
     stages.run_text(config, data | trained, folder / REFRESHED_TEXT)
-    models = {"text": folder / REFRESHED_TEXT, "student": exported_student(config)}
+    models = {"text": folder / REFRESHED_TEXT, "student": base.student}
     stages.run_student(config, data | trained | models, folder / REFRESHED_STUDENT)
-    inputs = data | {"verdict": folder / STUDENT_VERDICT, "student": folder / REFRESHED_STUDENT}
+    inputs = data | {"verdict": base.verdict, "student": folder / REFRESHED_STUDENT}
     # Always the export of the training, so that the result does not depend on how many refreshes led there.
-    trained_export = exported_artefact(config)
-    if served_head(read_manifest(trained_export)) is Head.APPROXIMATE and config.export.head != "exhaustive":
-        inputs["former"] = trained_export
-    export_stage.run(_calibrated(config), inputs, folder / REFRESHED_EXPORT, max_users=_JUDGED_USERS)
+    if served_head(read_manifest(base.artefact)) is Head.APPROXIMATE and config.export.head != "exhaustive":
+        inputs["former"] = base.artefact
+    settings = calibrated(config, base.artefact, folder / REFRESHED_DATA, folder / "refreshed-calibration.npz")
+    export_stage.run(settings, inputs, folder / REFRESHED_EXPORT, max_users=JUDGED_USERS)
     return folder / REFRESHED_EXPORT
 
 
-def _calibrated(config: Config) -> Config:
-    """The settings, where recorded requests are for the catalogue as it is now: indices of the former items mean the same in it."""
+def calibrated(config: Config, former: Path, data: Path, copy: Path) -> Config:
+    """The settings, where recorded requests are for the catalogue as it is now: indices of the former items mean the same in it.
+
+    Args:
+        config: Settings of the run.
+        former: Artefact that the requests were recorded for.
+        data: Data folder of the catalogue as it is now.
+        copy: File that the requests are written to.
+    """
     calibration = config.export.calibration
     if calibration.requests is None:
         return config
     from export.graph.calibration import load_calibration  # as in ``_export``
 
-    trained = read_manifest(exported_artefact(config))
+    trained = read_manifest(former)
     recorded = load_calibration(calibration.requests, spec_of_artefact(trained), trained.metrics["vocabulary_sha256"])
-    copy = run_dir(config) / "refreshed-calibration.npz"
-    present = read_manifest(run_dir(config) / REFRESHED_DATA).metrics["vocabulary_sha256"]
+    present = read_manifest(data).metrics["vocabulary_sha256"]
     replace(recorded, vocabulary_sha256=present).save(copy)
     export = config.export.model_copy(update={"calibration": calibration.model_copy(update={"requests": copy})})
     return config.model_copy(update={"export": export})

@@ -1,6 +1,7 @@
 """All stages of a run in their order, each with a folder below the run's folder, and which student and export of it ship."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from distilrec.data.dataset import load_dataset
 from distilrec.data.sizes import with_sizes
 from distilrec.data.vocabulary import FILE_NAME as VOCABULARY
 from distilrec.data.vocabulary import load_vocabulary
+from distilrec.pipeline.generations import newest_taken, updates_of
 from distilrec.pipeline.run_lock import locked_run
 from distilrec.pipeline.settings import save_settings
 
@@ -246,13 +248,60 @@ def shipped_student(config: Config) -> Path:
     return folders[manifest.metrics["ships"]]
 
 
-def served_artefact(config: Config) -> Path:
-    """Folder of the export to serve: that of the last refresh of the exported student, or else the one that training led to.
+@dataclass(frozen=True)
+class Generation:
+    """The folders of a run's models: as they were trained, or as an update made them."""
+
+    number: int
+    """Number of the update; 0 for the training."""
+    data: Path
+    text: Path
+    student: Path
+    verdict: Path
+    artefact: Path
+
+
+def line_of(config: Config) -> str:
+    """Digest of the trained student that was exported, which all its updates go back to.
 
     Raises:
         ManifestError: Nothing has been exported.
     """
-    exported, refreshed = exported_artefact(config), run_dir(config) / REFRESHED_EXPORT
+    return read_manifest(exported_artefact(config)).inputs["student"]
+
+
+def generation(config: Config) -> Generation:
+    """The newest models of a run that may be served: those of the last update that was taken, or those of the training.
+
+    Raises:
+        ManifestError: Nothing has been exported, or a student has been trained again since.
+    """
+    folder = run_dir(config)
+    newest = newest_taken(updates_of(folder, line_of(config)), config.export.repository)
+    if newest is not None:
+        return Generation(newest.number, newest.data, newest.text, newest.student, newest.verdict, newest.export)
+    student = exported_student(config)
+    return Generation(0, folder / "data", folder / "text", student, folder / STUDENT_VERDICT, exported_artefact(config))
+
+
+def is_refreshed(config: Config, generation: Generation) -> bool:
+    """Whether the last refresh of the run's catalogue was one of these models."""
+    refreshed = run_dir(config) / REFRESHED_DATA
+    return refreshed.exists() and read_manifest(refreshed).inputs["data"] == read_manifest(generation.data).digest
+
+
+def served_artefact(config: Config, *, updates: bool = True) -> Path:
+    """Folder of the export to serve: that of the newest update that was taken, or the one that training led to, as refreshed last.
+
+    Args:
+        config: Settings of the run.
+        updates: False for the trained models, which the evaluation and the report of a run are about.
+
+    Raises:
+        ManifestError: Nothing has been exported.
+    """
+    newest = newest_taken(updates_of(run_dir(config), line_of(config)), config.export.repository) if updates else None
+    exported, refreshed = newest.export if newest else exported_artefact(config), run_dir(config) / REFRESHED_EXPORT
     if not refreshed.exists():
         return exported
     student, trained = read_manifest(run_dir(config) / REFRESHED_STUDENT), read_manifest(exported)

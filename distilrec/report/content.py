@@ -9,7 +9,8 @@ from distilrec.config import Config, as_cold
 from distilrec.core.errors import DataError, DistilRecError, ManifestError
 from distilrec.core.manifest import Manifest, read_manifest, verify_manifest
 from distilrec.evaluation.report import JSON_FILE
-from distilrec.pipeline.stages import STUDENT_VERDICT, TEACHERS_VERDICT, run_dir, served_artefact, stages
+from distilrec.pipeline.generations import updates_of
+from distilrec.pipeline.stages import STUDENT_VERDICT, TEACHERS_VERDICT, line_of, run_dir, served_artefact, stages
 from distilrec.report.benchmark_file import BenchmarkFile, read_benchmark_file
 from distilrec.report.evaluation_file import ColdItems, EvaluationFile, exported_model_name, read_evaluation_file
 from distilrec.report.side_by_side import ExampleUser, example_users
@@ -52,6 +53,8 @@ class ReportContent:
     """How well items are recommended that nobody has touched: of this run, or of its run with ``--cold``."""
     missing: tuple[str, ...]
     """What was not measured, and why, as whole sentences."""
+    updates: tuple[str, ...] = ()
+    """Verdicts on the updates of the trained student, as whole sentences, in their order."""
 
     @property
     def teachers_verdict(self) -> dict[str, Any]:
@@ -81,7 +84,7 @@ def read_report_content(config: Config, files: MeasurementFiles) -> ReportConten
         DataError: A measurement file does not hold what it should.
     """
     folder = run_dir(config)
-    artefact = served_artefact(config)
+    artefact = served_artefact(config, updates=False)
     manifest = verify_manifest(artefact)
     evaluation = _read_evaluation(config, artefact, manifest)
     missing: list[str] = []
@@ -101,7 +104,14 @@ def read_report_content(config: Config, files: MeasurementFiles) -> ReportConten
         examples=_read_examples(config, evaluation, missing),
         cold=evaluation.cold or _read_cold(config),
         missing=tuple(missing),
+        updates=_read_updates(config),
     )
+
+
+def _read_updates(config: Config) -> tuple[str, ...]:
+    finished = [update for update in updates_of(run_dir(config), line_of(config)) if update.is_finished]
+    reasons = {update.number: read_manifest(update.verdict).metrics["reason"] for update in finished}
+    return tuple(f"Update {number}: {reason}." for number, reason in reasons.items())
 
 
 def _read_evaluation(config: Config, artefact: Path, manifest: Manifest) -> EvaluationFile:

@@ -62,6 +62,7 @@ def findings(content: ReportContent) -> list[str]:
     sentences = [
         f"Teachers: {content.teachers_verdict['reason']}.",
         f"Student: {content.student_verdict['reason']}.",
+        *content.updates,
         f"The distilled student against the same one trained without a teacher, {evaluation.split} users:"
         f" {number_with_interval(gain, '+')} {evaluation.metric}, {significance}. The intervals are over users"
         f"{'' if len(evaluation.seeds) > 1 else '; another seed was not tried'}.",

@@ -12,9 +12,9 @@ import shutil
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from distilrec.core.errors import RepositoryError
 from distilrec.core.files import write_text
@@ -45,6 +45,14 @@ class VersionInfo(BaseModel):
     """Time of the change to this state, UTC."""
     reason: str = ""
     """Reason of the failure; empty for other states."""
+    forced: str = ""
+    """Reason given for promoting it against the verdict on its update; empty for all others."""
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave ``forced`` out where it is empty: the journals of other versions stay what they were."""
+        values: dict[str, Any] = handler(self)
+        return values if self.forced else {name: value for name, value in values.items() if name != "forced"}
 
 
 class Journal(BaseModel):

@@ -6,6 +6,7 @@ given its golden answers and was watched do the pins in config.pbtxt move. So wh
 server comes up with the last version that was proven.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from distilrec.core.errors import DistilRecError, ServerError
 from distilrec.core.manifest import Manifest, read_manifest
 from distilrec.core.specs import MODEL_NAME
 from distilrec.evaluation import ranking_record
+from distilrec.evaluation.forgetting import UpdateVerdict, update_verdict
 from distilrec.evaluation.ranking_record import load_record, ranking_fault
 from distilrec.serving.process.rehearsal_folder import end_interrupted_rehearsal
 from distilrec.serving.rollout.checks import check_artefact, check_version
@@ -25,7 +27,7 @@ from distilrec.serving.rollout.live_checks import Limits, WatchResult
 from distilrec.serving.rollout.rehearsal import can_rehearse, rehearse
 from distilrec.serving.rollout.settling import live_version, recover_live, settle
 from distilrec.serving.rollout.staging import stage
-from export.artefact import proof_path
+from export.artefact import REPORT_FILE, proof_path
 from export.repository.journal import Journal, VersionInfo, decide_move, read_journal, write_journal
 from export.repository.locks import locked
 from export.repository.models import MODELS, ServedModel
@@ -56,6 +58,7 @@ def promote(
     limits: Limits | None = None,
     rehearsed: bool = True,
     force: bool = False,
+    reason: str = "",
     models: Sequence[ServedModel] = MODELS,
     report: ReportStep = lambda _: None,
 ) -> Promotion:
@@ -69,6 +72,7 @@ def promote(
         limits: What the version may do while it is watched.
         rehearsed: Whether a server of its own tries the version first; it needs memory for one more instance of each model.
         force: Whether a version that ranks worse than the served one is promoted all the same.
+        reason: Why ``force`` was used; an update that its verdict refuses needs one. The journal keeps it.
         models: Models that are promoted together, under one number; a model comes after those that it calls.
         report: Is called with each step that was taken.
 
@@ -79,8 +83,8 @@ def promote(
     """
     with locked(repository):
         rollout = _Rollout(repository, server, models, limits or Limits(), report)
-        manifest = rollout.check(artefact, config, force=force)
-        number = rollout.announce(manifest)
+        manifest = rollout.check(artefact, config, force=force, reason=reason)
+        number = rollout.announce(manifest, forced=reason if force else "")
         with rollout.refusing(number), rollout.discarding(number):
             stage(artefact, manifest, repository=repository, config=config, number=number, models=models)
             report(f"version {number} is staged")
@@ -157,15 +161,21 @@ class _Rollout:
             raise PromotionError(f"nothing was changed: {error}") from error
         (self.former,) = self.journal.numbers("serving")
 
-    def check(self, artefact: Path, config: ExportConfig, *, force: bool) -> Manifest:
+    def check(self, artefact: Path, config: ExportConfig, *, force: bool, reason: str) -> Manifest:
         """Refuse an artefact that is damaged, or, unless forced, one that ranks worse than the version that clients get now.
 
+        An update is judged by its own verdict: its catalogue and its held-out users are not those of the served version.
+
         Raises:
-            PromotionError: the loss exceeds the ranking budget.
+            PromotionError: the loss exceeds the ranking budget, or the verdict on an update refuses it.
             ManifestError, ParityError, DataError, RepositoryError: as ``check_artefact``.
         """
         manifest = check_artefact(artefact, config)
         self._report("the artefact is whole and gives its golden answers")
+        verdict = update_verdict(json.loads((artefact / REPORT_FILE).read_text(encoding="utf-8")))
+        if verdict is not None:
+            self._check_update(artefact, verdict, force=force, reason=reason)
+            return manifest
         new = load_record(proof_path(artefact, manifest, ranking_record.FILE_NAME))
         served = load_record(self._repository / MODEL_NAME / str(self._live) / ranking_record.FILE_NAME)
         if new is None or served is None or new.held_out_sha256 != served.held_out_sha256:
@@ -179,7 +189,17 @@ class _Rollout:
             self._report(f"warning: {fault}; promoted all the same")
         return manifest
 
-    def announce(self, manifest: Manifest) -> int:
+    def _check_update(self, artefact: Path, verdict: UpdateVerdict, *, force: bool, reason: str) -> None:
+        """Refuse an update that its verdict does not take, unless forced for a reason."""
+        if verdict.taken:
+            self._report(verdict.reason)
+        elif not (force and reason.strip()):
+            missing = "a reason is missing: --force --reason WHY" if force else "Promote it all the same with --force --reason WHY"
+            raise PromotionError(f"{artefact} was refused: {verdict.reason}. {missing}; the journal keeps the reason")
+        else:
+            self._report(f"warning: {verdict.reason}; promoted all the same: {reason}")
+
+    def announce(self, manifest: Manifest, *, forced: str) -> int:
         """Note in the journal that an artefact is being staged; returns the number of its version."""
         number = next_number(self._repository)
         version = VersionInfo(
@@ -188,6 +208,7 @@ class _Rollout:
             artefact=manifest.digest,
             vocabulary_sha256=manifest.metrics["vocabulary_sha256"],
             time=datetime.now(UTC),
+            forced=forced,
         )
         self._write(self.journal.put(version))
         return number
