@@ -15,14 +15,16 @@ from distilrec.config.distillation import DistillationConfig, LossConfig
 from distilrec.config.export import CalibrationConfig, EngineConfig, ExportConfig
 from distilrec.config.item_vectors import ItemVectorConfig
 from distilrec.config.reading import (
+    ServingSettings,
     as_cold,
     load_config,
-    load_export_config,
+    load_serving_config,
     parse_config,
     preset_names,
     with_export_settings,
     with_seed,
 )
+from distilrec.config.rollout import Approval, RolloutConfig
 from distilrec.config.run import Config
 from distilrec.config.section import Section
 from distilrec.config.spec import choice_sizes, judged_with, spec_of_artefact, spec_of_run
@@ -32,6 +34,7 @@ from distilrec.config.training import Ramp, TrainingConfig
 from distilrec.config.tune import TuneConfig
 
 __all__ = [
+    "Approval",
     "CalibrationConfig",
     "Config",
     "DataConfig",
@@ -47,7 +50,9 @@ __all__ = [
     "LossConfig",
     "QadConfig",
     "Ramp",
+    "RolloutConfig",
     "Section",
+    "ServingSettings",
     "StudentConfig",
     "StudentName",
     "TargetsConfig",
@@ -62,7 +67,7 @@ __all__ = [
     "choice_sizes",
     "judged_with",
     "load_config",
-    "load_export_config",
+    "load_serving_config",
     "parse_config",
     "preset_names",
     "spec_of_artefact",

@@ -7,6 +7,7 @@ from pydantic import Field, SerializeAsAny, model_validator
 
 from distilrec.config.data import DataConfig, ImageConfig, TextConfig
 from distilrec.config.export import ExportConfig
+from distilrec.config.rollout import RolloutConfig
 from distilrec.config.section import Name, Positive, Section
 from distilrec.config.student import QadConfig, StudentConfig, UndistilledConfig
 from distilrec.config.teachers import TargetsConfig, TeacherConfig
@@ -39,6 +40,7 @@ class Config(Section):
     """Training of the same student without a teacher; what it leaves out is as in section ``student``."""
     qad: QadConfig = QadConfig()
     export: ExportConfig = ExportConfig()
+    rollout: RolloutConfig = RolloutConfig()
     tune: TuneConfig = Field(default_factory=TuneConfig)
 
     @property

@@ -12,14 +12,23 @@ import shutil
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from distilrec.core.errors import RepositoryError
 from distilrec.core.files import write_text
 from export.repository.locks import is_served
-from export.repository.versions import JOURNAL, config_path, move_pin, parse_config, remove_version, save_pinned, served_version
+from export.repository.versions import (
+    JOURNAL,
+    config_path,
+    move_pin,
+    parse_config,
+    remove_version,
+    review_path,
+    save_pinned,
+    served_version,
+)
 
 KEPT_GOOD = 3
 """Good versions whose folders are kept to go back to; older ones are retired."""
@@ -27,8 +36,29 @@ KEPT_GOOD = 3
 INTERRUPTED = "interrupted"
 """Reason of a version whose promotion was killed."""
 
-State = Literal["staged", "serving", "good", "retired", "failed"]
-"""Only ``serving`` and ``good`` versions have folders; ``retired`` ones were rolled back from or are too old to go back to."""
+State = Literal["staged", "waiting", "serving", "good", "retired", "failed", "rejected"]
+"""``waiting`` versions need a person's approval. Only ``waiting``, ``serving`` and ``good`` versions have folders; ``retired`` ones
+were rolled back from or are too old to go back to."""
+
+_GONE: tuple[State, ...] = ("failed", "retired", "rejected")
+"""States of versions whose files are removed."""
+
+
+class Review(BaseModel):
+    """A version that a person has to approve, and what that person decided."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    compared_with: int
+    """The version that served when the page was written."""
+    decision: Literal["approved", "rejected"] | None = None
+    """None while it waits."""
+    by: str = ""
+    """Name of the person."""
+    note: str = ""
+    """Reason that the person gave."""
+    time: datetime | None = None
+    """Time of the decision, UTC."""
 
 
 class VersionInfo(BaseModel):
@@ -45,6 +75,12 @@ class VersionInfo(BaseModel):
     """Time of the change to this state, UTC."""
     reason: str = ""
     """Reason of the failure; empty for other states."""
+    review: Review | None = None
+    """None for a version that needed no approval; it is then left out of the file."""
+
+    @model_serializer(mode="wrap")
+    def _without_review(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in serialize(self).items() if name != "review" or value is not None}
 
 
 class Journal(BaseModel):
@@ -201,8 +237,10 @@ def _sweep_unfinished(repository: Path, models: Sequence[str]) -> None:
 
 def _sweep_versions(repository: Path, models: Sequence[str], journal: Journal, in_use: Collection[int]) -> None:
     """Remove versions that are neither served nor to go back to, and configurations of such versions."""
-    gone = {*journal.numbers("failed"), *journal.numbers("retired")} - set(in_use)
-    kept = {*journal.numbers("good"), *in_use} - set(journal.numbers("serving"))
+    gone = {entry.number for entry in journal.versions if entry.state in _GONE} - set(in_use)
+    kept = {*journal.numbers("good"), *journal.numbers("waiting"), *in_use} - set(journal.numbers("serving"))
+    for number in gone:
+        review_path(repository, number).unlink(missing_ok=True)
     for model in models:
         for number in gone:
             remove_version(repository, model, number)

@@ -72,6 +72,11 @@ def config_path(repository: Path, model: str, version: int) -> Path:
     return repository / model / f"config.{version}.pbtxt"
 
 
+def review_path(repository: Path, version: int) -> Path:
+    """The page that people review before they approve a version. It lies in the root, where Triton looks only at folders."""
+    return repository / f"review-{version}.html"
+
+
 def version_configs(repository: Path, models: Iterable[str], version: int) -> dict[str, str]:
     """The configuration of each model's ``version``, by the model's name: config.pbtxt where it pins it, else its own file."""
     texts = {}

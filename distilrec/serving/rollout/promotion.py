@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from distilrec.config import ExportConfig
+from distilrec.config import Approval, ExportConfig
 from distilrec.core.errors import DistilRecError, ServerError
 from distilrec.core.manifest import Manifest, read_manifest
 from distilrec.core.specs import MODEL_NAME, Precision
@@ -23,13 +23,14 @@ from distilrec.serving.rollout.checks import check_artefact, check_version
 from distilrec.serving.rollout.live import ReportStep, Server, go_live
 from distilrec.serving.rollout.live_checks import Limits, WatchResult
 from distilrec.serving.rollout.rehearsal import can_rehearse, rehearse
+from distilrec.serving.rollout.review import Candidate, write_review
 from distilrec.serving.rollout.settling import live_version, recover_live, settle
 from distilrec.serving.rollout.staging import stage
 from export.artefact import proof_path
-from export.repository.journal import Journal, VersionInfo, decide_move, read_journal, write_journal
+from export.repository.journal import Journal, Review, VersionInfo, decide_move, read_journal, write_journal
 from export.repository.locks import locked
 from export.repository.models import MODELS, ServedModel
-from export.repository.versions import config_path, next_number
+from export.repository.versions import config_path, next_number, review_path
 
 
 class PromotionError(ServerError):
@@ -38,13 +39,15 @@ class PromotionError(ServerError):
 
 @dataclass(frozen=True)
 class Promotion:
-    """A version that serves now."""
+    """A version that serves now, or waits for approval."""
 
     version: int
     former: int
     """The version that served before."""
     watched: WatchResult | None
     """What was seen of the version while it was watched; None when it was not watched."""
+    review: Path | None = None
+    """The page to review, where the version waits for approval; the former one serves on."""
 
 
 def promote(
@@ -56,10 +59,11 @@ def promote(
     limits: Limits | None = None,
     rehearsed: bool = True,
     force: bool = False,
+    approval: Approval = "none",
     models: Sequence[ServedModel] = MODELS,
     report: ReportStep = lambda _: None,
 ) -> Promotion:
-    """Make an export the served version.
+    """Make an export the served version, or have it wait for approval.
 
     Args:
         artefact: Folder of the export stage.
@@ -69,23 +73,18 @@ def promote(
         limits: What the version may do while it is watched.
         rehearsed: Whether a server of its own tries the version first; it needs memory for one more instance of each model.
         force: Whether a version that ranks worse than the served one is promoted all the same.
+        approval: ``required`` stops after the rehearsal: the version waits for ``approval.approve``, in the place of another one.
         models: Models that are promoted together, under one number; a model comes after those that it calls.
         report: Is called with each step that was taken.
 
     Raises:
-        PromotionError: the version was refused; the former one serves on, and only the number of the new one is left.
+        PromotionError: the version was refused; the former one serves on.
         RepositoryError: another promotion is at work, or the repository cannot be read or written.
         ManifestError, ParityError, DataError: the artefact is damaged; nothing was touched.
     """
     with locked(repository):
-        rollout = _Rollout(repository, server, models, limits or Limits(), report)
-        manifest = rollout.check(artefact, config, force=force)
-        number = rollout.announce(manifest)
-        with rollout.refusing(number), rollout.discarding(number):
-            stage(artefact, manifest, repository=repository, config=config, number=number, models=models)
-            report(f"version {number} is staged")
-            watched = rollout.go_live(number, rehearsed=rehearsed)
-        return rollout.pin(number, watched)
+        rollout = Rollout(repository, server, models, limits or Limits(), report)
+        return rollout.promote(artefact, config, rehearsed=rehearsed, force=force, approval=approval)
 
 
 def rollback(
@@ -103,7 +102,7 @@ def rollback(
         RepositoryError: as in ``promote``.
     """
     with locked(repository):
-        rollout = _Rollout(repository, server, models, limits or Limits(watch_s=0), report)
+        rollout = Rollout(repository, server, models, limits or Limits(watch_s=0), report)
         if not (good := rollout.journal.numbers("good")):
             raise PromotionError(f"{repository}: found no good version but {rollout.former}, expected an earlier one to go back to")
         target = good[-1]
@@ -111,7 +110,7 @@ def rollback(
             text = config_path(repository, MODEL_NAME, target).read_text(encoding="utf-8")
             check_version(repository / MODEL_NAME / str(target), text)
             report(f"version {target} gives its golden answers")
-            watched = rollout.go_live(target, rehearsed=False)
+            watched = rollout.go_live(target)
         return rollout.pin(target, watched)
 
 
@@ -136,26 +135,43 @@ def version_of(artefact: Path, repository: Path, models: Sequence[ServedModel] =
     return next((entry.number for entry in entries if entry.state == "serving" and entry.artefact == digest), None)
 
 
-class _Rollout:
+class Rollout:
     """The steps that promotion and rollback have in common. The repository's lock is held while one exists.
 
     Attributes:
         journal: The repository's journal, as it was last written.
-        former: Version that serves before the rollout.
+        former: Version that is pinned before the rollout.
+        live: Version that clients get before the rollout.
     """
 
     def __init__(
         self, repository: Path, server: Server | None, models: Sequence[ServedModel], limits: Limits, report: ReportStep
     ) -> None:
         self._repository, self._server, self._limits, self._report = repository, server, limits, report
-        self._names = [model.name for model in models]
+        self._models, self._names = models, [model.name for model in models]
         try:
             end_interrupted_rehearsal(repository)
             self.journal = settle(repository, self._names, server, report)
-            self._live = live_version(repository, self._names, server)
+            self.live = live_version(repository, self._names, server)
         except ServerError as error:
             raise PromotionError(f"nothing was changed: {error}") from error
         (self.former,) = self.journal.numbers("serving")
+
+    def promote(self, artefact: Path, config: ExportConfig, *, rehearsed: bool, force: bool, approval: Approval) -> Promotion:
+        """Make an export the served version; as the function."""
+        if approval == "required" and (waiting := self.waiting_version_of(artefact)) is not None:
+            return waiting
+        manifest = self.check(artefact, config, force=force)
+        number = self.announce(manifest)
+        with self.refusing(number), self.discarding(number):
+            stage(artefact, manifest, repository=self._repository, config=config, number=number, models=self._models)
+            self._report(f"version {number} is staged")
+            if rehearsed:
+                self._rehearse(number)
+            if approval == "required":
+                return self.hold(number, artefact, manifest)
+            watched = self.go_live(number)
+        return self.pin(number, watched)
 
     def check(self, artefact: Path, config: ExportConfig, *, force: bool) -> Manifest:
         """Refuse an artefact that is damaged, or, unless forced, one that ranks worse than the version that clients get now.
@@ -167,10 +183,10 @@ class _Rollout:
         manifest = check_artefact(artefact, config)
         self._report("the artefact is whole and gives its golden answers")
         new = load_record(proof_path(artefact, Precision(manifest.metrics["precision"]), ranking_record.FILE_NAME))
-        served = load_record(self._repository / MODEL_NAME / str(self._live) / ranking_record.FILE_NAME)
+        served = load_record(self._repository / MODEL_NAME / str(self.live) / ranking_record.FILE_NAME)
         if new is None or served is None or new.held_out_sha256 != served.held_out_sha256:
             self._report(
-                f"warning: its ranking cannot be compared with that of version {self._live}: found"
+                f"warning: its ranking cannot be compared with that of version {self.live}: found"
                 + (" no record of it" if new is None or served is None else " records of other users, items or right answers")
             )
         elif fault := ranking_fault(new, served):
@@ -189,7 +205,7 @@ class _Rollout:
             vocabulary_sha256=manifest.metrics["vocabulary_sha256"],
             time=datetime.now(UTC),
         )
-        self._write(self.journal.put(version))
+        self.write(self.journal.put(version))
         return number
 
     @contextmanager
@@ -208,10 +224,32 @@ class _Rollout:
         except BaseException as error:
             failed = self.journal.mark(number, "failed", str(error) or type(error).__name__)
             with suppress(OSError):  # a full disk: without this note, recovery finds the promotion interrupted
-                self._write(failed.model_copy(update={"moving_to": None}))
+                self.write(failed.model_copy(update={"moving_to": None}))
             with suppress(OSError):
                 recover_live(self._repository, self._names, self._server)
             raise
+
+    def waiting_version_of(self, artefact: Path) -> Promotion | None:
+        """The version of this export that waits for approval to replace what serves now; None where there is none."""
+        digest = read_manifest(artefact).digest
+        for entry in self.journal.versions:
+            if entry.state == "waiting" and entry.artefact == digest and entry.review and entry.review.compared_with == self.live:
+                self._report(f"version {entry.number} of this export waits for approval already")
+                return Promotion(entry.number, self.former, None, review_path(self._repository, entry.number))
+        return None
+
+    def hold(self, number: int, artefact: Path, manifest: Manifest) -> Promotion:
+        """Have a staged version wait for approval, with a page to review; an earlier one that waits is rejected."""
+        page = write_review(Candidate(artefact, manifest, self._repository, number, self.live))
+        journal = self.journal
+        for other in journal.numbers("waiting"):
+            journal = journal.mark(other, "rejected", f"version {number} took its place")
+        waiting = journal.mark(number, "waiting").find(number)
+        assert waiting is not None
+        self.write(journal.put(waiting.model_copy(update={"review": Review(compared_with=self.live)})))
+        recover_live(self._repository, self._names, self._server)
+        self._report(f"version {number} waits for approval")
+        return Promotion(number, self.former, None, page)
 
     def _rehearse(self, number: int) -> None:
         """Try a version in a server of its own. A server that is started later refuses to start with a bad version."""
@@ -223,10 +261,8 @@ class _Rollout:
         rehearse(self._repository, self._names, number, self._server.load_timeout_s)
         self._report(f"version {number} answers as it should in a server of its own")
 
-    def go_live(self, number: int, *, rehearsed: bool) -> WatchResult | None:
+    def go_live(self, number: int) -> WatchResult | None:
         """Have the server serve a staged version, and decide for it: from here on, recovery finishes what is interrupted."""
-        if rehearsed:
-            self._rehearse(number)
 
         def decide() -> None:
             self.journal = decide_move(self._repository, self._names, self.journal, number)
@@ -238,7 +274,7 @@ class _Rollout:
             self._server,
             self._repository,
             self._names,
-            former=self._live,
+            former=self.live,
             number=number,
             limits=self._limits,
             report=self._report,
@@ -251,6 +287,7 @@ class _Rollout:
         self._report(f"version {number} is pinned")
         return Promotion(number, self.former, watched)
 
-    def _write(self, journal: Journal) -> None:
+    def write(self, journal: Journal) -> None:
+        """Replace the journal."""
         self.journal = journal
         write_journal(self._repository, journal)
