@@ -24,6 +24,11 @@ SecretFile = Annotated[
 Http = Annotated[bool, typer.Option("--http", help="Answer HTTP on loopback, for curl; a single wrong request can end the server.")]
 WithWatchdog = Annotated[bool, typer.Option("--watchdog/--no-watchdog", help="Probe the model, and bring model and server back.")]
 WatchS = Annotated[float, typer.Option(help="Seconds to watch the new version before it is pinned.")]
+StageOffline = Annotated[bool, typer.Option("--offline", help="No server runs: only stage and pin.")]
+ForceWorse = Annotated[bool, typer.Option("--force", help="Promote it even if it ranks worse than the served version.")]
+AsCandidate = Annotated[
+    bool, typer.Option("--candidate", help="Serve it next to the served version, for clients that split requests.")
+]
 NoRehearsal = Annotated[
     bool, typer.Option("--no-rehearsal", help="Do not try it in a server of its own first (saves that server's memory).")
 ]
@@ -86,14 +91,14 @@ def promote(  # noqa: PLR0917
     tls_key: TlsKey = None,
     watch_s: WatchS = 10.0,
     no_rehearsal: NoRehearsal = False,
-    offline: Annotated[bool, typer.Option("--offline", help="No server runs: only stage and pin.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Promote it even if it ranks worse than the served version.")] = False,
+    offline: StageOffline = False,
+    force: ForceWorse = False,
+    candidate: AsCandidate = False,
 ) -> None:
     """Put a new version into a running server.
 
-    Its files are checked, and that it does not rank worse than the served one. It is rehearsed in a server of its own, loaded,
-    checked with its golden requests and watched. If anything is wrong, the former version serves on. Where the settings say
-    rollout.approval = "required", it stops after the rehearsal, and `distilrec approve` goes on.
+    It is checked, rehearsed in a server of its own, loaded, checked again and watched; if anything is wrong, the former version
+    serves on. Where approval is required, it stops after the rehearsal.
 
     Example: distilrec promote runs/ml-100k/export
     """
@@ -101,17 +106,17 @@ def promote(  # noqa: PLR0917
     from distilrec.serving.rollout import promotion
     from distilrec.serving.rollout.live_checks import Limits
 
-    server = None if offline else server_at(url, secret_file, tls_of(tls_ca, tls_cert, tls_key))
     config = load_serving_config(preset)
     done = promotion.promote(
         artefact,
         repository,
         config.export,
-        server,
+        None if offline else server_at(url, secret_file, tls_of(tls_ca, tls_cert, tls_key)),
         limits=Limits(watch_s=watch_s),
         rehearsed=not no_rehearsal,
         force=force,
         approval=config.rollout.approval,
+        as_candidate=candidate,
         report=say,
     )
     print_promotion(done)
@@ -209,6 +214,10 @@ def server_at(url: str, secret_file: Path | None, tls: "Tls | bool") -> "Server"
 
 def print_promotion(done: "Promotion") -> None:
     """Print what came of a promotion."""
+    if done.candidate:
+        print(f"version {done.version} is the candidate, next to version {done.former}")
+        print('split requests with RecommenderClient(url, split={"candidate": 0.1}); then: distilrec adopt, or distilrec withdraw')
+        return
     if done.review is None:
         print(f"version {done.version} serves (before: {done.former})")
         return

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, Valid
 
 from distilrec.core.errors import RepositoryError
 from distilrec.core.files import write_text
+from distilrec.core.specs import candidate_name
 from export.repository.locks import is_served
 from export.repository.versions import (
     JOURNAL,
@@ -36,12 +37,15 @@ KEPT_GOOD = 3
 INTERRUPTED = "interrupted"
 """Reason of a version whose promotion was killed."""
 
-State = Literal["staged", "waiting", "serving", "good", "retired", "failed", "rejected"]
-"""``waiting`` versions need a person's approval. Only ``waiting``, ``serving`` and ``good`` versions have folders; ``retired`` ones
-were rolled back from or are too old to go back to."""
+State = Literal["staged", "waiting", "candidate", "serving", "good", "retired", "failed", "rejected"]
+"""``waiting`` versions need a person's approval; a ``candidate`` is served next to the ``serving`` one. These and ``good`` versions
+have folders; ``retired`` ones were rolled back from, withdrawn, or are too old to go back to."""
 
 _GONE: tuple[State, ...] = ("failed", "retired", "rejected")
 """States of versions whose files are removed."""
+
+_KEPT: tuple[State, ...] = ("good", "waiting", "candidate")
+"""States of versions that are not pinned and have a configuration of their own."""
 
 
 class Review(BaseModel):
@@ -51,6 +55,8 @@ class Review(BaseModel):
 
     compared_with: int
     """The version that served when the page was written."""
+    as_candidate: bool = False
+    """Whether it is to be served next to that version, not in its place."""
     decision: Literal["approved", "rejected"] | None = None
     """None while it waits."""
     by: str = ""
@@ -238,7 +244,11 @@ def _sweep_unfinished(repository: Path, models: Sequence[str]) -> None:
 def _sweep_versions(repository: Path, models: Sequence[str], journal: Journal, in_use: Collection[int]) -> None:
     """Remove versions that are neither served nor to go back to, and configurations of such versions."""
     gone = {entry.number for entry in journal.versions if entry.state in _GONE} - set(in_use)
-    kept = {*journal.numbers("good"), *journal.numbers("waiting"), *in_use} - set(journal.numbers("serving"))
+    kept = {entry.number for entry in journal.versions if entry.state in _KEPT} | set(in_use)
+    kept -= set(journal.numbers("serving"))
+    if not journal.numbers("candidate"):
+        for model in models:
+            shutil.rmtree(repository / candidate_name(model), ignore_errors=True)
     for number in gone:
         review_path(repository, number).unlink(missing_ok=True)
     for model in models:

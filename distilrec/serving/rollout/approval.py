@@ -8,16 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from distilrec.core.specs import MODEL_NAME
-from distilrec.serving.rollout.checks import check_version
 from distilrec.serving.rollout.live import ReportStep, Server
 from distilrec.serving.rollout.live_checks import Limits
-from distilrec.serving.rollout.promotion import Promotion, PromotionError, Rollout
 from distilrec.serving.rollout.settling import recover_live
+from distilrec.serving.rollout.steps import Promotion, PromotionError, Rollout
 from export.repository.journal import Review, VersionInfo
 from export.repository.locks import locked
 from export.repository.models import MODELS, ServedModel
-from export.repository.versions import config_path
 
 
 def approve(
@@ -44,8 +41,7 @@ def approve(
         report: Is called with each step that was taken.
 
     Raises:
-        PromotionError: the version does not wait, another version serves than the page compares it with, or it was refused; the
-            former one serves on.
+        PromotionError: it does not wait, was compared with another version than serves, or was refused; the former one serves on.
         RepositoryError: as ``promotion.promote``.
     """
     with locked(repository):
@@ -53,12 +49,12 @@ def approve(
         entry, review = _waiting(rollout, version)
         _check_comparison(rollout, version, review)
         with rollout.refusing(version):
-            text = config_path(repository, MODEL_NAME, version).read_text(encoding="utf-8")
-            check_version(repository / MODEL_NAME / str(version), text)
-        # From here on it is as a version that is being promoted: what an interruption leaves is settled in the same way.
+            rollout.check_files(version)
         _decide(rollout, entry, review, "approved", by=by, note=note)
         report(f"version {version} is approved by {by}")
         with rollout.refusing(version), rollout.discarding(version):
+            if review.as_candidate:
+                return rollout.put_beside(version)
             watched = rollout.go_live(version)
         return rollout.pin(version, watched)
 

@@ -32,17 +32,18 @@ _SHOWN_HISTORY = 5
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A staged version, and the one that it is to replace."""
+class Staged:
+    """A staged version, and the one that it is to replace, or to be served next to."""
 
     artefact: Path
     manifest: Manifest
     repository: Path
     number: int
     former: int
+    as_candidate: bool
 
 
-def write_review(candidate: Candidate) -> Path:
+def write_review(staged: Staged) -> Path:
     """Write the page of a staged version into the repository's root.
 
     What cannot be compared is said on the page and stops nothing.
@@ -50,29 +51,30 @@ def write_review(candidate: Candidate) -> Path:
     Returns:
         Path of the page.
     """
-    number, former = candidate.number, candidate.former
-    verdicts = list(_verdicts(candidate))
+    number, former = staged.number, staged.former
+    verdicts = list(_verdicts(staged))
     forgetting = [found for found in verdicts if _is_of_update(found[0])]
     sections = [
         Section(
             "Forgetting", *_stated(forgetting, "This export states no verdict on forgetting: it was not made by distilrec update.")
         ),
-        *_compared(candidate),
-        _drift(candidate.repository),
+        *_compared(staged),
+        _drift(staged.repository),
         Section("Other verdicts", *_stated([found for found in verdicts if found not in forgetting], "The export states none.")),
     ]
     commands = [f'distilrec approve {number} --by NAME --note "..."', f'distilrec reject {number} --by NAME --note "..."']
-    path = review_path(candidate.repository, number)
-    write_text(path, render(f"Version {number} waits for approval to replace version {former}", commands, sections))
+    goal = "to be served next to" if staged.as_candidate else "to take the place of"
+    path = review_path(staged.repository, number)
+    write_text(path, render(f"Version {number} waits for approval: {goal} version {former}", commands, sections))
     return path
 
 
-def _compared(candidate: Candidate) -> Iterator[Section]:
+def _compared(staged: Staged) -> Iterator[Section]:
     """Sections that need both models."""
     try:
-        former, new = (open_version(candidate.repository, number) for number in (candidate.former, candidate.number))
-        yield _changes(candidate, former, new)
-        data = data_of(candidate.artefact, candidate.manifest)
+        former, new = (open_version(staged.repository, number) for number in (staged.former, staged.number))
+        yield _changes(staged, former, new)
+        data = data_of(staged.artefact, staged.manifest)
         if data is None:
             raise DataError("found no data folder of this run next to the export, expected one to compare both versions by")
         versus = compare_versions(former, new, data)
@@ -84,12 +86,12 @@ def _compared(candidate: Candidate) -> Iterator[Section]:
     yield _side_by_side(versus, new.vocabulary)
 
 
-def _changes(candidate: Candidate, former: Version, new: Version) -> Section:
+def _changes(staged: Staged, former: Version, new: Version) -> Section:
     added = [item for item in new.vocabulary.item_ids if item not in former.vocabulary]
     retired = sorted(new.vocabulary.retired - former.vocabulary.retired)
     records = [
-        load_record(candidate.repository / MODEL_NAME / str(number) / ranking_record.FILE_NAME)
-        for number in (candidate.former, candidate.number)
+        load_record(staged.repository / MODEL_NAME / str(number) / ranking_record.FILE_NAME)
+        for number in (staged.former, staged.number)
     ]
     same = None not in records and len({record.held_out_sha256 for record in records if record}) == 1
     rows = [
@@ -102,16 +104,14 @@ def _changes(candidate: Candidate, former: Version, new: Version) -> Section:
         ("ranking on its validation users", *(str(record or "not recorded") for record in records)),
     ]
     sentences = [
-        f"Precision {candidate.manifest.metrics['precision']}, export {candidate.manifest.digest[:12]}.",
+        f"Precision {staged.manifest.metrics['precision']}, export {staged.manifest.digest[:12]}.",
         f"{len(added):,} item(s) are new, and {len(retired):,} are retired.",
     ]
     if not same:
         sentences.append("The two rankings are of other users, items or right answers, so they cannot be compared.")
     titles = [Table((head,), [(f"{item}  {new.vocabulary.title(item)}",) for item in ids[:_LISTED_ITEMS]])
               for head, ids in (("new items", added), ("retired items", retired))]  # fmt: skip
-    return Section(
-        "What changed", sentences, [Table(("", f"version {candidate.former}", f"version {candidate.number}"), rows), *titles]
-    )
+    return Section("What changed", sentences, [Table(("", f"version {staged.former}", f"version {staged.number}"), rows), *titles])
 
 
 def _slices(versus: Versus) -> Section:
@@ -185,28 +185,28 @@ def _drift(repository: Path) -> Section:
         )
 
 
-def _verdicts(candidate: Candidate) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _verdicts(staged: Staged) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """All that states a reason: in the export's report and manifest, and in the manifests of stages next to it."""
     seen: set[str] = set()
-    for name, source in _sources(candidate):
+    for name, source in _sources(staged):
         for place, verdict in _with_reason(source, name):
             if verdict["reason"] and verdict["reason"] not in seen:
                 seen.add(verdict["reason"])
                 yield place, verdict
 
 
-def _sources(candidate: Candidate) -> Iterator[tuple[str, Any]]:
+def _sources(staged: Staged) -> Iterator[tuple[str, Any]]:
     try:
-        yield "", json.loads((candidate.artefact / REPORT_FILE).read_text(encoding="utf-8"))
+        yield "", json.loads((staged.artefact / REPORT_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):  # an export of an earlier version, or of another hand
         yield "", {}
-    yield "export", dict(candidate.manifest.metrics)
-    for path in sorted(candidate.artefact.absolute().parent.glob(f"*/{FILE_NAME}")):
+    yield "export", dict(staged.manifest.metrics)
+    for path in sorted(staged.artefact.absolute().parent.glob(f"*/{FILE_NAME}")):
         try:
             manifest = read_manifest(path.parent)
         except DistilRecError:
             continue
-        if manifest.digest in candidate.manifest.inputs.values():
+        if manifest.digest in staged.manifest.inputs.values():
             yield manifest.stage, dict(manifest.metrics)
 
 
