@@ -14,6 +14,7 @@ from distilrec.cli import (
     approval,
     candidate,
     compare,
+    drift,
     evaluation,
     generate,
     kinds,
@@ -281,6 +282,7 @@ app.add_typer(serving.app)
 app.add_typer(approval.app)
 app.add_typer(candidate.app)
 app.add_typer(compare.app)
+app.add_typer(drift.app)
 app.add_typer(refresh.app)
 app.add_typer(recommend.app)
 app.add_typer(load.app)

@@ -17,6 +17,9 @@ from distilrec.core.specs import MODEL_NAME, SERVED_MODELS
 JOURNAL = "versions.json"
 """Name of the file in a repository's root that holds what promotion knows of its versions (``serving/rollout/journal.py``)."""
 
+DRIFT_FILE = "drift.json"
+"""Name of the file in a repository's root that holds what ``distilrec drift`` found."""
+
 LARGEST_VERSION = 999_999_999
 """Largest number of a version. Folders with larger numbers are none of ours, and Triton cannot read much larger ones."""
 

@@ -21,10 +21,7 @@ from distilrec.evaluation.slices import head_items
 from distilrec.serving.rollout.review_page import Section, Table, figures, render
 from distilrec.serving.rollout.versus import FORMER, NEW, Version, Versus, compare_versions, data_of, head_and_tail, open_version
 from export.artefact import REPORT_FILE
-from export.repository.versions import review_path
-
-DRIFT_FILE = "drift.json"
-"""What ``distilrec drift`` found, in the repository's root."""
+from export.repository.versions import DRIFT_FILE, review_path
 
 _LISTED_ITEMS = 20
 _SHOWN_USERS = 5
