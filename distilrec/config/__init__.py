@@ -12,6 +12,7 @@ from distilrec.config.data import (
     VectorConfig,
 )
 from distilrec.config.distillation import DistillationConfig, LossConfig
+from distilrec.config.domain import DomainConfig
 from distilrec.config.export import CalibrationConfig, EngineConfig, ExportConfig
 from distilrec.config.item_vectors import ItemVectorConfig
 from distilrec.config.reading import (
@@ -39,6 +40,7 @@ __all__ = [
     "Config",
     "DataConfig",
     "DistillationConfig",
+    "DomainConfig",
     "EngineConfig",
     "ExportConfig",
     "FeatureConfig",

@@ -79,6 +79,7 @@ class Config(Section):
                     raise ValueError(f"teachers.{name}.taught_by: found {other!r}, expected teachers that stand before it")
             earlier.append(name)
         self._check_content()
+        self._check_domain()
         self._check_learner("student", self.student, tuple(self.student_teachers))
         for name, teacher in self.teachers.items():
             if teacher.learner is not None:
@@ -98,6 +99,24 @@ class Config(Section):
                 raise ValueError(
                     f"{place}.content: found {', '.join(unknown)}, expected features and vectors of the data ({known})"
                 )
+
+    def _check_domain(self) -> None:
+        """Refuse a domain that the data does not know, and where its weights are not read."""
+        for name, teacher in self.teachers.items():
+            if teacher.learner is not None and teacher.learner.domain is not None:
+                raise ValueError(f"teachers.{name}.student.domain: found a domain, expected none: only section student reads it")
+        domain = self.student.domain
+        if domain is None:
+            return
+        attributes = self.data.attributes
+        if attributes is not None and domain.attribute not in attributes:  # None: all attributes of a named source
+            known = ", ".join(attributes) or "none"
+            raise ValueError(f"student.domain.attribute: found {domain.attribute!r}, expected one of data.attributes ({known})")
+        if self.targets.perturbed_copies:
+            raise ValueError(
+                f"targets.perturbed_copies: found {self.targets.perturbed_copies} with student.domain, expected 0: perturbed copies"
+                " do not say whose histories they are"
+            )
 
     def _check_learner(self, place: str, student: StudentConfig, teachers: tuple[str, ...]) -> None:
         settings, grid = student.distillation, self.targets.temperatures
