@@ -14,6 +14,7 @@ from clients.errors import (
     VocabularyMismatch,
 )
 from clients.model_info import ModelInfo
+from clients.recorder import Recorder
 from clients.session import Health
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Overloaded",
     "Recommendations",
     "RecommenderClient",
+    "Recorder",
     "ServerUnavailable",
     "Tls",
     "VocabularyMismatch",

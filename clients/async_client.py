@@ -10,11 +10,14 @@ from clients.codec import Filter, Query, Recommendations, Repeats, Result
 from clients.connection import DEFAULT_URL, Connection, Tls
 from clients.errors import ClientError
 from clients.model_info import ModelInfo
+from clients.recorder import Recorder
 from clients.retry import RetryPolicy
 from clients.session import Health, Session
+from clients.shadows import ShadowTasks
+from clients.split import OnShadow, Trial, VersionSplit, repeatable, share_of_candidate
 from clients.steps import Deadline, drive_async
 from clients.vocabularies import VocabularySource
-from distilrec.core.specs import MODEL_NAME
+from distilrec.core.specs import MODEL_NAME, candidate_name
 from distilrec.data.vocabulary import Vocabulary
 
 
@@ -40,11 +43,18 @@ class AsyncRecommenderClient:
         metadata: Mapping[str, str] | None = None,
         keepalive_s: float = Connection.keepalive_s,
         max_message_bytes: int = Connection.max_message_bytes,
+        split: Mapping[str, float] | None = None,
+        shadow: OnShadow | None = None,
+        record: Recorder | None = None,
     ) -> None:
         connection = Connection(url, tls, metadata or {}, keepalive_s=keepalive_s, max_message_bytes=max_message_bytes)
         self.timeout_s = timeout_s
         self._transport = AsyncTransport(connection)
         self._session = Session(url, model, vocabulary, RetryPolicy(retries), lambda: self._transport.epoch)
+        self._trial = Trial(share_of_candidate(split), shadow, record)
+        other = Session(url, candidate_name(model), None, RetryPolicy(retries=0), lambda: self._transport.epoch)
+        self._split = VersionSplit(self._session, other, self._trial.share)
+        self._shadows = ShadowTasks()
 
     async def recommend(
         self,
@@ -55,10 +65,11 @@ class AsyncRecommenderClient:
         filter: Filter | None = None,  # noqa: A002 - what it is
         allow: Iterable[str] | None = None,
         repeats: Repeats = "never",
+        key: str | None = None,
         timeout_s: float | None = None,
     ) -> Recommendations:
         """As ``RecommenderClient.recommend``."""
-        return await self._one(Query(history, exclude, filter, allow, repeats), k, timeout_s)
+        return await self._one(Query(history, exclude, filter, allow, repeats), k, timeout_s, key)
 
     async def similar(
         self,
@@ -68,10 +79,11 @@ class AsyncRecommenderClient:
         *,
         filter: Filter | None = None,  # noqa: A002 - what it is
         allow: Iterable[str] | None = None,
+        key: str | None = None,
         timeout_s: float | None = None,
     ) -> Recommendations:
         """As ``RecommenderClient.similar``."""
-        return await self._one(Query([item_id], exclude, filter, allow, similar=True), k, timeout_s)
+        return await self._one(Query([item_id], exclude, filter, allow, similar=True), k, timeout_s, key)
 
     async def recommend_many(
         self,
@@ -126,6 +138,7 @@ class AsyncRecommenderClient:
 
     async def close(self) -> None:
         """Close the connection. Calls without an answer are waited for, at most a second, and then cancelled."""
+        await self._shadows.close()
         await self._transport.close()
 
     async def __aenter__(self) -> Self:
@@ -134,11 +147,20 @@ class AsyncRecommenderClient:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def _one(self, query: Query, k: int, timeout_s: float | None) -> Recommendations:
-        steps = self._session.recommend([query], k, self._deadline(timeout_s))
-        (answer,) = await drive_async(steps, self._transport.carry_out)
+    async def _one(self, query: Query, k: int, timeout_s: float | None, key: str | None) -> Recommendations:
+        if self._trial.is_plain:
+            steps = self._session.recommend([query], k, self._deadline(timeout_s))
+            (answer,) = await drive_async(steps, self._transport.carry_out)
+        else:
+            query = repeatable(query)
+            answer = await drive_async(self._split.recommend(query, k, self._deadline(timeout_s), key), self._transport.carry_out)
         if isinstance(answer, ClientError):
             raise answer.at(self._session.url, self._session.model)
+        if self._trial.recorder is not None and not query.similar:
+            self._trial.recorder.offer(query, answer)
+        if (shadow := self._trial.shadow) is not None:
+            other = self._split.shadow(query, k, self._deadline(timeout_s), answer, shadow)
+            self._shadows.start(lambda: drive_async(other, self._transport.carry_out))
         return answer
 
     async def _send(self, batch: RequestBatch, k: int, timeout_s: float | None) -> list[Result] | ClientError:

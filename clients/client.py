@@ -11,12 +11,15 @@ from clients.codec import Filter, Query, Recommendations, Repeats, Result
 from clients.connection import DEFAULT_URL, Connection, Tls
 from clients.errors import ClientError
 from clients.model_info import ModelInfo
+from clients.recorder import Recorder
 from clients.retry import RetryPolicy
 from clients.session import Health, Session
+from clients.shadows import ShadowThread
+from clients.split import OnShadow, Trial, VersionSplit, repeatable, share_of_candidate
 from clients.steps import Deadline, drive
 from clients.transport import Transport
 from clients.vocabularies import VocabularySource
-from distilrec.core.specs import MODEL_NAME
+from distilrec.core.specs import MODEL_NAME, candidate_name
 from distilrec.data.vocabulary import Vocabulary
 
 
@@ -43,6 +46,12 @@ class RecommenderClient:
         metadata: sent with each call, for example {"authorization": "Bearer ..."}.
         keepalive_s: seconds between pings on a connection where a call waits.
         max_message_bytes: largest message in either direction.
+        split: share of the keys that get the candidate, which is served next to the served version: ``{"candidate": 0.1}``. Where
+            it does not answer, the served version does. The answer's ``variant`` and ``model_version`` say which one it was.
+            ``recommend_many`` always asks the served version.
+        shadow: also asks the version that did not answer, in the background, and is called with both answers. Of requests that come
+            faster than this, some are left out.
+        record: writes a sample of the requests into files (``Recorder``).
 
     Raises:
         ClientError: settings that cannot be used.
@@ -61,11 +70,18 @@ class RecommenderClient:
         metadata: Mapping[str, str] | None = None,
         keepalive_s: float = Connection.keepalive_s,
         max_message_bytes: int = Connection.max_message_bytes,
+        split: Mapping[str, float] | None = None,
+        shadow: OnShadow | None = None,
+        record: Recorder | None = None,
     ) -> None:
         connection = Connection(url, tls, metadata or {}, keepalive_s=keepalive_s, max_message_bytes=max_message_bytes)
         self.timeout_s = timeout_s
         self._transport = Transport(connection)
         self._session = Session(url, model, vocabulary, RetryPolicy(retries), lambda: self._transport.epoch)
+        self._trial = Trial(share_of_candidate(split), shadow, record)
+        other = Session(url, candidate_name(model), None, RetryPolicy(retries=0), lambda: self._transport.epoch)
+        self._split = VersionSplit(self._session, other, self._trial.share)
+        self._shadows = ShadowThread()
 
     def recommend(
         self,
@@ -76,6 +92,7 @@ class RecommenderClient:
         filter: Filter | None = None,  # noqa: A002 - what it is
         allow: Iterable[str] | None = None,
         repeats: Repeats = "never",
+        key: str | None = None,
         timeout_s: float | None = None,
     ) -> Recommendations:
         """Recommend ``k`` items after ``history``.
@@ -90,6 +107,8 @@ class RecommenderClient:
                 the answer is shorter, and its ``missing`` says by how many.
             allow: the only ids that may be recommended. Unknown ones are reported; if none is known, the answer is empty.
             repeats: "allow" lets items of the history be recommended again.
+            key: for example the user's id, by which a client with ``split`` chooses the version, always the same one for a key. It
+                is neither sent nor recorded. None gets the served version.
             timeout_s: seconds, instead of the client's.
 
         Raises:
@@ -98,7 +117,7 @@ class RecommenderClient:
             VocabularyMismatch: the served model means other items than the given vocabulary.
             ServerUnavailable, DeadlineExceeded, Overloaded, ModelNotFound: as their names say.
         """
-        return self._one(Query(history, exclude, filter, allow, repeats), k, timeout_s)
+        return self._one(Query(history, exclude, filter, allow, repeats), k, timeout_s, key)
 
     def similar(
         self,
@@ -108,6 +127,7 @@ class RecommenderClient:
         *,
         filter: Filter | None = None,  # noqa: A002 - what it is
         allow: Iterable[str] | None = None,
+        key: str | None = None,
         timeout_s: float | None = None,
     ) -> Recommendations:
         """Find the ``k`` items that are most like an item: by the cosine of their vectors, which is the score.
@@ -120,13 +140,14 @@ class RecommenderClient:
             exclude: as in ``recommend``.
             filter: as in ``recommend``.
             allow: as in ``recommend``.
+            key: as in ``recommend``.
             timeout_s: as in ``recommend``.
 
         Raises:
             InvalidRequest: the item is not known, the model was exported without ``export.similar``, or as ``recommend``.
             ClientError: as ``recommend``.
         """
-        return self._one(Query([item_id], exclude, filter, allow, similar=True), k, timeout_s)
+        return self._one(Query([item_id], exclude, filter, allow, similar=True), k, timeout_s, key)
 
     def recommend_many(
         self,
@@ -190,6 +211,7 @@ class RecommenderClient:
 
     def close(self) -> None:
         """Close the connection. Calls without an answer are waited for, at most a second, and then cancelled."""
+        self._shadows.close()
         self._transport.close()
 
     def __enter__(self) -> Self:
@@ -198,10 +220,19 @@ class RecommenderClient:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _one(self, query: Query, k: int, timeout_s: float | None) -> Recommendations:
-        (answer,) = drive(self._session.recommend([query], k, self._deadline(timeout_s)), self._transport.carry_out)
+    def _one(self, query: Query, k: int, timeout_s: float | None, key: str | None) -> Recommendations:
+        if self._trial.is_plain:
+            (answer,) = drive(self._session.recommend([query], k, self._deadline(timeout_s)), self._transport.carry_out)
+        else:
+            query = repeatable(query)
+            answer = drive(self._split.recommend(query, k, self._deadline(timeout_s), key), self._transport.carry_out)
         if isinstance(answer, ClientError):
             raise answer.at(self._session.url, self._session.model)
+        if self._trial.recorder is not None and not query.similar:
+            self._trial.recorder.offer(query, answer)
+        if (shadow := self._trial.shadow) is not None:
+            steps = self._split.shadow(query, k, self._deadline(timeout_s), answer, shadow)
+            self._shadows.start(lambda: drive(steps, self._transport.carry_out))
         return answer
 
     def _send(

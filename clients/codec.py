@@ -16,6 +16,9 @@ from distilrec.data.vocabulary import Vocabulary
 Repeats = Literal["never", "allow"]
 """Whether items of the history may be recommended."""
 
+Variant = Literal["served", "candidate"]
+"""Which of two versions that are served at once."""
+
 Filter = Mapping[str, Iterable[str] | str]
 """For each attribute, by its name, the value that is wanted or several; several attributes must all fit."""
 
@@ -66,6 +69,10 @@ class Recommendations:
     """Milliseconds from the call to the answer, retries included; in a packed request the same for all its histories."""
     missing: int = 0
     """How many items fewer than asked for these are: no other item was left by history, exclude, filter and allow."""
+    variant: Variant = "served"
+    """Which version answered, where a client splits requests between the served one and a candidate."""
+    propensity: float = 1.0
+    """Probability with which the split chooses this version; 1 without a split or key."""
 
     def __iter__(self) -> Iterator[tuple[str, float]]:
         return iter(zip(self.ids, self.scores, strict=True))

@@ -18,7 +18,7 @@ from clients.steps import Call, CallFailed, Deadline, drive
 from clients.transport import Transport
 from clients.wire import ModelAnswer, front_door_request, infer_request, read_answer, read_front_door
 from distilrec.core.runner import NOTHING_CHOSEN, Answer, Choices, request_arrays
-from distilrec.core.specs import MODEL_NAME, RecommenderSpec
+from distilrec.core.specs import CANDIDATE_SUFFIX, FRONT_DOOR_NAME, MODEL_NAME, RecommenderSpec, candidate_name
 
 _NO_RETRIES = RetryPolicy(retries=0)
 
@@ -91,9 +91,10 @@ class GrpcModel:
     ) -> tuple[list[list[str]], NDArray[np.float32], str]:
         """Ask the front door of the same server, as ``wire.front_door_request``; results as ``wire.read_front_door``.
 
-        Errors are those of ``recommend``.
+        A candidate's front door is the candidate, too. Errors are those of ``recommend``.
         """
-        response = self._call(MODEL_INFER, front_door_request(histories, excludes, k, choices))
+        model = candidate_name(FRONT_DOOR_NAME) if self.model.endswith(CANDIDATE_SUFFIX) else FRONT_DOOR_NAME
+        response = self._call(MODEL_INFER, front_door_request(histories, excludes, k, choices, model))
         return read_front_door(response)
 
     def counts(self, version: str) -> tuple[int, int]:

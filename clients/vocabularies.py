@@ -9,6 +9,7 @@ from clients.model_info import ModelInfo
 from clients.steps import Steps, Work
 from clients.wire import read_vocabulary_part, vocabulary_request
 from distilrec.core.errors import DataError
+from distilrec.core.specs import vocabulary_model_of
 from distilrec.data.vocabulary import FILE_NAME, Vocabulary, load_vocabulary, parse_vocabulary
 
 VocabularySource = Vocabulary | Path | str | None
@@ -39,7 +40,7 @@ def obtain(source: VocabularySource, info: ModelInfo, infer: Infer) -> Steps[Voc
         VocabularyMismatch: the vocabulary is not that of the model, or the server hands none over.
     """
     if source is None:
-        vocabulary = yield from _from_server(infer)
+        vocabulary = yield from _from_server(infer, vocabulary_model_of(info.model))
     elif isinstance(source, Vocabulary):
         vocabulary = source
     else:
@@ -65,12 +66,12 @@ def _file(path: Path, info: ModelInfo) -> Path:
     return served if served.exists() else path / FILE_NAME
 
 
-def _from_server(infer: Infer) -> Steps[Vocabulary]:
+def _from_server(infer: Infer, model: str) -> Steps[Vocabulary]:
     """Read the server's file in parts; from the start again when a promotion exchanges it meanwhile."""
     content, total, version = bytearray(), 1, None
     while len(content) < total:
         try:
-            response = yield from infer(vocabulary_request(len(content)))
+            response = yield from infer(vocabulary_request(len(content), model))
         except ModelNotFound as error:
             raise VocabularyMismatch(
                 "the server does not hand its vocabulary over; give vocabulary=, the path of the vocabulary.json that lies next to"

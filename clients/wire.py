@@ -77,7 +77,11 @@ def read_answer(response: InferResponse, rows: int) -> ModelAnswer:
 
 
 def front_door_request(
-    histories: Sequence[Sequence[str]], excludes: Sequence[Sequence[str]], k: int, choices: Mapping[str, Any] = NOTHING_CHOSEN
+    histories: Sequence[Sequence[str]],
+    excludes: Sequence[Sequence[str]],
+    k: int,
+    choices: Mapping[str, Any] = NOTHING_CHOSEN,
+    model: str = FRONT_DOOR_NAME,
 ) -> Request:
     """Make a ModelInferRequest to the front door, which takes ids as strings; empty strings fill the shorter rows.
 
@@ -87,8 +91,9 @@ def front_door_request(
         k: Number of items wanted for each history.
         choices: Optional inputs by name: ``filter``, B lists of texts such as "category=Nails"; ``allow``, B lists of item ids;
             ``repeats``, B lists with one text; ``similar``, int32 [B, 1].
+        model: Name of the front door.
     """
-    request = service_pb2.ModelInferRequest(model_name=FRONT_DOOR_NAME)
+    request = service_pb2.ModelInferRequest(model_name=model)
     texts = {name: rows for name, rows in choices.items() if name != "similar"}
     for name, rows in (("history", histories), ("exclude", excludes), *texts.items()):
         width = max(1, *map(len, rows))
@@ -131,9 +136,9 @@ def _strings(values: Sequence[bytes]) -> bytes:
     return b"".join(len(value).to_bytes(4, "little") + value for value in values)
 
 
-def vocabulary_request(offset: int) -> Request:
-    """Make a ModelInferRequest for a part of the served vocabulary.json, from byte ``offset`` on."""
-    request = service_pb2.ModelInferRequest(model_name=VOCABULARY_NAME)
+def vocabulary_request(offset: int, model: str = VOCABULARY_NAME) -> Request:
+    """Make a ModelInferRequest for a part of the served vocabulary.json, from byte ``offset`` on, to the model that sends it."""
+    request = service_pb2.ModelInferRequest(model_name=model)
     request.inputs.add(name="offset", datatype="INT64", shape=[1])
     request.raw_input_contents.append(np.int64(offset).tobytes())
     return request

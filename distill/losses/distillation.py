@@ -63,7 +63,14 @@ class Distillation(nn.Module):
         self.states = nn.ModuleDict({name: loss.state(setup) for name, loss in every.items()})
 
     def forward(
-        self, vectors: Tensor, table: Tensor, true_items: Tensor, prefixes: Tensor, progress: float
+        self,
+        vectors: Tensor,
+        table: Tensor,
+        true_items: Tensor,
+        prefixes: Tensor,
+        progress: float,
+        *,
+        example_weights: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss summed over M predictions, and each of its parts before it is weighted, summed likewise.
 
@@ -73,14 +80,16 @@ class Distillation(nn.Module):
             true_items: int64 [M], 1..N; 0 where the true next item is not for training.
             prefixes: int64 [M], rows of the soft targets.
             progress: Share of the training that is done: 0 in the first epoch, 1 in the last.
+            example_weights: float32 [M], what each prediction counts; None counts all alike.
         """
         batch = self._batch_targets(true_items, prefixes, progress)
         parts = {name: vectors.new_zeros(()) for name in batch.weights}
-        loss = self._add_logit_losses(vectors, table, batch, parts)
+        loss = self._add_logit_losses(vectors, table, batch, parts, example_weights)
+        trust = batch.trust if example_weights is None else batch.trust * example_weights
         for name, declared in self.on_vectors.items():
             if name in batch.weights:
                 assert batch.soft.features is not None
-                value = declared.value(vectors, batch.soft.features, batch.trust, self.states[name])
+                value = declared.value(vectors, batch.soft.features, trust, self.states[name])
                 parts[name] += value.detach()
                 loss = loss + batch.weights[name] * value
         return loss, parts
@@ -99,9 +108,13 @@ class Distillation(nn.Module):
         weights = {name: weight for name, weight in weights.items() if weight > 0 or self._takes_distrusted_weight(name)}
         return BatchTargets(true_items, soft, trust, temperature, weights)
 
-    def _add_logit_losses(self, vectors: Tensor, table: Tensor, batch: BatchTargets, parts: dict[str, Tensor]) -> Tensor:
+    def _add_logit_losses(
+        self, vectors: Tensor, table: Tensor, batch: BatchTargets, parts: dict[str, Tensor], example_weights: Tensor | None
+    ) -> Tensor:
         """Weighted sum of the losses on logits; each one's own sum is added to ``parts``."""
         weights = self._prediction_weights(batch)
+        if example_weights is not None:
+            weights = {name: of_predictions * example_weights for name, of_predictions in weights.items()}
         if not weights:
             return vectors.new_zeros(())
 

@@ -20,15 +20,17 @@ from distill.models.weights import save_weights
 from distill.stages.card import Description, write_card
 from distill.stages.text import load_embeddings, load_known
 from distill.training.callbacks import GiveUp
+from distill.training.domain import DomainWeights, domain_weights
 from distill.training.fit import FitResult, fit
 from distill.training.loggers import Logging
 from distill.training.unknown_share import calibrate_unknown
-from distilrec.config import Config, DistillationConfig, ItemVectorConfig, TrainingConfig, judged_with, spec_of_run
+from distilrec.config import Config, DistillationConfig, DomainConfig, ItemVectorConfig, TrainingConfig, judged_with, spec_of_run
 from distilrec.config.section import Section, declarations_of
 from distilrec.core.errors import ConfigError
 from distilrec.core.manifest import Manifest
 from distilrec.core.specs import RecommenderSpec
 from distilrec.core.stage import Inputs, run_stage
+from distilrec.data import attributes
 from distilrec.data import stage as data_stage
 from distilrec.data.dataset import Dataset, held_out
 from distilrec.data.vocabulary import Vocabulary
@@ -55,6 +57,8 @@ class FittedModel:
     recorded: Mapping[str, Any]
     """Settings that the result depends on, JSON-ready."""
     save: Callable[[Encoder, Path], None] = save_weights
+    domain: DomainConfig | None = None
+    """Weights of training examples by where their users come from."""
     distillation: DistillationConfig | None = None
     """How it learns from soft targets, where the stage has such an input."""
 
@@ -85,6 +89,7 @@ def run_fitted(stage: str, model: FittedModel, config: Config, inputs: Inputs, o
             "parameters": encoder.parameter_count(),
             "text_embeddings": model.item_vectors.text and load_embeddings(inputs["text"]) is not None,
             **_content_facts(model, config),
+            **({} if (weights := _domain_weights(model, config, inputs, dataset)) is None else {"domain": weights.facts()}),
         }
 
     return run_stage(
@@ -111,6 +116,7 @@ def fit_model(
     """Fit a model on finished folders; a checkpoint in ``scratch`` is resumed. Options as in ``distill.training.fit.fit``."""
     dataset, vocabulary = data_stage.load(inputs["data"])
     catalogue = _catalogue(model, config, inputs, dataset, vocabulary)
+    weights = _domain_weights(model, config, inputs, dataset)
     # A resumed training gets the weights of its checkpoint; one that starts draws the same ones each time.
     lightning.seed_everything(config.seed, verbose=False)
     encoder = model.build(catalogue, config.history_length)
@@ -122,6 +128,7 @@ def fit_model(
         seed=config.seed,
         scratch=scratch,
         distillation=_distillation(model, encoder, inputs, dataset),
+        example_weights=None if weights is None else weights.of_examples(dataset),
         processes=config.processes,
         log=log,
         give_up=give_up,
@@ -141,6 +148,14 @@ def _validation_ndcg(encoder: Encoder, dataset: Dataset, spec: RecommenderSpec) 
     with encoder.items.kept():
         items, _ = recommend_all(TorchRunner(encoder, spec), users, _BATCH_SIZE, "validation")
     return ranking_metrics(items, users)[f"ndcg@{PRIMARY_K}"]
+
+
+def _domain_weights(model: FittedModel, config: Config, inputs: Inputs, dataset: Dataset) -> DomainWeights | None:
+    if model.domain is None:
+        return None
+    weights = domain_weights(dataset, attributes.load(inputs["data"]), model.domain, config.seed)
+    logger.info("domain %s: %s", model.domain.target, ", ".join(f"{name} {value:g}" for name, value in weights.facts().items()))
+    return weights
 
 
 def _catalogue(model: FittedModel, config: Config, inputs: Inputs, dataset: Dataset, vocabulary: Vocabulary) -> Catalogue:

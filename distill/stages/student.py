@@ -39,5 +39,6 @@ def _fitted(settings: StudentConfig, *, distilled: bool) -> FittedModel:
         item_vectors=settings,
         summary=describe_student(settings, distilled=distilled),
         recorded=settings.recorded(distilled=distilled),
+        domain=settings.domain,
         distillation=settings.distillation,
     )

@@ -67,6 +67,7 @@ def fit(
     seed: int,
     scratch: Path,
     distillation: Distillation | None = None,
+    example_weights: torch.Tensor | None = None,
     processes: int = 1,
     log: Logging | None = None,
     give_up: GiveUp | None = None,
@@ -82,6 +83,7 @@ def fit(
         seed: Random seed of batch order and dropout.
         scratch: Folder for checkpoints; the training resumes from the newest one that can be read.
         distillation: Soft targets and how to learn from them; None learns from true items alone.
+        example_weights: float32 [interactions], what each training example counts; None counts all alike.
         processes: Number of processes that share the work (PyTorch's DDP), on as many GPUs as there are. Not read under torchrun.
         log: Log of the losses.
         give_up: Stops the training early where it returns True.
@@ -92,7 +94,7 @@ def fit(
     """
     validation = _validation_users(dataset, spec)
     keep_freed_memory()
-    module = NextItemModule(encoder, spec, config, validation, distillation)
+    module = NextItemModule(encoder, spec, config, validation, distillation, example_weights=example_weights)
     windows = _windows(dataset, spec.history_length, distillation) if windows is None else windows
     data, clock = SequenceData(windows, validation, batch_size(config, windows[0]), seed), EpochClock()
     moments = [EpochSeed(seed), EpochStart(), Curve(give_up), ExpectedTime(), clock]

@@ -75,6 +75,7 @@ class NextItemModule(lightning.LightningModule):
         config: optimizer settings.
         validation: the users ``SequenceData`` validates with, in the same order.
         distillation: how to learn from soft targets.
+        example_weights: float32 [interactions], what the prediction at each flat position counts; None counts all alike.
     """
 
     def __init__(
@@ -84,6 +85,8 @@ class NextItemModule(lightning.LightningModule):
         config: TrainingConfig,
         validation: HeldOut,
         distillation: Distillation | None = None,
+        *,
+        example_weights: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -91,6 +94,7 @@ class NextItemModule(lightning.LightningModule):
         self.config = config
         self.validation = validation
         self.distillation = distillation
+        self.register_buffer("example_weights", example_weights, persistent=False)
         self._ranked: list[Tensor] = []
 
     def training_step(self, batch: Batch) -> Tensor:
@@ -100,20 +104,21 @@ class NextItemModule(lightning.LightningModule):
 
     def _loss(self, batch: Batch) -> Tensor:
         vectors, targets, prefixes = self.encoder.training_examples(batch)
+        weights = None if self.example_weights is None else cast(Tensor, self.example_weights)[prefixes]
         if self.distillation is None:
             true = targets > 0
             vectors, targets = vectors[true], targets[true]
-            loss = self._hard_loss(vectors, targets)
+            loss = self._hard_loss(vectors, targets, None if weights is None else weights[true])
         else:
             progress = self.trainer.current_epoch / max(self.config.epochs - 1, 1)
-            loss, parts = self.distillation(vectors, self._table(), targets, prefixes, progress)
+            loss, parts = self.distillation(vectors, self._table(), targets, prefixes, progress, example_weights=weights)
             self.log_dict({name: value / max(len(vectors), 1) for name, value in parts.items()}, prog_bar=True)
         loss = loss / self._predictions_a_process(len(vectors))
         self.log("loss", loss, prog_bar=True)
         return loss
 
-    def _hard_loss(self, vectors: Tensor, targets: Tensor) -> Tensor:
-        """Summed cross-entropy. float32 [M, d], int64 [M] -> scalar.
+    def _hard_loss(self, vectors: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+        """Summed cross-entropy. float32 [M, d], int64 [M], weights float32 [M] or None -> scalar.
 
         Items that nobody has touched are no wrong answers, or their content would count against them.
         """
@@ -123,14 +128,14 @@ class NextItemModule(lightning.LightningModule):
             table = self._table()
             if untouched is not None:
                 table, targets = table[~untouched], (~untouched).cumsum(dim=0)[columns_of(targets)]
-            return catalogue_loss(vectors, table, lambda logits, rows: _hard_sum(logits, targets[rows]))
+            return catalogue_loss(vectors, table, lambda logits, rows: _hard_sum(logits, targets[rows], _some(weights, rows)))
         candidates = draw_candidates(targets, self.encoder.item_count, negatives)
         if untouched is not None:
             candidates.correction[untouched[columns_of(candidates.items)]] = NOWHERE
         return catalogue_loss(
             vectors,
             self.encoder.items()[candidates.items],
-            lambda logits, rows: _hard_sum(logits + candidates.correction, candidates.targets[rows]),
+            lambda logits, rows: _hard_sum(logits + candidates.correction, candidates.targets[rows], _some(weights, rows)),
         )
 
     def _table(self) -> Tensor:
@@ -173,7 +178,12 @@ class NextItemModule(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
-def _hard_sum(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy summed over predictions. float32 [m, N], int64 [m] -> scalar."""
+def _hard_sum(logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+    """Cross-entropy summed over predictions. float32 [m, N], int64 [m], weights float32 [m] or None -> scalar."""
     split = split_logits(logits, targets)
-    return hard_cross_entropy(split.target, split.top, split.rest).sum()
+    values = hard_cross_entropy(split.target, split.top, split.rest)
+    return values.sum() if weights is None else (values * weights).sum()
+
+
+def _some(weights: Tensor | None, rows: slice) -> Tensor | None:
+    return None if weights is None else weights[rows]

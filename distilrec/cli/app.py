@@ -11,7 +11,23 @@ from typing import Annotated, Any
 import typer
 
 from distilrec import __version__
-from distilrec.cli import evaluation, generate, hub, kinds, load, recommend, refresh, report, serving, training, update
+from distilrec.cli import (
+    approval,
+    candidate,
+    compare,
+    drift,
+    evaluation,
+    generate,
+    hub,
+    kinds,
+    load,
+    recommend,
+    refresh,
+    report,
+    serving,
+    training,
+    update,
+)
 from distilrec.cli.options import DEFAULT_PRESET, Cold, Force, Preset, Student
 from distilrec.config import Config, as_cold, load_config, with_export_settings, with_seed
 from distilrec.core.errors import DataWarning, DistilRecError
@@ -269,6 +285,10 @@ app.add_typer(kinds.app)
 app.add_typer(evaluation.app)
 app.add_typer(report.app)
 app.add_typer(serving.app)
+app.add_typer(approval.app)
+app.add_typer(candidate.app)
+app.add_typer(compare.app)
+app.add_typer(drift.app)
 app.add_typer(refresh.app)
 app.add_typer(update.app)
 app.add_typer(recommend.app)

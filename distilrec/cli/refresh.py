@@ -7,7 +7,7 @@ import typer
 
 from distilrec.cli.connection import TlsCa, TlsCert, TlsKey, tls_of
 from distilrec.cli.options import DEFAULT_PRESET, DEFAULT_URL, Preset, Url
-from distilrec.cli.serving import SecretFile, say, server_at
+from distilrec.cli.serving import NoRehearsal, SecretFile, WatchS, print_promotion, say, server_at
 from distilrec.config import Config, load_config
 
 if TYPE_CHECKING:
@@ -26,10 +26,8 @@ def refresh(  # noqa: PLR0917 - typer's parameters are options, not positions
     tls_ca: TlsCa = None,
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
-    watch_s: Annotated[float, typer.Option(help="Seconds to watch the new version before it is pinned.")] = 10.0,
-    no_rehearsal: Annotated[
-        bool, typer.Option("--no-rehearsal", help="Do not try it in a server of its own first (saves that server's memory).")
-    ] = False,
+    watch_s: WatchS = 10.0,
+    no_rehearsal: NoRehearsal = False,
     offline: Annotated[bool, typer.Option("--offline", help="No server runs: only stage and pin.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Do it even if most items are retired.")] = False,
 ) -> None:
@@ -61,5 +59,14 @@ def _promote(artefact: Path, config: Config, server: "Server | None", *, watch_s
     if (served := promotion.version_of(artefact, repository)) is not None:
         print(f"version {served} serves it already")
         return
-    done = promotion.promote(artefact, repository, config.export, server, limits=limits, rehearsed=rehearsed, report=say)
-    print(f"version {done.version} serves (before: {done.former})")
+    done = promotion.promote(
+        artefact,
+        repository,
+        config.export,
+        server,
+        limits=limits,
+        rehearsed=rehearsed,
+        approval=config.rollout.approval,
+        report=say,
+    )
+    print_promotion(done)

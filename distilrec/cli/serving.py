@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from clients.connection import Tls
     from distilrec.serving.process.security import TlsConfig
     from distilrec.serving.rollout.live import Server
+    from distilrec.serving.rollout.promotion import Promotion
 
 app = typer.Typer()
 
@@ -22,6 +23,15 @@ SecretFile = Annotated[
 
 Http = Annotated[bool, typer.Option("--http", help="Answer HTTP on loopback, for curl; a single wrong request can end the server.")]
 WithWatchdog = Annotated[bool, typer.Option("--watchdog/--no-watchdog", help="Probe the model, and bring model and server back.")]
+WatchS = Annotated[float, typer.Option(help="Seconds to watch the new version before it is pinned.")]
+StageOffline = Annotated[bool, typer.Option("--offline", help="No server runs: only stage and pin.")]
+ForceWorse = Annotated[bool, typer.Option("--force", help="Promote it even if it ranks worse than the served version.")]
+AsCandidate = Annotated[
+    bool, typer.Option("--candidate", help="Serve it next to the served version, for clients that split requests.")
+]
+NoRehearsal = Annotated[
+    bool, typer.Option("--no-rehearsal", help="Do not try it in a server of its own first (saves that server's memory).")
+]
 MemoryGrowth = Annotated[
     int, typer.Option(min=0, help="Restart a server that keeps so many MB more than after its start; 0 is never.")
 ]
@@ -79,40 +89,39 @@ def promote(  # noqa: PLR0917
     tls_ca: TlsCa = None,
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
-    watch_s: Annotated[float, typer.Option(help="Seconds to watch the new version before it is pinned.")] = 10.0,
-    no_rehearsal: Annotated[
-        bool, typer.Option("--no-rehearsal", help="Do not try it in a server of its own first (saves that server's memory).")
-    ] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="No server runs: only stage and pin.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Promote it even if it ranks worse than the served version.")] = False,
+    watch_s: WatchS = 10.0,
+    no_rehearsal: NoRehearsal = False,
+    offline: StageOffline = False,
+    force: ForceWorse = False,
     reason: Annotated[str, typer.Option(help="Why it is forced; an update that was refused needs it. The journal keeps it.")] = "",
+    candidate: AsCandidate = False,
 ) -> None:
     """Put a new version into a running server.
 
-    Its files are checked, and that it does not rank worse than the served one; an update is judged by its own verdict. It is
-    rehearsed in a server of its own, loaded, checked with its golden requests and watched. If anything is wrong, the former version
-    serves on.
+    It is checked, rehearsed in a server of its own, loaded, checked again and watched; if anything is wrong, the former version
+    serves on. An update is judged by its own verdict. Where approval is required, it stops after the rehearsal.
 
     Example: distilrec promote runs/ml-100k/export
     """
-    from distilrec.config import load_export_config
+    from distilrec.config import load_serving_config
     from distilrec.serving.rollout import promotion
     from distilrec.serving.rollout.live_checks import Limits
 
-    server = None if offline else server_at(url, secret_file, tls_of(tls_ca, tls_cert, tls_key))
-    config = load_export_config(preset)
+    config = load_serving_config(preset)
     done = promotion.promote(
         artefact,
         repository,
-        config,
-        server,
+        config.export,
+        None if offline else server_at(url, secret_file, tls_of(tls_ca, tls_cert, tls_key)),
         limits=Limits(watch_s=watch_s),
         rehearsed=not no_rehearsal,
         force=force,
         reason=reason,
+        approval=config.rollout.approval,
+        as_candidate=candidate,
         report=say,
     )
-    print(f"version {done.version} serves (before: {done.former})")
+    print_promotion(done)
 
 
 @app.command()
@@ -132,8 +141,7 @@ def rollback(  # noqa: PLR0917
     from distilrec.serving.rollout import promotion
 
     server = None if offline else server_at(url, secret_file, tls_of(tls_ca, tls_cert, tls_key))
-    done = promotion.rollback(repository, server, report=say)
-    print(f"version {done.version} serves (before: {done.former})")
+    print_promotion(promotion.rollback(repository, server, report=say))
 
 
 @app.command()
@@ -145,8 +153,10 @@ def versions(repository: Repository = DEFAULT_REPOSITORY) -> None:
     from distilrec.serving.rollout import promotion
 
     for version in promotion.versions(repository):
-        line = f"{version.number:6d}  {version.state:8}  {version.time:%Y-%m-%d %H:%M}  vocabulary {version.vocabulary_sha256[:12]}"
+        line = f"{version.number:6d}  {version.state:9}  {version.time:%Y-%m-%d %H:%M}  vocabulary {version.vocabulary_sha256[:12]}"
         line += f"  forced: {version.forced}" if version.forced else ""
+        if version.review is not None and version.review.decision == "approved":
+            line += f"  approved by {version.review.by}"
         print(line + (f"  {version.reason.splitlines()[0]}" if version.reason else ""))
 
 
@@ -203,6 +213,19 @@ def server_at(url: str, secret_file: Path | None, tls: "Tls | bool") -> "Server"
 
     port = int(url.rpartition(":")[2]) if url.rpartition(":")[2].isdigit() else 0
     return Server(url, client_secret(port, secret_file), tls)
+
+
+def print_promotion(done: "Promotion") -> None:
+    """Print what came of a promotion."""
+    if done.candidate:
+        print(f"version {done.version} is the candidate, next to version {done.former}")
+        print('split requests with RecommenderClient(url, split={"candidate": 0.1}); then: distilrec adopt, or distilrec withdraw')
+        return
+    if done.review is None:
+        print(f"version {done.version} serves (before: {done.former})")
+        return
+    print(f"version {done.version} waits for approval; version {done.former} serves on")
+    print(f"review {done.review}, then: distilrec approve {done.version} --by NAME --note REASON (or distilrec reject)")
 
 
 def say(text: str) -> None:

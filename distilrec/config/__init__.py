@@ -12,18 +12,21 @@ from distilrec.config.data import (
     VectorConfig,
 )
 from distilrec.config.distillation import DistillationConfig, LossConfig
+from distilrec.config.domain import DomainConfig
 from distilrec.config.export import CalibrationConfig, EngineConfig, ExportConfig
 from distilrec.config.item_vectors import ItemVectorConfig
 from distilrec.config.reading import (
+    ServingSettings,
     as_cold,
     load_config,
-    load_export_config,
+    load_serving_config,
     parse_config,
     parse_settings,
     preset_names,
     with_export_settings,
     with_seed,
 )
+from distilrec.config.rollout import Approval, RolloutConfig
 from distilrec.config.run import Config
 from distilrec.config.section import Section
 from distilrec.config.spec import choice_sizes, judged_with, spec_of_artefact, spec_of_run
@@ -34,10 +37,12 @@ from distilrec.config.tune import TuneConfig
 from distilrec.config.update import UpdateConfig
 
 __all__ = [
+    "Approval",
     "CalibrationConfig",
     "Config",
     "DataConfig",
     "DistillationConfig",
+    "DomainConfig",
     "EngineConfig",
     "ExportConfig",
     "FeatureConfig",
@@ -49,7 +54,9 @@ __all__ = [
     "LossConfig",
     "QadConfig",
     "Ramp",
+    "RolloutConfig",
     "Section",
+    "ServingSettings",
     "StudentConfig",
     "StudentName",
     "TargetsConfig",
@@ -65,7 +72,7 @@ __all__ = [
     "choice_sizes",
     "judged_with",
     "load_config",
-    "load_export_config",
+    "load_serving_config",
     "parse_config",
     "parse_settings",
     "preset_names",

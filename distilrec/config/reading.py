@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from distilrec.config.export import ExportConfig
 from distilrec.config.faults import describe_faults
+from distilrec.config.rollout import RolloutConfig
 from distilrec.config.run import Config
 from distilrec.config.section import Section
 from distilrec.core.errors import ConfigError
@@ -36,15 +37,15 @@ def load_config(preset: str) -> Config:
     return parse_config(text, where=where, folder=folder)
 
 
-def load_export_config(preset: str) -> ExportConfig:
-    """Read section ``export`` alone, as ``load_config`` does: a serving machine need not have what other sections need.
+def load_serving_config(preset: str) -> "ServingSettings":
+    """Read sections ``export`` and ``rollout`` alone: a serving machine need not have what other sections need.
 
     Raises:
-        ConfigError: as ``load_config``, of this section.
+        ConfigError: as ``load_config``, of these sections.
     """
     text, where, folder = _read(preset)
     values = _parse(text, where, folder)
-    return _validated(_ExportSettings, {"export": values.get("export", {})}, where).export
+    return _validated(ServingSettings, {name: values[name] for name in ServingSettings.model_fields if name in values}, where)
 
 
 def with_export_settings(config: Config, settings: dict[str, Any]) -> Config:
@@ -100,10 +101,11 @@ def parse_settings(values: dict[str, Any], *, where: str) -> Config:
     return _validated(Config, values, where)
 
 
-class _ExportSettings(Section):
-    """Settings of which only the export is read."""
+class ServingSettings(Section):
+    """Settings of what is served, and how it gets there."""
 
-    export: ExportConfig
+    export: ExportConfig = ExportConfig()
+    rollout: RolloutConfig = RolloutConfig()
 
 
 def _read(preset: str) -> tuple[str, str, Path]:

@@ -7,6 +7,7 @@ from pydantic import Field, SerializeAsAny, model_validator
 
 from distilrec.config.data import DataConfig, ImageConfig, TextConfig
 from distilrec.config.export import ExportConfig
+from distilrec.config.rollout import RolloutConfig
 from distilrec.config.section import Name, Positive, Section
 from distilrec.config.student import QadConfig, StudentConfig, UndistilledConfig
 from distilrec.config.teachers import TargetsConfig, TeacherConfig
@@ -46,6 +47,7 @@ class Config(Section):
     qad: QadConfig = QadConfig()
     update: UpdateConfig = UpdateConfig()
     export: ExportConfig = ExportConfig()
+    rollout: RolloutConfig = RolloutConfig()
     tune: TuneConfig = Field(default_factory=TuneConfig)
 
     @property
@@ -66,7 +68,8 @@ class Config(Section):
         """Section ``targets`` with the number of perturbed copies that "auto" stands for."""
         if self.targets.perturbed_copies != "auto":
             return self.targets
-        copies = _COPIES if all(self.teachers[name].scores_any_history for name in self.student_teachers) else 0
+        scored = all(self.teachers[name].scores_any_history for name in self.student_teachers)
+        copies = _COPIES if scored and self.student.domain is None else 0
         return self.targets.model_copy(update={"perturbed_copies": copies})
 
     @model_validator(mode="before")
@@ -95,6 +98,7 @@ class Config(Section):
                     raise ValueError(f"teachers.{name}.taught_by: found {other!r}, expected teachers that stand before it")
             earlier.append(name)
         self._check_content()
+        self._check_domain()
         self._check_learner("student", self.student, tuple(self.student_teachers))
         for name, teacher in self.teachers.items():
             if teacher.learner is not None:
@@ -114,6 +118,24 @@ class Config(Section):
                 raise ValueError(
                     f"{place}.content: found {', '.join(unknown)}, expected features and vectors of the data ({known})"
                 )
+
+    def _check_domain(self) -> None:
+        """Refuse a domain that the data does not know, and where its weights are not read."""
+        for name, teacher in self.teachers.items():
+            if teacher.learner is not None and teacher.learner.domain is not None:
+                raise ValueError(f"teachers.{name}.student.domain: found a domain, expected none: only section student reads it")
+        domain = self.student.domain
+        if domain is None:
+            return
+        attributes = self.data.attributes
+        if attributes is not None and domain.attribute not in attributes:  # None: all attributes of a named source
+            known = ", ".join(attributes) or "none"
+            raise ValueError(f"student.domain.attribute: found {domain.attribute!r}, expected one of data.attributes ({known})")
+        if self.targets.perturbed_copies not in (0, "auto"):
+            raise ValueError(
+                f"targets.perturbed_copies: found {self.targets.perturbed_copies} with student.domain, expected 0: perturbed copies"
+                " do not say whose histories they are"
+            )
 
     def _check_learner(self, place: str, student: StudentConfig, teachers: tuple[str, ...]) -> None:
         settings, grid = student.distillation, self.targets.temperatures

@@ -3,9 +3,10 @@
 from abc import abstractmethod
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from distilrec.config.distillation import DistillationConfig
+from distilrec.config.domain import DomainConfig
 from distilrec.config.item_vectors import ItemVectorConfig
 from distilrec.config.kinds import KindSection
 from distilrec.config.section import Fraction, Positive
@@ -35,6 +36,12 @@ class StudentConfig(KindSection, TrainingConfig, ItemVectorConfig):
     """``low_rank``: numbers kept for each item, below ``embedding_size``."""
     distillation: DistillationConfig = Field(default_factory=DistillationConfig)
     """Not used by a student that is trained without a teacher."""
+    domain: DomainConfig | None = None
+    """Weights of training examples by where their users come from; None weighs all alike, and is left out of what is recorded."""
+
+    @model_serializer(mode="wrap")
+    def _without_unset_domain(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in serialize(self).items() if name != "domain" or value is not None}
 
     @abstractmethod
     def build(self, items: Any, history_length: int) -> Any:

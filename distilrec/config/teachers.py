@@ -82,7 +82,7 @@ class TargetsConfig(Section):
     perturbed_copies: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
     """Copies of the training sequences, with items left out at random, that the teachers score, too, because a teacher mostly
     repeats the true next item on sequences it was trained on (cf. Yue et al. 2021). ``auto``: 2, and none where a teacher only has
-    lists for some histories."""
+    lists for some histories or ``student.domain`` weights users."""
     drop_fraction: Fraction = 0.3
     """Share of items left out of a copy."""
     logits: Literal["float16", "int8"] = "float16"

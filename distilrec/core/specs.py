@@ -30,6 +30,20 @@ SERVED_MODELS = (VOCABULARY_NAME, MODEL_NAME, FRONT_DOOR_NAME)
 """Models that are filled, promoted and served together, under the same version number. The vocabulary comes first, so that it
 is ready for a client that sees the new student."""
 
+CANDIDATE_SUFFIX = "-candidate"
+"""End of the names of the same models in another version that is served next to the served one, for a share of the requests."""
+
+
+def candidate_name(model: str) -> str:
+    """Name of the candidate of a model."""
+    return model + CANDIDATE_SUFFIX
+
+
+def vocabulary_model_of(model: str) -> str:
+    """Name of the model that sends the vocabulary of a served model or of its candidate."""
+    return candidate_name(VOCABULARY_NAME) if model.endswith(CANDIDATE_SUFFIX) else VOCABULARY_NAME
+
+
 FIRST_VERSION = 1
 """Version that an export fills; promotion adds later versions."""
 

@@ -1,5 +1,6 @@
 """All stages of a run in their order, each with a folder below the run's folder, and which student and export of it ship."""
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -20,6 +21,8 @@ from distilrec.data.vocabulary import load_vocabulary
 from distilrec.pipeline.generations import newest_taken, updates_of
 from distilrec.pipeline.run_lock import locked_run
 from distilrec.pipeline.settings import save_settings
+
+logger = logging.getLogger(__name__)
 
 StageFunction = Callable[..., Manifest]
 """``run(config, inputs, out_dir, **options)``."""
@@ -361,6 +364,11 @@ def fill_repository(config: Config, *, with_benchmarks: bool = False) -> Path:
 
     # The teacher knows the catalogue of the training alone.
     artefact = exported_artefact(config) if with_benchmarks else served_artefact(config)
+    if config.rollout.approval == "required" and repository.is_filled(config.export.repository):
+        logger.info(
+            '%s serves on as it is: rollout.approval = "required". Next: distilrec promote %s', config.export.repository, artefact
+        )
+        return artefact
     repository.fill_repository(artefact, config.export)
     if with_benchmarks:
         # Likewise.

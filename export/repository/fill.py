@@ -19,7 +19,7 @@ from export.repository.journal import Journal, VersionInfo, decide_move, load_jo
 from export.repository.locks import locked
 from export.repository.models import MODELS
 from export.repository.target import manifest_for_target, serving_target
-from export.repository.versions import config_path, next_number, partial_folder, used_numbers
+from export.repository.versions import config_path, next_number, partial_folder, used_numbers, version_folder
 
 IDENTITY_NAME = "identity"
 """Name of the model that does no work, for benchmarks."""
@@ -73,6 +73,14 @@ def fill_repository(artefact: Path, config: ExportConfig) -> None:
             raise
         recover(repository, names)
         _remove_benchmark_models(repository)
+
+
+def is_filled(repository: Path) -> bool:
+    """Whether the repository pins a version that has its files."""
+    try:
+        return (version_folder(repository) / vocabularies.FILE_NAME).exists()
+    except RepositoryError:
+        return False
 
 
 def _recovered(repository: Path, names: Sequence[str]) -> Journal:

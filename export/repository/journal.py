@@ -18,8 +18,18 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, Valid
 
 from distilrec.core.errors import RepositoryError
 from distilrec.core.files import write_text
+from distilrec.core.specs import candidate_name
 from export.repository.locks import is_served
-from export.repository.versions import JOURNAL, config_path, move_pin, parse_config, remove_version, save_pinned, served_version
+from export.repository.versions import (
+    JOURNAL,
+    config_path,
+    move_pin,
+    parse_config,
+    remove_version,
+    review_path,
+    save_pinned,
+    served_version,
+)
 
 KEPT_GOOD = 3
 """Good versions whose folders are kept to go back to; older ones are retired."""
@@ -27,8 +37,34 @@ KEPT_GOOD = 3
 INTERRUPTED = "interrupted"
 """Reason of a version whose promotion was killed."""
 
-State = Literal["staged", "serving", "good", "retired", "failed"]
-"""Only ``serving`` and ``good`` versions have folders; ``retired`` ones were rolled back from or are too old to go back to."""
+State = Literal["staged", "waiting", "candidate", "serving", "good", "retired", "failed", "rejected"]
+"""``waiting`` versions need a person's approval; a ``candidate`` is served next to the ``serving`` one. These and ``good`` versions
+have folders; ``retired`` ones were rolled back from, withdrawn, or are too old to go back to."""
+
+_GONE: tuple[State, ...] = ("failed", "retired", "rejected")
+"""States of versions whose files are removed."""
+
+_KEPT: tuple[State, ...] = ("good", "waiting", "candidate")
+"""States of versions that are not pinned and have a configuration of their own."""
+
+
+class Review(BaseModel):
+    """A version that a person has to approve, and what that person decided."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    compared_with: int
+    """The version that served when the page was written."""
+    as_candidate: bool = False
+    """Whether it is to be served next to that version, not in its place."""
+    decision: Literal["approved", "rejected"] | None = None
+    """None while it waits."""
+    by: str = ""
+    """Name of the person."""
+    note: str = ""
+    """Reason that the person gave."""
+    time: datetime | None = None
+    """Time of the decision, UTC."""
 
 
 class VersionInfo(BaseModel):
@@ -47,12 +83,13 @@ class VersionInfo(BaseModel):
     """Reason of the failure; empty for other states."""
     forced: str = ""
     """Reason given for promoting it against the verdict on its update; empty for all others."""
+    review: Review | None = None
+    """None for a version that needed no approval."""
 
     @model_serializer(mode="wrap")
-    def _without_nothing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave ``forced`` out where it is empty: the journals of other versions stay what they were."""
-        values: dict[str, Any] = handler(self)
-        return values if self.forced else {name: value for name, value in values.items() if name != "forced"}
+    def _without_nothing(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what does not concern the version: the journals of other versions stay what they were."""
+        return {name: value for name, value in serialize(self).items() if name not in ("forced", "review") or value}
 
 
 class Journal(BaseModel):
@@ -209,8 +246,14 @@ def _sweep_unfinished(repository: Path, models: Sequence[str]) -> None:
 
 def _sweep_versions(repository: Path, models: Sequence[str], journal: Journal, in_use: Collection[int]) -> None:
     """Remove versions that are neither served nor to go back to, and configurations of such versions."""
-    gone = {*journal.numbers("failed"), *journal.numbers("retired")} - set(in_use)
-    kept = {*journal.numbers("good"), *in_use} - set(journal.numbers("serving"))
+    gone = {entry.number for entry in journal.versions if entry.state in _GONE} - set(in_use)
+    kept = {entry.number for entry in journal.versions if entry.state in _KEPT} | set(in_use)
+    kept -= set(journal.numbers("serving"))
+    if not journal.numbers("candidate"):
+        for model in models:
+            shutil.rmtree(repository / candidate_name(model), ignore_errors=True)
+    for number in gone:
+        review_path(repository, number).unlink(missing_ok=True)
     for model in models:
         for number in gone:
             remove_version(repository, model, number)

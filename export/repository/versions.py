@@ -17,6 +17,9 @@ from distilrec.core.specs import MODEL_NAME, SERVED_MODELS
 JOURNAL = "versions.json"
 """Name of the file in a repository's root that holds what promotion knows of its versions (``serving/rollout/journal.py``)."""
 
+DRIFT_FILE = "drift.json"
+"""Name of the file in a repository's root that holds what ``distilrec drift`` found."""
+
 LARGEST_VERSION = 999_999_999
 """Largest number of a version. Folders with larger numbers are none of ours, and Triton cannot read much larger ones."""
 
@@ -70,6 +73,11 @@ def partial_folder(version: Path) -> Path:
 def config_path(repository: Path, model: str, version: int) -> Path:
     """A version's own configuration, which becomes config.pbtxt when the version is pinned. Triton ignores it."""
     return repository / model / f"config.{version}.pbtxt"
+
+
+def review_path(repository: Path, version: int) -> Path:
+    """The page that people review before they approve a version. It lies in the root, where Triton looks only at folders."""
+    return repository / f"review-{version}.html"
 
 
 def version_configs(repository: Path, models: Iterable[str], version: int) -> dict[str, str]:

@@ -96,7 +96,7 @@ def python_blocks():
 
 
 def test_page_has_the_blocks_that_are_tested():
-    assert [language for language, _ in BLOCKS] == ["python", "bash", "python", "python", "bash"]
+    assert [language for language, _ in BLOCKS] == ["python", "bash", "python", "python", "python", "bash"]
 
 
 @pytest.mark.parametrize("text", python_blocks(), ids=lambda text: re.sub(r"\W+", "-", text.splitlines()[0])[:40])

@@ -67,7 +67,7 @@ def rule_expressions() -> list[str]:
 
 def test_deploy_files_are_found() -> None:
     assert len(DOCKERFILES) == 2
-    assert len(KUBERNETES) == 5
+    assert len(KUBERNETES) == 6
     assert len(KSERVE) == 2
     assert len(TRAINING) == 2
 

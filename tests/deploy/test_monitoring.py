@@ -96,6 +96,13 @@ def test_every_queried_metric_of_the_watchdog_is_one_of_its_names() -> None:
     assert queried("distilrec_watchdog") <= set(names)
 
 
+def test_every_queried_metric_of_drift_is_one_of_its_names() -> None:
+    names = re.findall(r'"(distilrec_drift_\w+)"', (WATCHDOG.parent / "drift.py").read_text(encoding="utf-8"))
+
+    assert len(names) == 5
+    assert queried("distilrec_drift") <= set(names)
+
+
 def test_labels_that_the_queries_select_by_are_there(metrics: str) -> None:
     assert f'nv_inference_request_success{{model="student",version="1"}} {REQUESTS}' in metrics
     assert set(re.findall(r'nv_inference_request_failure\{model="student",reason="(\w+)"', metrics)) >= {

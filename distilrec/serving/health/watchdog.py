@@ -23,6 +23,7 @@ from typing import Self
 from distilrec.core.errors import ServerError
 from distilrec.core.specs import MODEL_NAME
 from distilrec.serving.health.backoff import BackOff
+from distilrec.serving.health.drift import drift_metrics
 from distilrec.serving.health.leftovers import Leftovers, has_two_versions
 from distilrec.serving.health.memory import DEFAULT_GROWTH_MB, PATIENCE_S, MemoryWatch
 from distilrec.serving.health.metrics import serve_metrics
@@ -154,6 +155,7 @@ class Watchdog:
             "# HELP distilrec_watchdog_last_success_timestamp_seconds When a golden request was last answered rightly.",
             "# TYPE distilrec_watchdog_last_success_timestamp_seconds gauge",
             f"distilrec_watchdog_last_success_timestamp_seconds {self.last_success_s:.3f}",
+            *drift_metrics(self._server.repository),
         ]
         return "\n".join(lines) + "\n"
 

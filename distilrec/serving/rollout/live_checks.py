@@ -16,7 +16,7 @@ from distilrec.core.errors import ServerError
 from distilrec.core.filters import FilterValues
 from distilrec.core.golden import Golden, load_golden
 from distilrec.core.runner import Answer, Choices, chosen_rows
-from distilrec.core.specs import FRONT_DOOR_NAME, MASKED_SCORE, MODEL_NAME, PADDING
+from distilrec.core.specs import FRONT_DOOR_NAME, MASKED_SCORE, MODEL_NAME, PADDING, candidate_name
 from distilrec.data import item_filters
 from distilrec.data import vocabulary as vocabularies
 from distilrec.data.item_filters import load_filters
@@ -62,11 +62,15 @@ class LiveChecks:
         max_batch_size: Largest number of rows in a request.
         tls: How the endpoint is reached.
         timeout_s: Seconds that each call may take.
+        candidate: Whether the candidate's models are asked.
     """
 
-    def __init__(self, url: str, max_batch_size: int, tls: Tls | bool = False, timeout_s: float = 5.0) -> None:
+    def __init__(
+        self, url: str, max_batch_size: int, tls: Tls | bool = False, timeout_s: float = 5.0, *, candidate: bool = False
+    ) -> None:
         self.url, self.max_batch_size = url, max_batch_size
-        self._model = GrpcModel(url, timeout_s=timeout_s, tls=tls)
+        model = candidate_name(MODEL_NAME) if candidate else MODEL_NAME
+        self._model = GrpcModel(url, model, timeout_s=timeout_s, tls=tls)
 
     def check_batch(self, batch: Golden, version: int, tolerance: float) -> None:
         """Send golden requests as one batch to the student, and compare.

@@ -6,47 +6,19 @@ given its golden answers and was watched do the pins in config.pbtxt move. So wh
 server comes up with the last version that was proven.
 """
 
-import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from pathlib import Path
 
-from distilrec.config import ExportConfig
-from distilrec.core.errors import DistilRecError, ServerError
-from distilrec.core.manifest import Manifest, read_manifest
-from distilrec.core.specs import MODEL_NAME
-from distilrec.evaluation import ranking_record
-from distilrec.evaluation.forgetting import UpdateVerdict, update_verdict
-from distilrec.evaluation.ranking_record import load_record, ranking_fault
-from distilrec.serving.process.rehearsal_folder import end_interrupted_rehearsal
-from distilrec.serving.rollout.checks import check_artefact, check_version
-from distilrec.serving.rollout.live import ReportStep, Server, go_live
-from distilrec.serving.rollout.live_checks import Limits, WatchResult
-from distilrec.serving.rollout.rehearsal import can_rehearse, rehearse
-from distilrec.serving.rollout.settling import live_version, recover_live, settle
-from distilrec.serving.rollout.staging import stage
-from export.artefact import REPORT_FILE, proof_path
-from export.repository.journal import Journal, VersionInfo, decide_move, read_journal, write_journal
+from distilrec.config import Approval, ExportConfig
+from distilrec.core.manifest import read_manifest
+from distilrec.serving.rollout.live import ReportStep, Server
+from distilrec.serving.rollout.live_checks import Limits
+from distilrec.serving.rollout.steps import How, Promotion, PromotionError, Rollout
+from export.repository.journal import VersionInfo, read_journal
 from export.repository.locks import locked
 from export.repository.models import MODELS, ServedModel
-from export.repository.versions import config_path, next_number
 
-
-class PromotionError(ServerError):
-    """A version that was not promoted; the message says what was found, and what serves on."""
-
-
-@dataclass(frozen=True)
-class Promotion:
-    """A version that serves now."""
-
-    version: int
-    former: int
-    """The version that served before."""
-    watched: WatchResult | None
-    """What was seen of the version while it was watched; None when it was not watched."""
+__all__ = ["Promotion", "PromotionError", "promote", "rollback", "version_of", "versions"]
 
 
 def promote(
@@ -59,10 +31,12 @@ def promote(
     rehearsed: bool = True,
     force: bool = False,
     reason: str = "",
+    approval: Approval = "none",
+    as_candidate: bool = False,
     models: Sequence[ServedModel] = MODELS,
     report: ReportStep = lambda _: None,
 ) -> Promotion:
-    """Make an export the served version.
+    """Make an export the served version, or have it wait for approval.
 
     Args:
         artefact: Folder of the export stage.
@@ -73,23 +47,20 @@ def promote(
         rehearsed: Whether a server of its own tries the version first; it needs memory for one more instance of each model.
         force: Whether a version that ranks worse than the served one is promoted all the same.
         reason: Why ``force`` was used; an update that its verdict refuses needs one. The journal keeps it.
+        approval: ``required`` stops after the rehearsal: the version waits for ``approval.approve``, in the place of another one.
+        as_candidate: Whether the version is served next to the served one instead of replacing it.
         models: Models that are promoted together, under one number; a model comes after those that it calls.
         report: Is called with each step that was taken.
 
     Raises:
-        PromotionError: the version was refused; the former one serves on, and only the number of the new one is left.
+        PromotionError: the version was refused; the former one serves on.
         RepositoryError: another promotion is at work, or the repository cannot be read or written.
         ManifestError, ParityError, DataError: the artefact is damaged; nothing was touched.
     """
     with locked(repository):
-        rollout = _Rollout(repository, server, models, limits or Limits(), report)
-        manifest = rollout.check(artefact, config, force=force, reason=reason)
-        number = rollout.announce(manifest, forced=reason if force else "")
-        with rollout.refusing(number), rollout.discarding(number):
-            stage(artefact, manifest, repository=repository, config=config, number=number, models=models)
-            report(f"version {number} is staged")
-            watched = rollout.go_live(number, rehearsed=rehearsed)
-        return rollout.pin(number, watched)
+        rollout = Rollout(repository, server, models, limits or Limits(), report)
+        how = How(rehearsed=rehearsed, force=force, reason=reason, approval=approval, as_candidate=as_candidate)
+        return rollout.promote(artefact, config, how)
 
 
 def rollback(
@@ -107,15 +78,14 @@ def rollback(
         RepositoryError: as in ``promote``.
     """
     with locked(repository):
-        rollout = _Rollout(repository, server, models, limits or Limits(watch_s=0), report)
+        rollout = Rollout(repository, server, models, limits or Limits(watch_s=0), report)
         if not (good := rollout.journal.numbers("good")):
             raise PromotionError(f"{repository}: found no good version but {rollout.former}, expected an earlier one to go back to")
         target = good[-1]
         with rollout.refusing(target):
-            text = config_path(repository, MODEL_NAME, target).read_text(encoding="utf-8")
-            check_version(repository / MODEL_NAME / str(target), text)
+            rollout.check_files(target)
             report(f"version {target} gives its golden answers")
-            watched = rollout.go_live(target, rehearsed=False)
+            watched = rollout.go_live(target)
         return rollout.pin(target, watched)
 
 
@@ -138,140 +108,3 @@ def version_of(artefact: Path, repository: Path, models: Sequence[ServedModel] =
     digest = read_manifest(artefact).digest
     entries = versions(repository, models)
     return next((entry.number for entry in entries if entry.state == "serving" and entry.artefact == digest), None)
-
-
-class _Rollout:
-    """The steps that promotion and rollback have in common. The repository's lock is held while one exists.
-
-    Attributes:
-        journal: The repository's journal, as it was last written.
-        former: Version that serves before the rollout.
-    """
-
-    def __init__(
-        self, repository: Path, server: Server | None, models: Sequence[ServedModel], limits: Limits, report: ReportStep
-    ) -> None:
-        self._repository, self._server, self._limits, self._report = repository, server, limits, report
-        self._names = [model.name for model in models]
-        try:
-            end_interrupted_rehearsal(repository)
-            self.journal = settle(repository, self._names, server, report)
-            self._live = live_version(repository, self._names, server)
-        except ServerError as error:
-            raise PromotionError(f"nothing was changed: {error}") from error
-        (self.former,) = self.journal.numbers("serving")
-
-    def check(self, artefact: Path, config: ExportConfig, *, force: bool, reason: str) -> Manifest:
-        """Refuse an artefact that is damaged, or, unless forced, one that ranks worse than the version that clients get now.
-
-        An update is judged by its own verdict: its catalogue and its held-out users are not those of the served version.
-
-        Raises:
-            PromotionError: the loss exceeds the ranking budget, or the verdict on an update refuses it.
-            ManifestError, ParityError, DataError, RepositoryError: as ``check_artefact``.
-        """
-        manifest = check_artefact(artefact, config)
-        self._report("the artefact is whole and gives its golden answers")
-        verdict = update_verdict(json.loads((artefact / REPORT_FILE).read_text(encoding="utf-8")))
-        if verdict is not None:
-            self._check_update(artefact, verdict, force=force, reason=reason)
-            return manifest
-        new = load_record(proof_path(artefact, manifest, ranking_record.FILE_NAME))
-        served = load_record(self._repository / MODEL_NAME / str(self._live) / ranking_record.FILE_NAME)
-        if new is None or served is None or new.held_out_sha256 != served.held_out_sha256:
-            self._report(
-                f"warning: its ranking cannot be compared with that of version {self._live}: found"
-                + (" no record of it" if new is None or served is None else " records of other users, items or right answers")
-            )
-        elif fault := ranking_fault(new, served):
-            if not force:
-                raise PromotionError(f"{artefact} was refused: {fault}. Promote it all the same with --force")
-            self._report(f"warning: {fault}; promoted all the same")
-        return manifest
-
-    def _check_update(self, artefact: Path, verdict: UpdateVerdict, *, force: bool, reason: str) -> None:
-        """Refuse an update that its verdict does not take, unless forced for a reason."""
-        if verdict.taken:
-            self._report(verdict.reason)
-        elif not (force and reason.strip()):
-            missing = "a reason is missing: --force --reason WHY" if force else "Promote it all the same with --force --reason WHY"
-            raise PromotionError(f"{artefact} was refused: {verdict.reason}. {missing}; the journal keeps the reason")
-        else:
-            self._report(f"warning: {verdict.reason}; promoted all the same: {reason}")
-
-    def announce(self, manifest: Manifest, *, forced: str) -> int:
-        """Note in the journal that an artefact is being staged; returns the number of its version."""
-        number = next_number(self._repository)
-        version = VersionInfo(
-            number=number,
-            state="staged",
-            artefact=manifest.digest,
-            vocabulary_sha256=manifest.metrics["vocabulary_sha256"],
-            time=datetime.now(UTC),
-            forced=forced,
-        )
-        self._write(self.journal.put(version))
-        return number
-
-    @contextmanager
-    def refusing(self, number: int) -> Iterator[None]:
-        """Raise PromotionError for what goes wrong with a version within the context."""
-        try:
-            yield
-        except (DistilRecError, OSError) as error:
-            raise PromotionError(f"version {number} was refused: {error}\nVersion {self.former} stays pinned.") from error
-
-    @contextmanager
-    def discarding(self, number: int) -> Iterator[None]:
-        """Note the failure of a version, and remove its files, when the context ends by an error or an interruption."""
-        try:
-            yield
-        except BaseException as error:
-            failed = self.journal.mark(number, "failed", str(error) or type(error).__name__)
-            with suppress(OSError):  # a full disk: without this note, recovery finds the promotion interrupted
-                self._write(failed.model_copy(update={"moving_to": None}))
-            with suppress(OSError):
-                recover_live(self._repository, self._names, self._server)
-            raise
-
-    def _rehearse(self, number: int) -> None:
-        """Try a version in a server of its own. A server that is started later refuses to start with a bad version."""
-        if self._server is None:
-            return
-        if not can_rehearse():
-            self._report(f"version {number} is not rehearsed: there is no tritonserver on this machine to try it in")
-            return
-        rehearse(self._repository, self._names, number, self._server.load_timeout_s)
-        self._report(f"version {number} answers as it should in a server of its own")
-
-    def go_live(self, number: int, *, rehearsed: bool) -> WatchResult | None:
-        """Have the server serve a staged version, and decide for it: from here on, recovery finishes what is interrupted."""
-        if rehearsed:
-            self._rehearse(number)
-
-        def decide() -> None:
-            self.journal = decide_move(self._repository, self._names, self.journal, number)
-
-        if self._server is None:
-            decide()
-            return None
-        return go_live(
-            self._server,
-            self._repository,
-            self._names,
-            former=self._live,
-            number=number,
-            limits=self._limits,
-            report=self._report,
-            decide=decide,
-        )
-
-    def pin(self, number: int, watched: WatchResult | None) -> Promotion:
-        """Pin the version that was decided for, and remove what is no longer good."""
-        recover_live(self._repository, self._names, self._server)
-        self._report(f"version {number} is pinned")
-        return Promotion(number, self.former, watched)
-
-    def _write(self, journal: Journal) -> None:
-        self.journal = journal
-        write_journal(self._repository, journal)

@@ -139,3 +139,15 @@ def test_a_sample_estimates_only_the_mass_outside_the_teachers_items(targets, st
     exact = gradients(None, 0)
     assert (draws[0] - exact).norm() > 0.01 * exact.norm()
     assert (draws.mean(dim=0) - exact).norm() < 0.1 * exact.norm()
+
+
+def test_example_weights_count_like_repeated_examples(targets, student):
+    """Weights 0, 1 and 2 are the same as leaving out, keeping and repeating a prediction, for all losses on single predictions."""
+    times = torch.tensor([place % 3 for place in range(M)])
+    settings = DistillationConfig(**OFF | {"soft": 1.0, "hard": 0.5, "mse": 0.2})
+    vectors, table = (part.detach() for part in student)
+    rows = torch.repeat_interleave(torch.arange(M), times)
+    distillation = Distillation(settings, targets, COUNTS, vectors.shape[1])
+    weighted, _ = distillation(vectors, table, TRUE, torch.arange(M), 0.0, example_weights=times.float())
+    repeated, _ = distillation(vectors[rows], table, TRUE[rows], rows, 0.0)
+    torch.testing.assert_close(weighted, repeated)

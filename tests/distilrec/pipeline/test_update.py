@@ -111,7 +111,7 @@ def test_refused_update_is_not_built_upon_and_its_events_are_not_lost(updated, t
 
     fill_repository(served_artefact(config), config.export)
     repository = config.export.repository
-    for force, reason, missing in ((False, "", "Promote it all the same with"), (True, " ", "a reason is missing")):
+    for force, reason, missing in ((False, "", "Promote it all the same"), (True, " ", "a reason is missing")):
         with pytest.raises(PromotionError, match=f"it is clearly worse on the newest events.*{missing}"):
             promote(bad, repository, config.export, None, force=force, reason=reason)
     assert [(one.number, one.forced) for one in versions(repository)] == [(1, "")]

@@ -23,7 +23,7 @@ from distilrec.data.vocabulary import Vocabulary, load_vocabulary
 from distilrec.evaluation.parity import compare
 from distilrec.serving.process.security import ControlSecret
 from distilrec.serving.process.server import TritonServer, free_ports
-from distilrec.serving.rollout import promotion
+from distilrec.serving.rollout import steps
 from distilrec.serving.rollout.live import Server, ready_versions
 from distilrec.serving.rollout.live_checks import Limits
 from distilrec.serving.rollout.promotion import PromotionError, promote, rollback, versions
@@ -205,7 +205,7 @@ def test_full_disk_at_the_decision_brings_the_former_version_back(variant, servi
 
     artefact, goldens = variant(0), {1: load_golden(shop_run / "export" / "golden.npz")}
     goldens[2] = load_golden(artefact / "golden.npz")
-    monkeypatch.setattr(promotion, "decide_move", full)
+    monkeypatch.setattr(steps, "decide_move", full)
     with Load(promotable.url, goldens) as load, pytest.raises(PromotionError, match="No space left"):
         promote(artefact, serving_config.repository, serving_config, promotable, limits=QUICK, rehearsed=False)
     monkeypatch.undo()
@@ -242,7 +242,7 @@ import os, signal, sys
 from pathlib import Path
 from distilrec.config import ExportConfig
 from distilrec.serving.process.security import ControlSecret
-from distilrec.serving.rollout import promotion
+from distilrec.serving.rollout import steps
 from distilrec.serving.rollout.live import Server
 from distilrec.serving.rollout.live_checks import Limits
 from distilrec.serving.rollout.promotion import promote
