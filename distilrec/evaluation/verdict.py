@@ -169,18 +169,31 @@ class HeadMeasurement:
 
 def choose_head(measured: HeadMeasurement) -> Verdict[Head]:
     """The approximate head, if it is faster and keeps the ranking."""
-    faults = budget_faults(measured.agreement, MIN_HEAD_OVERLAP_AT_10)
-    if measured.p50_ms > MAX_LATENCY_RATIO * measured.exhaustive_p50_ms:
-        faults.append(
-            f"{measured.p50_ms:.3f} ms a request is not faster than the exhaustive one with {measured.exhaustive_p50_ms:.3f} ms"
-        )
     gain = (
         f"{measured.exhaustive_p50_ms / measured.p50_ms:.2f}x as fast as the exhaustive one, keeps"
         f" {measured.agreement.overlap_at_10:.3f} of its top 10, and loses {measured.agreement.ndcg_loss:.2%} of NDCG@10"
     )
     return first_without_fault(
         [
-            Candidate(Head.APPROXIMATE, "the approximate head", faults, gain),
+            Candidate(Head.APPROXIMATE, "the approximate head", _head_faults(measured), gain),
             Candidate(Head.EXHAUSTIVE, "the exhaustive head", []),
         ]
     )
+
+
+def forced_head(measured: HeadMeasurement) -> Verdict[Head]:
+    """The approximate head, because the settings ask for it; the reason holds a warning where it would not ship otherwise."""
+    if not (faults := _head_faults(measured)):
+        return choose_head(measured)
+    reason = f"WARNING, the approximate head ships, for the settings ask for it, although {' and '.join(faults)}"
+    return Verdict(Head.APPROXIMATE, reason)
+
+
+def _head_faults(measured: HeadMeasurement) -> list[str]:
+    """Reasons why the approximate head may not ship; each is the end of a sentence."""
+    faults = budget_faults(measured.agreement, MIN_HEAD_OVERLAP_AT_10)
+    if measured.p50_ms > MAX_LATENCY_RATIO * measured.exhaustive_p50_ms:
+        faults.append(
+            f"{measured.p50_ms:.3f} ms a request is not faster than the exhaustive one with {measured.exhaustive_p50_ms:.3f} ms"
+        )
+    return faults

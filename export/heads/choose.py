@@ -23,6 +23,7 @@ from distilrec.evaluation.verdict import (
     HeadMeasurement,
     Verdict,
     choose_head,
+    forced_head,
 )
 from export.artefact import head_files, head_folder
 from export.graph.calibration import sample_calibration
@@ -121,9 +122,7 @@ def make_head(job: HeadJob, exhaustive: Runner, former: Path | None = None) -> H
     runner = job.runner()
     _check(runner, job.reference)
     measured = _measure(runner, exhaustive, job.reference)
-    verdict = choose_head(measured)
-    if job.config.head == "approximate" and verdict.choice is Head.EXHAUSTIVE:
-        verdict = Verdict(Head.APPROXIMATE, f"WARNING, the approximate head ships, for the settings ask for it; {verdict.reason}")
+    verdict = (forced_head if job.config.head == "approximate" else choose_head)(measured)
     size = sum(path.stat().st_size for path in head_files(job.folder))
     searched = {"lists": runner.lists, "probes": runner.head.probes, "depth": runner.head.depth}
     if verdict.choice is Head.EXHAUSTIVE:

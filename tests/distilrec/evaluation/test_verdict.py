@@ -11,6 +11,7 @@ from distilrec.evaluation.verdict import (
     choose_head,
     choose_precision,
     choose_student,
+    forced_head,
     forced_student,
 )
 
@@ -64,6 +65,9 @@ def test_head_ships_that_is_faster_and_keeps_the_ranking(p50_ms, loss, overlap, 
     verdict = choose_head(HeadMeasurement(p50_ms, 4.0, Agreement(0.1, loss, overlap, overlap, 0.0)))
     assert verdict.choice is shipped
     assert reason in verdict.reason
+    forced = forced_head(HeadMeasurement(p50_ms, 4.0, Agreement(0.1, loss, overlap, overlap, 0.0)))
+    assert forced.choice is Head.APPROXIMATE
+    assert forced.reason.startswith("WARNING") is (shipped is Head.EXHAUSTIVE)
 
 
 def test_figures_that_are_no_numbers_never_ship():

@@ -100,7 +100,7 @@ def test_serves_promotes_and_rolls_back(artefact, config, choosing_run, tmp_path
             choices = {name: values[rows] for name, values in expected.choices.items()}
             check_contract(model, spec, expected.history[rows], expected.exclude[rows], 1e-4, choices=choices, filters=filters)
         with RecommenderClient(running.url) as client:
-            found = [item.item_id for item in client.recommend(["item-1", "item-2"], k=5, filter={"genre": "genre 3"})]
+            found = list(client.recommend(["item-1", "item-2"], k=5, filter={"genre": "genre 3"}).ids)
         assert len(found) == 5
         assert front_door(running.url, ["item-1", "item-2"], ["genre=genre 3"], 5) == found
         folder = repository / "student" / "2"
