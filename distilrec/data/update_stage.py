@@ -30,7 +30,7 @@ from distilrec.data.update_state import (
 )
 from distilrec.data.vocabulary import FILE_NAME
 
-EVENTS_FILE = "events.parquet"
+_EVENTS_FILE = "events.parquet"
 """The new events as they were read."""
 
 REPLAY_FILE, EARLIER_FILE, NEW_START_FILE = "replay.npz", "earlier.npz", "new_start.npy"
@@ -161,7 +161,7 @@ def _save(
     save_exemplars(former.exemplars, folder / REPLAY_FILE)
     save_requests(former.requests, folder / EARLIER_FILE)
     save_state(made.state, folder)
-    events.write_parquet(folder / EVENTS_FILE)
+    events.write_parquet(folder / _EVENTS_FILE)
 
 
 def _metrics(made: UpdateData, events: SortedEvents, before: Catalogue, now: Catalogue, given: int) -> dict[str, Any]:
@@ -180,3 +180,8 @@ def _metrics(made: UpdateData, events: SortedEvents, before: Catalogue, now: Cat
         "exemplars": len(made.state.exemplars.update),
         "last_time": made.state.last_time,
     }
+
+
+def given_events(folder: Path) -> pl.DataFrame:
+    """The new events as an update has read them, from its stage folder."""
+    return pl.read_parquet(folder / _EVENTS_FILE)

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-
-import polars as pl
+from typing import TYPE_CHECKING
 
 from distilrec.core.errors import RepositoryError
 from distilrec.core.manifest import FILE_NAME, Manifest, read_manifest
-from distilrec.data.update_stage import EVENTS_FILE
+
+if TYPE_CHECKING:
+    import polars as pl
 
 UPDATES = "updates"
 """Folder of the updates in that of the run, each in a folder of its number."""
@@ -60,9 +61,11 @@ class Update:
         """Whether all its stages are."""
         return (self.export / FILE_NAME).exists()
 
-    def events(self) -> pl.DataFrame:
+    def events(self) -> "pl.DataFrame":
         """The events that it was given."""
-        return pl.read_parquet(self.data / EVENTS_FILE)
+        from distilrec.data.update_stage import given_events  # here, because it loads polars, which is optional
+
+        return given_events(self.data)
 
 
 def update_of(run: Path, number: int) -> Update:
