@@ -71,7 +71,7 @@ def fit(
     log: Logging | None = None,
     give_up: GiveUp | None = None,
 ) -> FitResult:
-    """Train ``encoder`` in place and leave it with the weights of its best epoch.
+    """Train ``encoder`` in place and leave it with the weights of its best epoch. Raises DataError without users to validate with.
 
     Args:
         encoder: Model to train.
@@ -85,9 +85,6 @@ def fit(
         processes: Number of processes that share the work (PyTorch's DDP), on as many GPUs where there are any.
         log: Log of the losses.
         give_up: Stops the training early where it returns True.
-
-    Raises:
-        DataError: There is no user to validate with.
     """
     validation = _validation_users(dataset, spec)
     keep_freed_memory()
