@@ -73,7 +73,7 @@ def fit(
     give_up: GiveUp | None = None,
     windows: Sequence[Windows] | None = None,
 ) -> FitResult:
-    """Train ``encoder`` in place and leave it with the weights of its best epoch.
+    """Train ``encoder`` in place and leave it with the weights of its best epoch. Raises DataError without users to validate with.
 
     Args:
         encoder: Model to train.
@@ -88,9 +88,6 @@ def fit(
         log: Log of the losses.
         give_up: Stops the training early where it returns True.
         windows: What to learn from, one for each epoch in turn; None for all training sequences of the data set.
-
-    Raises:
-        DataError: There is no user to validate with.
     """
     validation = _validation_users(dataset, spec)
     keep_freed_memory()

@@ -108,20 +108,10 @@ def promote(  # noqa: PLR0917
     from distilrec.serving.rollout.live_checks import Limits
 
     config = load_serving_config(preset)
-    done = promotion.promote(
-        artefact,
-        repository,
-        config.export,
-        None if offline else server_at(url, secret_file, tls_of(tls_ca, tls_cert, tls_key)),
-        limits=Limits(watch_s=watch_s),
-        rehearsed=not no_rehearsal,
-        force=force,
-        reason=reason,
-        approval=config.rollout.approval,
-        as_candidate=candidate,
-        report=say,
-    )
-    print_promotion(done)
+    server = None if offline else server_at(url, secret_file, tls_of(tls_ca, tls_cert, tls_key))
+    how: dict[str, Any] = {"limits": Limits(watch_s=watch_s), "rehearsed": not no_rehearsal, "force": force, "reason": reason}
+    how |= {"approval": config.rollout.approval, "as_candidate": candidate}
+    print_promotion(promotion.promote(artefact, repository, config.export, server, **how, report=say))
 
 
 @app.command()
