@@ -90,7 +90,6 @@ def fit(
         windows: What to learn from, one for each epoch in turn; None for all training sequences of the data set.
     """
     validation = _validation_users(dataset, spec)
-    keep_freed_memory()
     module = NextItemModule(encoder, spec, config, validation, distillation, example_weights=example_weights)
     windows = _windows(dataset, spec.history_length, distillation) if windows is None else windows
     data, clock = SequenceData(windows, validation, batch_size(config, windows[0]), seed), EpochClock()
@@ -171,6 +170,7 @@ def _precision(config: TrainingConfig) -> Literal["bf16-mixed", "32-true"]:
 def _trainer(
     config: TrainingConfig, scratch: Path, moments: list[Callback], strategy: str, *, processes: int, log: Logging | None
 ) -> lightning.Trainer:
+    keep_freed_memory()
     best = ModelCheckpoint(scratch, Path(BEST).stem, monitor=VALIDATION_METRIC, mode="max", enable_version_counter=False)
     # save_last of the above would write only when the best one improves; a resume needs every epoch.
     last = ModelCheckpoint(scratch, Path(LAST).stem, save_on_train_epoch_end=True, enable_version_counter=False)

@@ -1,7 +1,7 @@
 """Commands around a running server, as part of the command line (``distilrec/cli/app.py``)."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
