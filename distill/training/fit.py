@@ -89,11 +89,9 @@ def fit(
     Raises:
         DataError: There is no user to validate with.
     """
-    validation = _validation_users(dataset, spec)
-    keep_freed_memory()
-    module = NextItemModule(encoder, spec, config, validation, distillation)
-    windows = _windows(dataset, spec.history_length, distillation) if windows is None else windows
-    data, clock = SequenceData(windows, validation, batch_size(config, windows[0]), seed), EpochClock()
+    module = NextItemModule(encoder, spec, config, _validation_users(dataset, spec), distillation)
+    windows = windows or _windows(dataset, spec.history_length, distillation)
+    data, clock = SequenceData(windows, module.validation, batch_size(config, windows[0]), seed), EpochClock()
     moments = [EpochSeed(seed), EpochStart(), Curve(give_up), ExpectedTime(), clock]
     with _quiet():
         trainer = _trainer(config, scratch, moments, _strategy(encoder, processes), processes=processes, log=log)
@@ -173,6 +171,7 @@ def _trainer(
     last = ModelCheckpoint(scratch, Path(LAST).stem, save_on_train_epoch_end=True, enable_version_counter=False)
     early_stopping = EarlyStopping(VALIDATION_METRIC, mode="max", patience=config.patience)
     shown = EpochProgressBar() if is_interactive() else EpochLines(log.name if log else "training")
+    keep_freed_memory()
     callbacks = [MovingAverage(config.ema_decay), best, early_stopping, last, *moments, shown]
     return lightning.Trainer(
         max_epochs=config.epochs,

@@ -100,17 +100,9 @@ def promote(  # noqa: PLR0917
     from distilrec.serving.rollout.live_checks import Limits
 
     server = None if offline else server_at(url, secret_file, tls_of(tls_ca, tls_cert, tls_key))
-    config = load_export_config(preset)
+    config, limits, rehearsed = load_export_config(preset), Limits(watch_s=watch_s), not no_rehearsal
     done = promotion.promote(
-        artefact,
-        repository,
-        config,
-        server,
-        limits=Limits(watch_s=watch_s),
-        rehearsed=not no_rehearsal,
-        force=force,
-        reason=reason,
-        report=say,
+        artefact, repository, config, server, limits=limits, rehearsed=rehearsed, force=force, reason=reason, report=say
     )
     print(f"version {done.version} serves (before: {done.former})")
 

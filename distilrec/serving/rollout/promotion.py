@@ -83,8 +83,7 @@ def promote(
     """
     with locked(repository):
         rollout = _Rollout(repository, server, models, limits or Limits(), report)
-        manifest = rollout.check(artefact, config, force=force, reason=reason)
-        number = rollout.announce(manifest, forced=reason if force else "")
+        manifest, number = rollout.accept(artefact, config, force=force, reason=reason)
         with rollout.refusing(number), rollout.discarding(number):
             stage(artefact, manifest, repository=repository, config=config, number=number, models=models)
             report(f"version {number} is staged")
@@ -160,6 +159,11 @@ class _Rollout:
         except ServerError as error:
             raise PromotionError(f"nothing was changed: {error}") from error
         (self.former,) = self.journal.numbers("serving")
+
+    def accept(self, artefact: Path, config: ExportConfig, *, force: bool, reason: str) -> tuple[Manifest, int]:
+        """Check an artefact (``check``), and announce it; returns its manifest and the number of its version."""
+        manifest = self.check(artefact, config, force=force, reason=reason)
+        return manifest, self.announce(manifest, forced=reason if force else "")
 
     def check(self, artefact: Path, config: ExportConfig, *, force: bool, reason: str) -> Manifest:
         """Refuse an artefact that is damaged, or, unless forced, one that ranks worse than the version that clients get now.
