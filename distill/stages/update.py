@@ -15,6 +15,7 @@ from torch import Tensor
 
 from distill.data.replay import UpdateWindows, former_share, update_windows
 from distill.data.soft_targets import load_soft_targets
+from distill.models.encoders import Encoder
 from distill.models.growth import TABLE, grown_table, neighbour_rows, trainable_student
 from distill.models.item_content import CONTENT_WEIGHTS, load_projection
 from distill.models.item_table import popularity_of_counts
@@ -23,6 +24,7 @@ from distill.models.students.build import describe_student, load_student
 from distill.models.weights import WEIGHTS, save_weights
 from distill.stages.card import Description, write_card
 from distill.stages.text import load_known
+from distill.training.fit import FitResult
 from distill.training.loggers import Logging
 from distill.training.update import UpdateMaterial, fit_update, replay_settings, write_replay_targets
 from distilrec.config import Config, StudentConfig, judged_with, spec_of_run
@@ -87,40 +89,37 @@ def run_student(config: Config, inputs: Inputs, out_dir: Path) -> Manifest:
         dataset, _ = data_stage.load(inputs["data"])
         material = _material(config, inputs, dataset)
         lightning.seed_everything(config.seed, verbose=False)
-        encoder = trainable_student(
-            settings,
-            config.history_length,
-            _start(config, inputs, dataset),
-            dataset.item_count,
-            _popularity(config, material.counts),
-        )
+        start, popularity = _start(config, inputs, dataset), _popularity(config, material.counts)
+        encoder = trainable_student(settings, config.history_length, start, dataset.item_count, popularity)
         log = Logging(config.logger, out_dir.parent / "logs", out_dir.name)
         spec = spec_of_run(config, dataset.item_count, PRIMARY_K)
         result = fit_update(encoder, material, spec, settings, seed=config.seed, scratch=scratch, log=log)
-        save_weights(encoder, folder)
-        if (inputs["projection"] / CONTENT_WEIGHTS).exists():
-            shutil.copyfile(inputs["projection"] / CONTENT_WEIGHTS, folder / CONTENT_WEIGHTS)
+        _save(encoder, inputs["projection"], folder)
         summary = describe_student(settings, distilled=True) + " Updated with new events, and a replay of earlier ones."
         description = Description("DistilRec student", summary, recorded)
         write_card(folder, encoder, description, config=config, dataset=dataset, data=inputs["data"], epochs=result.epochs)
-        return {
-            "validation_ndcg@10": result.validation_ndcg,
-            "epochs": result.epochs,
-            "seconds_an_epoch": round(result.seconds_an_epoch, 3),
-            "new_predictions": material.windows.new,
-            "replayed_predictions": material.windows.replayed,
-            "soft_weight": round(material.weight, 4),
-        }
+        return _metrics(result, material)
 
-    return run_stage(
-        "update-student",
-        settings=recorded,
-        seed=config.seed,
-        inputs=inputs,
-        out_dir=out_dir,
-        work=work,
-        declarations=declarations_of(config.student),
-    )
+    options: dict[str, Any] = {"work": work, "declarations": declarations_of(config.student)}
+    return run_stage("update-student", settings=recorded, seed=config.seed, inputs=inputs, out_dir=out_dir, **options)
+
+
+def _save(encoder: Encoder, projection: Path, folder: Path) -> None:
+    """Write the weights, and the projection of the items' content, which this training does not change."""
+    save_weights(encoder, folder)
+    if (projection / CONTENT_WEIGHTS).exists():
+        shutil.copyfile(projection / CONTENT_WEIGHTS, folder / CONTENT_WEIGHTS)
+
+
+def _metrics(result: FitResult, material: UpdateMaterial) -> dict[str, Any]:
+    return {
+        "validation_ndcg@10": result.validation_ndcg,
+        "epochs": result.epochs,
+        "seconds_an_epoch": round(result.seconds_an_epoch, 3),
+        "new_predictions": material.windows.new,
+        "replayed_predictions": material.windows.replayed,
+        "soft_weight": round(material.weight, 4),
+    }
 
 
 def _material(config: Config, inputs: Inputs, dataset: Dataset) -> UpdateMaterial:

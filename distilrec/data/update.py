@@ -116,19 +116,11 @@ def make_update(
         DataError: There are too few users to judge the update by.
     """
     by_user = events.used.sort("user_id", maintain_order=True)
-    users = tuple(by_user["user_id"].unique(maintain_order=True))
-    lengths = by_user.group_by("user_id", maintain_order=True).len()["len"].to_numpy().astype(np.int64)
-    new = Ragged(
-        np.array(vocabulary.encode(by_user["item_id"]), np.int32), np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    )
-    known = {user: row for row, user in enumerate(state.users)}
-    nothing = np.zeros(0, np.int32)
-    before = [state.recent[known[user]] if user in known else nothing for user in users]
+    users, new, before = _by_user(state, vocabulary, by_user)
     sequences = Ragged.of([np.concatenate([seen, new[row]]) for row, seen in enumerate(before)])
     new_start = np.array([len(seen) for seen in before], np.int64)
     stopping, judged = _held_out_users(sequences, spec, settings.judged_users, seed)
-    ends = sequences.lengths
-    validation_start, test_start = ends.copy(), ends.copy()
+    validation_start, test_start = sequences.lengths, sequences.lengths
     validation_start[[*stopping, *judged]] -= 1
     test_start[judged] -= 1
     dataset = Dataset(sequences.items, sequences.offsets, validation_start, test_start, item_count=len(vocabulary))
@@ -139,6 +131,20 @@ def make_update(
     )
     last_time = max(state.last_time, float(events.used["timestamp"].max()))  # type: ignore[arg-type]
     return UpdateData(dataset, users, new_start, UpdateState(**left, later=later, last_time=last_time))
+
+
+def _by_user(
+    state: UpdateState, vocabulary: Vocabulary, by_user: pl.DataFrame
+) -> tuple[tuple[str, ...], Ragged, list[NDArray[np.int32]]]:
+    """Users with new events, these events as item indices, and what is remembered of each user before."""
+    users = tuple(by_user["user_id"].unique(maintain_order=True))
+    lengths = by_user.group_by("user_id", maintain_order=True).len()["len"].to_numpy().astype(np.int64)
+    new = Ragged(
+        np.array(vocabulary.encode(by_user["item_id"]), np.int32), np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    )
+    known = {user: row for row, user in enumerate(state.users)}
+    nothing = np.zeros(0, np.int32)
+    return users, new, [state.recent[known[user]] if user in known else nothing for user in users]
 
 
 def _held_out_users(sequences: Ragged, spec: RecommenderSpec, most: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

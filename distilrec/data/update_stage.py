@@ -82,13 +82,16 @@ def run(
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
         return metrics | {"warnings": [str(w.message) for w in caught if issubclass(w.category, DataWarning)]}
 
+    settings = {"number": number, "line": line, "interactions_sha256": list(digests)} | _settings(config)
+    return run_stage("update-data", settings=settings, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)
+
+
+def _settings(config: Config) -> dict[str, Any]:
     sizes = {"history_length": config.history_length, "exclude_length": config.export.exclude_length}
     chosen = {"exemplars", "judged_users", "min_events", "remembered_users"}
-    settings = {"number": number, "line": line, "interactions_sha256": list(digests)} | sizes
-    settings |= config.update.model_dump(mode="json", include=chosen)
+    settings = sizes | config.update.model_dump(mode="json", include=chosen)
     # For the model card, which reads them of the stage ``data``.
-    settings |= {"source": config.data.source, "k_core": config.data.k_core, "split": "the newest event of some users"}
-    return run_stage("update-data", settings=settings, seed=config.seed, inputs=inputs, out_dir=out_dir, work=work)
+    return settings | {"source": config.data.source, "k_core": config.data.k_core, "split": "the newest event of some users"}
 
 
 def _write(config: Config, events: pl.DataFrame, former: Path, folder: Path, *, number: int, trained: Path) -> dict[str, Any]:

@@ -86,14 +86,11 @@ def update(config: Config, interactions: Path, *, report: Callable[[str], None] 
             report(f"update {done.number} has learned from {interactions} already")
             return done.export
         base = generation(config)
-        refused = [one for one in known if one.number > base.number]
-        for one in refused:
+        for one in (refused := [one for one in known if one.number > base.number]):
             report(f"update {one.number} was not taken: its events are learned from again, from generation {base.number} on")
-        # The last of them holds the events of those before it.
-        events = pl.concat([*(one.events() for one in refused[-1:]), update_stage.read_events(interactions, config.data)])
-        digests = [*(refused[-1].digests if refused else ()), digest]
+        new = _Events(update_stage.read_events(interactions, config.data), [digest])
         number = max((one.number for one in all_updates(folder)), default=0) + 1
-        return _run(config, base, update_of(folder, number), _Events(events, digests), report)
+        return _run(config, base, update_of(folder, number), _together(refused, new), report)
 
 
 @dataclass(frozen=True)
@@ -102,6 +99,13 @@ class _Events:
 
     events: pl.DataFrame
     digests: Sequence[str]
+
+
+def _together(refused: Sequence[Update], new: _Events) -> _Events:
+    """New events after those of refused updates, of which the last one holds the events of those before it."""
+    if not refused:
+        return new
+    return _Events(pl.concat([refused[-1].events(), new.events]), [*refused[-1].digests, *new.digests])
 
 
 def _finish_interrupted(config: Config, report: Callable[[str], None]) -> None:
