@@ -30,9 +30,9 @@ def test_site_builds_without_a_warning_and_has_every_setting(tmp_path):
     assert 'id="distilrec-rollback"' in (tmp_path / "generated" / "commands.html").read_text(encoding="utf-8")
 
 
-@pytest.mark.usefixtures("shop_run")
 @pytest.mark.server
-def test_ten_lines_of_the_readme_run(monkeypatch):
+def test_ten_lines_of_the_readme_run(shop_run, monkeypatch):
+    monkeypatch.chdir(shop_run.parents[1])
     (text,) = blocks("README.md", "python")
     monkeypatch.setattr(distilrec, "fit", lambda *_: distilrec.load("runs/shop"), raising=False)
     said = io.StringIO()

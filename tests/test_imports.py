@@ -22,7 +22,7 @@ def loaded_by(statement: str) -> set[str]:
         "import distilrec.cli.app",
         "import distilrec.evaluation.model_card, distilrec.core.stage, distilrec.pipeline.evaluate",
         "import distilrec.serving.serve",
-        "import distilrec.load.run",
+        "import distilrec.loadtest.run",
         "import distilrec.config; distilrec.config.ExportConfig(target='tensorrt')",
     ],
 )
@@ -31,7 +31,7 @@ def test_nothing_heavy_is_loaded(statement):
 
 
 def test_the_client_needs_nothing_of_the_training():
-    assert not loaded_by("import clients, distilrec.load.run") & {"distill", "export", "tqdm", "safetensors"}
+    assert not loaded_by("import clients, distilrec.loadtest.run") & {"distill", "export", "tqdm", "safetensors"}
 
 
 def test_promotion_runs_where_there_is_no_pytorch():

@@ -14,7 +14,7 @@ from distilrec.core.specs import MODEL_NAME
 
 if TYPE_CHECKING:
     from clients.connection import Connection
-    from distilrec.load.settings import LoadSettings
+    from distilrec.loadtest.settings import LoadSettings
 
 app = typer.Typer()
 
@@ -80,8 +80,8 @@ def _settings(
     Raises:
         ConfigError: invalid options.
     """
-    from distilrec.load.settings import LoadSettings, default_processes  # deferred: the command line starts without gRPC
-    from distilrec.load.slo import parse_slo
+    from distilrec.loadtest.settings import LoadSettings, default_processes  # deferred: the command line starts without gRPC
+    from distilrec.loadtest.slo import parse_slo
 
     in_flight = _in_flight(rate, closed, concurrency)
     return LoadSettings(
@@ -97,8 +97,8 @@ def _settings(
 def _measure(settings: "LoadSettings", output: Path | None, *, as_json: bool) -> int:
     """Put the load on the server, then write and print the results; returns the exit status."""
     from distilrec.core.files import write_text
-    from distilrec.load.report import describe
-    from distilrec.load.run import measure
+    from distilrec.loadtest.report import describe
+    from distilrec.loadtest.run import measure
 
     if output is not None and not output.absolute().parent.is_dir():
         raise ConfigError(f"--output: found no folder {output.parent}, expected one to write {output.name} into; make it first")

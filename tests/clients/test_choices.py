@@ -16,8 +16,8 @@ from distilrec.bulk.run import recommend_file
 from distilrec.cli.app import app
 from distilrec.core.manifest import read_manifest
 from distilrec.core.specs import MODEL_NAME
-from distilrec.load.run import measure
-from distilrec.load.settings import LoadSettings
+from distilrec.loadtest.run import measure
+from distilrec.loadtest.settings import LoadSettings
 from distilrec.serving.process.security import ControlSecret
 from distilrec.serving.process.server import TritonServer, free_ports
 from distilrec.serving.rollout.checks import check_artefact

@@ -12,7 +12,8 @@ from distilrec.data.frames import write_frame
 HISTORY = ["item-6", "item-12", "item-18"]
 
 
-def test_folder_of_a_run_is_enough_and_answers_as_the_server_does(shop_run, shop_server):
+def test_folder_of_a_run_is_enough_and_answers_as_the_server_does(shop_run, shop_server, monkeypatch):
+    monkeypatch.chdir(shop_run.parents[1])
     run = distilrec.load(shop_run)
     with distilrec.RecommenderClient(shop_server.url) as client:
         served = client.recommend(HISTORY, k=7, exclude=["item-0"])

@@ -8,8 +8,8 @@ from distilrec.pipeline.drift import measure, write
 from distilrec.serving.health.drift import drift_metrics
 
 
-def test_recorded_requests_become_metrics(shop_run, shop_config, tmp_path):
-    assert shop_run.is_dir()
+def test_recorded_requests_become_metrics(shop_run, shop_config, tmp_path, monkeypatch):
+    monkeypatch.chdir(shop_run.parents[1])
     assert drift_metrics(tmp_path) == []
     recorder = Recorder(tmp_path / "requests", share=1)
     for user in range(300):

@@ -12,12 +12,11 @@ from hub import TOKEN, hub
 from distilrec.core.manifest import read_manifest
 from distilrec.pipeline.stages import exported_student, served_artefact
 
-pytestmark = pytest.mark.usefixtures("shop_run")
-
 
 @pytest.fixture
-def asked(shop_config, tmp_path):
+def asked(shop_config, shop_run, tmp_path, monkeypatch):
     """Runs a command with the stand-in as its hub."""
+    monkeypatch.chdir(shop_run.parents[1])
     settings = tmp_path / "shop.toml"
     settings.write_text(tomli_w.dumps(shop_config.model_dump(mode="json", exclude_none=True)))
     with hub() as state:

@@ -24,7 +24,7 @@ def tiny_shop(shop_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """Two trials of students that train for two epochs, in a folder of its own."""
     monkeypatch.chdir(tmp_path)
     values = shop_config.model_dump()
-    values["student"]["epochs"] = 2
+    values["student"]["epochs"] = values["undistilled"]["epochs"] = 2
     values["teachers"]["sequence"]["epochs"] = 1
     values["tune"] = {"trials": 2, "kind": ("residual", "gru"), "embedding_size": (4, 8), "hidden_size": (8, 16), "depth": (1,)}
     return Config.model_validate(values)

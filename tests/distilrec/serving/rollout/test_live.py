@@ -129,7 +129,7 @@ def model_that(edit):
     return [model._replace(write=write) if model.name == "student" else model for model in MODELS]
 
 
-_RUN = "        self.session.run_with_iobinding(self._bound(end))"
+_RUN = "        self.run(end)"
 REFUSED_BY_SERVER = {
     "found no model.py": None,
     "was refused": ("class TritonPythonModel:", "class TritonPythonModel"),

@@ -11,8 +11,8 @@ from typing import Any, Self
 
 from distilrec.core.errors import LoadError
 from distilrec.core.specs import RecommenderSpec
-from distilrec.load.settings import LoadSettings
-from distilrec.load.worker import LoadProgress, LoadShare, WorkerResult, WorkerSettings, run_worker
+from distilrec.loadtest.settings import LoadSettings
+from distilrec.loadtest.worker import LoadProgress, LoadShare, WorkerResult, WorkerSettings, run_worker
 
 _READY_TIMEOUT_S = 60.0  # spawning imports gRPC and numpy, slow on a busy machine
 _HEAD_START_S = 0.2  # from sending the shares to the common start

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from distilrec.core.errors import ConfigError
 from distilrec.core.machine import processor
 from distilrec.core.manifest import installed_versions
-from distilrec.load import statistics
-from distilrec.load.arrivals import deal, poisson_arrivals
-from distilrec.load.endpoint import Endpoint, examine
-from distilrec.load.generator import LoadGenerator, interrupts
-from distilrec.load.progress_line import ProgressLine
-from distilrec.load.settings import LoadSettings
-from distilrec.load.slo import Search, Slo, search_rate
-from distilrec.load.worker import LoadShare, WorkerResult
+from distilrec.loadtest import statistics
+from distilrec.loadtest.arrivals import deal, poisson_arrivals
+from distilrec.loadtest.endpoint import Endpoint, examine
+from distilrec.loadtest.generator import LoadGenerator, interrupts
+from distilrec.loadtest.progress_line import ProgressLine
+from distilrec.loadtest.settings import LoadSettings
+from distilrec.loadtest.slo import Search, Slo, search_rate
+from distilrec.loadtest.worker import LoadShare, WorkerResult
 
 FORMAT_VERSION = 1
 _PACKAGES = ("grpcio", "tritonclient", "protobuf")

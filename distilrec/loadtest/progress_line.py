@@ -3,7 +3,7 @@
 import sys
 import time
 
-from distilrec.load.worker import LoadProgress
+from distilrec.loadtest.worker import LoadProgress
 
 _TERMINAL_S = 0.2
 _OTHERWISE_S = 5.0

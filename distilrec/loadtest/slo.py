@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from distilrec.core.errors import ConfigError
-from distilrec.load.statistics import QUANTILES
+from distilrec.loadtest.statistics import QUANTILES
 
 _PATTERN = re.compile(r"\s*(p\d+(?:\.\d+)?|max)\s*<\s*(\d+(?:\.\d+)?)\s*(us|ms|s)\s*")
 _UNITS_MS = {"us": 1e-3, "ms": 1.0, "s": 1e3}

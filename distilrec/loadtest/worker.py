@@ -26,7 +26,7 @@ from clients.steps import CallFailed
 from clients.wire import infer_request
 from distilrec.core.runner import chosen_rows
 from distilrec.core.specs import PADDING, RecommenderSpec
-from distilrec.load.histories import draw_filters, draw_histories
+from distilrec.loadtest.histories import draw_filters, draw_histories
 
 NOT_SENT = "NOT_SENT"
 """Error of a request that was due but not sent, because the client was too far behind."""

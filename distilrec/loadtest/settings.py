@@ -6,8 +6,8 @@ from typing import Any
 
 from clients.connection import Connection
 from distilrec.core.errors import ConfigError
-from distilrec.load.slo import Slo
-from distilrec.load.statistics import answers_needed
+from distilrec.loadtest.slo import Slo
+from distilrec.loadtest.statistics import answers_needed
 
 LONGEST_S = 3600.0
 """Longest load in seconds, so that a forgotten one ends by itself."""

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from distilrec.load.statistics import QUANTILES, answers_needed, field
+from distilrec.loadtest.statistics import QUANTILES, answers_needed, field
 
 
 def describe(result: dict[str, Any]) -> str:

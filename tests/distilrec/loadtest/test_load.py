@@ -12,10 +12,10 @@ import pytest
 
 from clients.connection import Connection
 from distilrec.config import spec_of_run
-from distilrec.load.endpoint import examine
-from distilrec.load.run import measure
-from distilrec.load.settings import LoadSettings
-from distilrec.load.slo import parse_slo
+from distilrec.loadtest.endpoint import examine
+from distilrec.loadtest.run import measure
+from distilrec.loadtest.settings import LoadSettings
+from distilrec.loadtest.slo import parse_slo
 from distilrec.serving.process.server import TritonServer, free_ports
 
 pytestmark = pytest.mark.server

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from clients.connection import Connection
 from distilrec.core.errors import ConfigError
 from distilrec.core.specs import RecommenderSpec
-from distilrec.load.arrivals import deal, poisson_arrivals
-from distilrec.load.histories import draw_histories, zipf_probabilities
-from distilrec.load.report import describe_load
-from distilrec.load.run import split_load
-from distilrec.load.settings import LoadSettings
-from distilrec.load.slo import CLOSE_ENOUGH, Search, parse_slo, search_rate
-from distilrec.load.statistics import answers_needed, client_bottleneck, field, latency_ms, quantile_ms
+from distilrec.loadtest.arrivals import deal, poisson_arrivals
+from distilrec.loadtest.histories import draw_histories, zipf_probabilities
+from distilrec.loadtest.report import describe_load
+from distilrec.loadtest.run import split_load
+from distilrec.loadtest.settings import LoadSettings
+from distilrec.loadtest.slo import CLOSE_ENOUGH, Search, parse_slo, search_rate
+from distilrec.loadtest.statistics import answers_needed, client_bottleneck, field, latency_ms, quantile_ms
 
 SPEC = RecommenderSpec(item_count=2000, history_length=50, exclude_length=8, top_k=10)
 

@@ -14,10 +14,10 @@ from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceServicer, add
 from clients.connection import Connection
 from distilrec.core.errors import LoadError
 from distilrec.core.specs import RecommenderSpec
-from distilrec.load.generator import LoadGenerator, interrupts, worker_settings
-from distilrec.load.run import LoadMeasurement, split_load
-from distilrec.load.settings import LoadSettings
-from distilrec.load.worker import NOT_SENT, LoadShare
+from distilrec.loadtest.generator import LoadGenerator, interrupts, worker_settings
+from distilrec.loadtest.run import LoadMeasurement, split_load
+from distilrec.loadtest.settings import LoadSettings
+from distilrec.loadtest.worker import NOT_SENT, LoadShare
 
 pytestmark = pytest.mark.server
 
