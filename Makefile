@@ -7,9 +7,9 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 EXTRAS := train,export,server,text,image,scale,tune,tensorboard,tensorrt-rtx,docs,dev
 
-# Tests run in two processes with one PyTorch thread each: threads of several models on the same cores wait for each other,
-# which made the tests take twice as long.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+# Tests run in processes with one PyTorch thread each: threads of several models on the same cores wait for each other, which made
+# the tests take twice as long. Three processes on two cores, because those with servers wait much.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadfile
 
 .PHONY: help demo demo-update quick test test-gpu lint docs benchmark clean
 

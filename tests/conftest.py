@@ -123,6 +123,7 @@ def shop_server(shop_run: Path, shop_config: Config) -> Iterator[TritonServer]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--hostile-s", type=float, default=8.0, help="seconds of hostile load; 600 is the bar, default %(default)s")
+    parser.addoption("--kills", type=int, default=2, help="times that an update is killed; 10 is the bar, default %(default)s")
     parser.addoption("--gpu-report", type=Path, help="file for the report of the tests on a GPU")
 
 
