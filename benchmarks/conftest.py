@@ -13,7 +13,7 @@ from benchmarks import provenance
 from benchmarks.subject import CannotMeasureError, Subject, of_artefact, of_run
 from distilrec.config import Config, load_config
 from distilrec.core.errors import DistilRecError
-from distilrec.pipeline.stages import run_dir
+from distilrec.pipeline.folders import run_dir
 from distilrec.report.content import BENCHMARK_FILE
 
 _not_run = pytest.StashKey[dict[str, str]]()

@@ -8,7 +8,8 @@ from pathlib import Path
 from distilrec.config import Config
 from distilrec.core.runner import Runner
 from distilrec.core.specs import RecommenderSpec
-from distilrec.pipeline.stages import mixture_weights, teacher_folders
+from distilrec.pipeline.finished import mixture_weights
+from distilrec.pipeline.folders import teacher_folders
 
 
 def load_teacher(config: Config, names: tuple[str, ...], spec: RecommenderSpec) -> Runner:

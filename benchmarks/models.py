@@ -12,7 +12,8 @@ from benchmarks.loaders import load_engine, load_onnx, load_student, load_teache
 from benchmarks.subject import CannotMeasureError, EvaluatedAs, Subject
 from distilrec.core.runner import Runner
 from distilrec.core.specs import Precision
-from distilrec.pipeline.stages import mixture_weights, run_dir, teacher_folders
+from distilrec.pipeline.finished import mixture_weights
+from distilrec.pipeline.folders import run_dir, teacher_folders
 
 NAMES = (
     "teacher-torch",

@@ -14,7 +14,9 @@ from distilrec.core.files import write_text
 from distilrec.core.machine import processor
 from distilrec.core.manifest import read_manifest
 from distilrec.evaluation.report import JSON_FILE, MARKDOWN_FILE
-from distilrec.pipeline.stages import run_dir, served_artefact, stages
+from distilrec.pipeline.finished import served_artefact
+from distilrec.pipeline.folders import run_dir
+from distilrec.pipeline.stages import stages
 from distilrec.report.benchmark_file import read_benchmark_file
 from distilrec.report.content import BENCHMARK_FILE
 from export.artefact import REPORT_FILE

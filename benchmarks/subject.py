@@ -10,7 +10,9 @@ from distilrec.config import Config, spec_of_artefact
 from distilrec.core.manifest import Manifest, read_manifest
 from distilrec.core.specs import Precision, RecommenderSpec
 from distilrec.evaluation.report import JSON_FILE
-from distilrec.pipeline.stages import run_dir, served_artefact, with_sizes_of_data
+from distilrec.pipeline.finished import served_artefact
+from distilrec.pipeline.folders import run_dir
+from distilrec.pipeline.stages import with_sizes_of_data
 from distilrec.report.evaluation_file import exported_model_name
 from export.artefact import CALIBRATION_FILE, REPORT_FILE
 from export.graph.calibration import CalibrationSet, load_calibration

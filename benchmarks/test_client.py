@@ -20,7 +20,8 @@ from clients.codec import Query, encode, pack
 from distilrec.config import Config, spec_of_run
 from distilrec.data.dataset import held_out
 from distilrec.data.stage import load
-from distilrec.pipeline.stages import run_dir, served_artefact
+from distilrec.pipeline.finished import served_artefact
+from distilrec.pipeline.folders import run_dir
 from distilrec.serving.process.server import TritonServer, free_ports
 from export.repository.fill import fill_repository
 

@@ -23,7 +23,8 @@ from distilrec.core.errors import MissingExtraError, ServerError
 from distilrec.core.specs import FRONT_DOOR_NAME, MODEL_NAME
 from distilrec.data.vocabulary import FILE_NAME as VOCABULARY
 from distilrec.data.vocabulary import load_vocabulary
-from distilrec.pipeline.stages import mixture_weights, teacher_folders
+from distilrec.pipeline.finished import mixture_weights
+from distilrec.pipeline.folders import teacher_folders
 from distilrec.serving.process.server import TritonServer, free_ports
 from distilrec.serving.process.wheel import find_tritonserver
 from export.repository.benchmark_models import fill_benchmark_models

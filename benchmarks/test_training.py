@@ -13,7 +13,8 @@ from distill.stages import teacher as teacher_stage
 from distill.stages.student import fit_student
 from distilrec.config import Config
 from distilrec.core.manifest import read_manifest
-from distilrec.pipeline.stages import run_dir, stages
+from distilrec.pipeline.folders import run_dir
+from distilrec.pipeline.stages import stages
 
 _EPOCHS = {"epochs": 2, "patience": 2, "schedule": "constant"}
 """Two epochs, as the first includes start-up time."""

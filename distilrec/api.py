@@ -13,17 +13,10 @@ from distilrec.core.errors import ManifestError, MissingExtraError
 from distilrec.data.dataset import Split
 from distilrec.evaluation.report import JSON_FILE
 from distilrec.local import LocalRecommender
+from distilrec.pipeline.finished import served_artefact, student_verdict, teachers_verdict
+from distilrec.pipeline.folders import STUDENT_VERDICT, run_dir
 from distilrec.pipeline.settings import load_settings
-from distilrec.pipeline.stages import (
-    STUDENT_VERDICT,
-    fill_repository,
-    run_all,
-    run_dir,
-    run_stage,
-    served_artefact,
-    student_verdict,
-    teachers_verdict,
-)
+from distilrec.pipeline.stages import fill_repository, run_all, run_stage
 from distilrec.report.evaluation_file import EvaluationFile, read_evaluation_file
 
 

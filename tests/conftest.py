@@ -106,7 +106,8 @@ def shop_config(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Co
 @pytest.fixture(scope="session")
 def shop_run(shop_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """All stages, run once for all tests; returns the run's folder."""
-    from distilrec.pipeline.stages import run_all, run_dir
+    from distilrec.pipeline.folders import run_dir
+    from distilrec.pipeline.stages import run_all
 
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("work"))

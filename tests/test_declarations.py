@@ -18,7 +18,8 @@ from distilrec.config.section import Positive
 from distilrec.core.errors import ConfigError, RepositoryError
 from distilrec.core.manifest import read_manifest
 from distilrec.core.specs import Precision
-from distilrec.pipeline.stages import fill_repository, run_dir, run_stage
+from distilrec.pipeline.folders import run_dir
+from distilrec.pipeline.stages import fill_repository, run_stage
 from distilrec.tuning.space import check_space, with_drawn
 from export.artefact import model_path
 from export.repository.config import config_text, recommender_config, run_on_cpu

@@ -32,7 +32,9 @@ from distilrec.core.manifest import read_manifest
 from distilrec.core.specs import Precision, RecommenderSpec
 from distilrec.data.dataset import Dataset, held_out
 from distilrec.data.stage import load
-from distilrec.pipeline.stages import run_dir, shipped_student, with_sizes_of_data
+from distilrec.pipeline.finished import shipped_student
+from distilrec.pipeline.folders import run_dir
+from distilrec.pipeline.stages import with_sizes_of_data
 from distilrec.serving.process.server import TritonServer, free_ports
 from export.artefact import model_path
 

@@ -33,18 +33,9 @@ from distilrec.config import Config, as_cold, load_config, with_export_settings,
 from distilrec.core.errors import DataWarning, DistilRecError
 from distilrec.core.progress import TIME_FORMAT, is_interactive, say
 from distilrec.core.ranks import is_first
-from distilrec.pipeline.stages import (
-    MIXED_TARGETS,
-    STUDENT_VERDICT,
-    TEACHERS_VERDICT,
-    fill_repository,
-    run_all,
-    run_dir,
-    run_stage,
-    stages,
-    student_verdict,
-    teachers_verdict,
-)
+from distilrec.pipeline.finished import student_verdict, teachers_verdict
+from distilrec.pipeline.folders import MIXED_TARGETS, STUDENT_VERDICT, TEACHERS_VERDICT, run_dir
+from distilrec.pipeline.stages import fill_repository, run_all, run_stage, stages
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, add_completion=False)
 

@@ -10,8 +10,10 @@ from distilrec.config import Config
 from distilrec.core.errors import ServerError
 from distilrec.core.printable import printable
 from distilrec.pipeline.comparison import compare_models, comparison_table
+from distilrec.pipeline.finished import student_verdict, teachers_verdict
+from distilrec.pipeline.folders import run_dir
 from distilrec.pipeline.models import why_teacher_is_left_out
-from distilrec.pipeline.stages import run_all, run_dir, student_verdict, teachers_verdict
+from distilrec.pipeline.stages import run_all
 from distilrec.serving.process.server import TritonServer, free_ports
 
 logger = logging.getLogger(__name__)

@@ -13,8 +13,9 @@ from distilrec.data.vocabulary import FILE_NAME, load_vocabulary
 from distilrec.evaluation import cold as evaluation
 from distilrec.evaluation.cold import ColdEvaluation, ColdMetrics, Scores, cold_metrics, compare_cold
 from distilrec.evaluation.ranking import cuts, join_seeds
+from distilrec.pipeline.folders import run_dir
 from distilrec.pipeline.models import load_models
-from distilrec.pipeline.stages import run_dir, with_sizes_of_data
+from distilrec.pipeline.stages import with_sizes_of_data
 
 
 def evaluate_cold(runs: Sequence[Config]) -> ColdEvaluation | None:

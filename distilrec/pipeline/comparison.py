@@ -12,8 +12,10 @@ from distilrec.core.tables import markdown_table
 from distilrec.data.dataset import HeldOut, held_out
 from distilrec.evaluation.latency import p50_ms
 from distilrec.evaluation.ranking import ranking_metrics, recommend_all
+from distilrec.pipeline.finished import served_artefact
+from distilrec.pipeline.folders import run_dir
 from distilrec.pipeline.models import load_models
-from distilrec.pipeline.stages import run_dir, served_artefact, with_sizes_of_data
+from distilrec.pipeline.stages import with_sizes_of_data
 
 _BATCH_SIZE = 64
 _HEADINGS = ("", "NDCG@10", "HR@10", "parameters", "bytes on disk", "p50 ms, one request")

@@ -11,7 +11,8 @@ from distilrec.core.files import write_text
 from distilrec.core.recorded import read_requests
 from distilrec.data import stage as data_stage
 from distilrec.evaluation.drift import Drift, measure_drift
-from distilrec.pipeline.stages import REFRESHED_DATA, REFRESHED_EXPORT, run_dir, served_artefact
+from distilrec.pipeline.finished import served_artefact
+from distilrec.pipeline.folders import REFRESHED_DATA, REFRESHED_EXPORT, run_dir
 
 
 def measure(config: Config, requests: Path, most: int) -> tuple[Drift, int]:

@@ -23,9 +23,11 @@ from distilrec.evaluation.metrics import popularity
 from distilrec.evaluation.ranking import KS, UserMetrics, compare_metrics, cuts, join_seeds, recommend_all, user_metrics
 from distilrec.evaluation.report import JSON_FILE, MARKDOWN_FILE, EvaluationReport, Roles, render_json, render_markdown
 from distilrec.pipeline.cold import evaluate_cold
+from distilrec.pipeline.finished import student_verdict
+from distilrec.pipeline.folders import run_dir
 from distilrec.pipeline.models import TEACHER, EvaluatedModel, load_models, model_folders, why_teacher_is_left_out
 from distilrec.pipeline.run_lock import locked_run
-from distilrec.pipeline.stages import run_dir, student_verdict, with_sizes_of_data
+from distilrec.pipeline.stages import with_sizes_of_data
 
 logger = logging.getLogger(__name__)
 

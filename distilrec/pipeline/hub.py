@@ -14,7 +14,7 @@ from distilrec.core.errors import HubError, MissingExtraError
 from distilrec.core.files import replace_folder
 from distilrec.core.manifest import verify_manifest
 from distilrec.evaluation.model_card import FILE_NAME as CARD
-from distilrec.pipeline.stages import exported_student, served_artefact
+from distilrec.pipeline.finished import exported_student, served_artefact
 
 FOLDER = "export"
 """Folder of the artefact in the repository."""

@@ -12,14 +12,8 @@ from distilrec.core.manifest import read_manifest
 from distilrec.core.runner import ScoringRunner
 from distilrec.core.specs import Head, Precision, RecommenderSpec
 from distilrec.data.dataset import HeldOut
-from distilrec.pipeline.stages import (
-    STUDENT_FOLDERS,
-    STUDENT_VERDICT,
-    exported_artefact,
-    mixture_weights,
-    run_dir,
-    teacher_folders,
-)
+from distilrec.pipeline.finished import exported_artefact, mixture_weights
+from distilrec.pipeline.folders import STUDENT_FOLDERS, STUDENT_VERDICT, run_dir, teacher_folders
 
 Role = Literal["teacher", "undistilled", "distilled", "exported"]
 

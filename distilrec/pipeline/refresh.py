@@ -23,17 +23,10 @@ from distilrec.data.refresh import (
 )
 from distilrec.data.stage import filters_of, locate, prepare_filters
 from distilrec.data.tables import read_items
+from distilrec.pipeline.finished import generation, is_refreshed
+from distilrec.pipeline.folders import REFRESHED_DATA, REFRESHED_EXPORT, REFRESHED_STUDENT, REFRESHED_TEXT, run_dir
 from distilrec.pipeline.run_lock import locked_run
-from distilrec.pipeline.stages import (
-    REFRESHED_DATA,
-    REFRESHED_EXPORT,
-    REFRESHED_STUDENT,
-    REFRESHED_TEXT,
-    generation,
-    is_refreshed,
-    run_dir,
-    with_sizes_of_data,
-)
+from distilrec.pipeline.stages import with_sizes_of_data
 
 logger = logging.getLogger(__name__)
 

@@ -14,22 +14,11 @@ from distilrec.core.manifest import read_manifest
 from distilrec.core.memory import give_back_memory
 from distilrec.data import update_stage
 from distilrec.data.files import digest_of
+from distilrec.pipeline.finished import Generation, exported_artefact, exported_student, generation, is_refreshed, line_of
+from distilrec.pipeline.folders import REFRESHED_DATA, REFRESHED_STUDENT, REFRESHED_TEXT, STUDENT_FOLDERS, run_dir
 from distilrec.pipeline.generations import Update, all_updates, update_of, updates_of
 from distilrec.pipeline.refresh import JUDGED_USERS, calibrated
 from distilrec.pipeline.run_lock import locked_run
-from distilrec.pipeline.stages import (
-    REFRESHED_DATA,
-    REFRESHED_STUDENT,
-    REFRESHED_TEXT,
-    STUDENT_FOLDERS,
-    Generation,
-    exported_artefact,
-    exported_student,
-    generation,
-    is_refreshed,
-    line_of,
-    run_dir,
-)
 
 logger = logging.getLogger(__name__)
 

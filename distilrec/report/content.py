@@ -9,8 +9,10 @@ from distilrec.config import Config, as_cold
 from distilrec.core.errors import DataError, DistilRecError, ManifestError
 from distilrec.core.manifest import Manifest, read_manifest, verify_manifest
 from distilrec.evaluation.report import JSON_FILE
+from distilrec.pipeline.finished import line_of, served_artefact
+from distilrec.pipeline.folders import STUDENT_VERDICT, TEACHERS_VERDICT, run_dir
 from distilrec.pipeline.generations import updates_of
-from distilrec.pipeline.stages import STUDENT_VERDICT, TEACHERS_VERDICT, line_of, run_dir, served_artefact, stages
+from distilrec.pipeline.stages import stages
 from distilrec.report.benchmark_file import BenchmarkFile, read_benchmark_file
 from distilrec.report.evaluation_file import ColdItems, EvaluationFile, exported_model_name, read_evaluation_file
 from distilrec.report.side_by_side import ExampleUser, example_users

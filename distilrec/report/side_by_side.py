@@ -13,8 +13,9 @@ from distilrec.core.specs import PADDING
 from distilrec.data.dataset import HeldOut, held_out
 from distilrec.data.stage import load
 from distilrec.data.vocabulary import Vocabulary
+from distilrec.pipeline.folders import run_dir
 from distilrec.pipeline.models import load_models
-from distilrec.pipeline.stages import run_dir, with_sizes_of_data
+from distilrec.pipeline.stages import with_sizes_of_data
 
 _SHOWN_HISTORY = 5
 """Titles of a history that fit on one or two lines."""

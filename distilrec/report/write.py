@@ -4,7 +4,7 @@ from pathlib import Path
 
 from distilrec.config import Config
 from distilrec.core.files import write_text
-from distilrec.pipeline.stages import run_dir
+from distilrec.pipeline.folders import run_dir
 from distilrec.report import html, markdown
 from distilrec.report.content import MeasurementFiles, read_report_content
 

@@ -14,7 +14,8 @@ from distilrec.core.errors import TuningError
 from distilrec.core.files import lock
 from distilrec.core.machine import processor
 from distilrec.core.manifest import read_manifest, sha256_of_json
-from distilrec.pipeline.stages import STUDENT_FOLDERS, run_dir, run_stage, stages
+from distilrec.pipeline.folders import STUDENT_FOLDERS, run_dir
+from distilrec.pipeline.stages import run_stage, stages
 from distilrec.tuning.front import choose, front_table, pareto_front
 from distilrec.tuning.preset import write_preset
 from distilrec.tuning.space import Drawn, check_space, describe, draw_undistilled, with_drawn, with_drawn_undistilled

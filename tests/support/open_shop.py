@@ -8,7 +8,8 @@ from PIL import Image
 from transformers import ViTConfig, ViTImageProcessorPil, ViTModel
 
 from distilrec.config import Config
-from distilrec.pipeline.stages import run_all, run_dir
+from distilrec.pipeline.folders import run_dir
+from distilrec.pipeline.stages import run_all
 
 TOUCHED, LISTED, GENRES = 90, 100, 6
 

@@ -10,7 +10,7 @@ import pytest
 from distilrec.config import Config, parse_config
 from distilrec.core.manifest import read_manifest
 from distilrec.pipeline.evaluate import evaluate
-from distilrec.pipeline.stages import served_artefact
+from distilrec.pipeline.finished import served_artefact
 from distilrec.report.content import MeasurementFiles, read_report_content
 
 

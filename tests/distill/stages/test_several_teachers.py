@@ -16,7 +16,9 @@ from distilrec.core.specs import RecommenderSpec
 from distilrec.data.dataset import held_out
 from distilrec.data.stage import load
 from distilrec.evaluation.ranking import ranking_metrics, recommend_all
-from distilrec.pipeline.stages import mixture_weights, run_dir, run_stage, stages, teacher_folders
+from distilrec.pipeline.finished import mixture_weights
+from distilrec.pipeline.folders import run_dir, teacher_folders
+from distilrec.pipeline.stages import run_stage, stages
 from distilrec.tuning.preset import write_preset
 
 SEVERAL = """

@@ -14,8 +14,10 @@ from distilrec.cli.app import app
 from distilrec.config import Config, TeacherConfig, with_export_settings
 from distilrec.core.errors import ManifestError
 from distilrec.core.manifest import read_manifest, write_manifest
+from distilrec.pipeline.finished import mixture_weights, shipped_student
+from distilrec.pipeline.folders import run_dir
 from distilrec.pipeline.models import model_folders
-from distilrec.pipeline.stages import mixture_weights, run_all, run_dir, run_stage, shipped_student
+from distilrec.pipeline.stages import run_all, run_stage
 from distilrec.tuning.preset import write_preset
 
 pytestmark = pytest.mark.pipeline

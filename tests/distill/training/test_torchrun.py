@@ -11,7 +11,8 @@ from safetensors.numpy import load_file
 
 from distilrec.config import load_config
 from distilrec.core.manifest import verify_manifest
-from distilrec.pipeline.stages import run_dir, run_stage
+from distilrec.pipeline.folders import run_dir
+from distilrec.pipeline.stages import run_stage
 from distilrec.serving.process.environment import free_ports
 
 STAGE = "student-undistilled"

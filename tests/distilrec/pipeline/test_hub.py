@@ -10,7 +10,7 @@ import tomli_w
 from hub import TOKEN, hub
 
 from distilrec.core.manifest import read_manifest
-from distilrec.pipeline.stages import exported_student, served_artefact
+from distilrec.pipeline.finished import exported_student, served_artefact
 
 
 @pytest.fixture

@@ -16,7 +16,9 @@ from distilrec.core.manifest import read_manifest, verify_manifest, write_manife
 from distilrec.data.dataset import held_out
 from distilrec.data.stage import load
 from distilrec.evaluation.metrics import overlap
-from distilrec.pipeline.stages import run_all, run_dir, run_stage, served_artefact, stages
+from distilrec.pipeline.finished import served_artefact
+from distilrec.pipeline.folders import run_dir
+from distilrec.pipeline.stages import run_all, run_stage, stages
 
 pytestmark = pytest.mark.server
 

@@ -24,8 +24,10 @@ from distilrec.data.item_filters import load_filters
 from distilrec.data.stage import load
 from distilrec.data.vocabulary import load_vocabulary
 from distilrec.pipeline import refresh as pipeline
+from distilrec.pipeline.finished import served_artefact
+from distilrec.pipeline.folders import run_dir
 from distilrec.pipeline.refresh import describe, plan_refresh, refresh
-from distilrec.pipeline.stages import run_dir, run_stage, served_artefact
+from distilrec.pipeline.stages import run_stage
 from distilrec.serving.process.security import SECRET_VARIABLE, ControlSecret
 from distilrec.serving.process.server import TritonServer, free_ports
 from distilrec.tuning.preset import write_preset

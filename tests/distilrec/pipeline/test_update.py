@@ -17,8 +17,9 @@ from distilrec.core.errors import ConfigError, DataError, DataWarning
 from distilrec.core.manifest import read_manifest, verify_manifest
 from distilrec.data.update_state import load_state
 from distilrec.data.vocabulary import load_vocabulary
+from distilrec.pipeline.finished import generation, served_artefact
+from distilrec.pipeline.folders import run_dir
 from distilrec.pipeline.refresh import plan_refresh
-from distilrec.pipeline.stages import generation, run_dir, served_artefact
 from distilrec.pipeline.update import update
 from distilrec.serving.rollout.promotion import PromotionError, promote, versions
 from distilrec.tuning.preset import write_preset

@@ -8,7 +8,7 @@ import pytest
 
 from distilrec.core.errors import DataError, ManifestError
 from distilrec.core.manifest import read_manifest
-from distilrec.pipeline.stages import served_artefact
+from distilrec.pipeline.finished import served_artefact
 from distilrec.report.content import MeasurementFiles, read_report_content
 from distilrec.report.html import render_html
 from distilrec.report.markdown import render_markdown

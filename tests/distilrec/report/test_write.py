@@ -13,7 +13,7 @@ from distilrec.config import spec_of_run
 from distilrec.data.dataset import held_out
 from distilrec.data.stage import load
 from distilrec.data.vocabulary import Vocabulary
-from distilrec.pipeline.stages import run_dir
+from distilrec.pipeline.folders import run_dir
 from distilrec.report.content import MeasurementFiles, read_report_content
 from distilrec.report.headline import findings, headline_numbers, summary_sentence
 from distilrec.report.html import render_html

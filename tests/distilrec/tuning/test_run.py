@@ -12,7 +12,8 @@ from distill.training.module import NextItemModule
 from distilrec.cli.app import app
 from distilrec.config import Config, load_config
 from distilrec.core.errors import ConfigError, TuningError
-from distilrec.pipeline.stages import run_dir, run_stage
+from distilrec.pipeline.folders import run_dir
+from distilrec.pipeline.stages import run_stage
 from distilrec.tuning.front import choose, pareto_front
 from distilrec.tuning.run import run_tuning
 from distilrec.tuning.space import with_drawn
