@@ -19,6 +19,7 @@ from benchmarks.record import PRECISIONS_FILE, RESULTS, STAGES_FILE
 from distilrec.core.files import write_text
 from distilrec.core.tables import markdown_table
 from distilrec.evaluation.report import JSON_FILE
+from distilrec.pipeline.folders import MIXED_TARGETS, TEACHERS_VERDICT
 from distilrec.report.benchmark_file import read_benchmark_file
 from distilrec.report.content import BENCHMARK_FILE, PEERS_FILE
 from distilrec.report.evaluation_file import EvaluatedModel, EvaluationFile, exported_model_name, read_evaluation_file
@@ -168,6 +169,8 @@ def _evaluated_model(label: str, model: EvaluatedModel) -> list[str]:
 def _teachers(folder: Path) -> str:
     """Names of the teachers that a recorded run's student was distilled from."""
     stages = json.loads((folder / STAGES_FILE).read_text(encoding="utf-8"))["stages"]
+    if MIXED_TARGETS in stages:  # the weights were found
+        return " + ".join(stages[TEACHERS_VERDICT]["metrics"]["weights"])
     *_, targets = (stage.removeprefix("targets-") for stage in stages if stage.startswith("targets-"))
     return str(targets).replace("+", " + ")
 

@@ -63,6 +63,12 @@ def test_another_number_is_drift(results):
     assert fill(filled, results)[0] == filled
 
 
+def test_teachers_are_those_that_the_verdict_took(results):
+    filled, _ = fill(block("distillation"), results)
+    assert "| Online Retail: teacher (sequence) |" in filled  # the second one was left out
+    assert "| Amazon Beauty: teacher (sequence + averages) |" in filled  # weights by hand
+
+
 def test_several_seeds_are_said(results):
     path = results / "ml-100k" / "evaluation.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"seeds": [0, 1, 2]}))

@@ -79,6 +79,8 @@ class UndistilledConfig(TrainingConfig):
     more dropout, and as many epochs as help.
     """
 
+    epochs: Positive = 40
+    patience: Positive = 4
     dropout: Fraction = 0.4
 
 
