@@ -40,12 +40,13 @@ def demo_config(log: Path) -> Config:
     teacher = values["teachers"]["ease"]
     training = {"epochs": 8, "patience": 2, "batch_size": 64}
     data = {"interactions": log, "items": fetch("ml-100k").items, "k_core": 5, "split": "leave_one_out"}
-    values |= {"name": NAME, "data": data, "teachers": {"ease": teacher}, "undistilled": None, "text": {"use": "off"}}
+    values |= {"name": NAME, "data": data, "teachers": {"ease": teacher}, "text": {"use": "off"}}
     values["targets"]["weights"] = None
     values["student"] |= training
     values["qad"]["use"] = "off"
     values["update"] |= {"epochs": 6}
     values["export"] |= {"repository": Path("runs") / NAME / "triton_repo", "instances": 1}
+    del values["undistilled"]  # so that it is trained as the student
     return Config.model_validate(values)
 
 
