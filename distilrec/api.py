@@ -13,6 +13,7 @@ from distilrec.core.errors import ManifestError, MissingExtraError
 from distilrec.data.dataset import Split
 from distilrec.evaluation.report import JSON_FILE
 from distilrec.local import LocalRecommender
+from distilrec.pipeline.evaluate import evaluate
 from distilrec.pipeline.finished import served_artefact, student_verdict, teachers_verdict
 from distilrec.pipeline.folders import STUDENT_VERDICT, run_dir
 from distilrec.pipeline.settings import load_settings
@@ -65,8 +66,6 @@ class Run:
         Raises:
             DataError: No user of the split has anything new.
         """
-        from distilrec.pipeline.evaluate import evaluate  # here, because numpy's part of it is slow to load
-
         return read_evaluation_file(evaluate(self.config, split, seeds) / JSON_FILE)
 
     def recommend(
@@ -121,11 +120,32 @@ class Run:
         Raises:
             DataError: The list cannot be read, or is of another catalogue.
         """
-        from distilrec.pipeline.refresh import refresh  # here, because it is slow to load
+        from distilrec.pipeline.refresh import refresh  # here, because it loads polars, which is optional
 
         refresh(self.config, _as_file(items, self.folder / "input" / "refreshed-items.parquet"), force=force)
         self._forget_model()
         return fill_repository(self.config)
+
+    def update(self, interactions: Any) -> Path:
+        """Learn from new events, and fill the repository where the verdict takes the update; see ``distilrec update``.
+
+        Args:
+            interactions: Table or file of the events since the training, or since the update before.
+
+        Returns:
+            Folder of the update's artefact, also where the verdict refuses it (``artefact`` is what is served).
+
+        Raises:
+            DataError: The events cannot be used.
+            ConfigError: The settings are those of another student than the run's.
+        """
+        from distilrec.pipeline.update import update  # here, because it loads polars, which is optional
+
+        made = update(self.config, _as_file(interactions, self.folder / "input" / "events.parquet"))
+        self._forget_model()
+        if made == self.artefact:
+            fill_repository(self.config)
+        return made
 
     @contextmanager
     def serve(self) -> Iterator[RecommenderClient]:

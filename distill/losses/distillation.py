@@ -145,7 +145,9 @@ class Distillation(nn.Module):
         return weights
 
     def _takes_distrusted_weight(self, name: str) -> bool:
-        return name in self.on_logits and self.on_logits[name].takes_distrusted_weight
+        """Whether a loss also counts as far as the teacher does not: with ``confidence``, or where it has no weight of its own."""
+        loss = self.on_logits.get(name)
+        return loss is not None and loss.takes_distrusted_weight and (self.settings.confidence or not loss.is_on)
 
     @staticmethod
     def _counts(loss: LogitLoss) -> bool:

@@ -8,7 +8,7 @@ from distill.losses.partition import StudentLogits
 
 
 class HardLoss(LogitLoss):
-    """Cross-entropy with the true next item. For a history without soft targets it takes their weight."""
+    """Cross-entropy with the true next item. Where it is off, a history without soft targets learns by it, with their weight."""
 
     name = "hard"
     follows = "truth"

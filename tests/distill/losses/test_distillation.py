@@ -89,10 +89,19 @@ def test_a_prefix_the_teacher_was_not_asked_about_learns_from_its_true_item_alon
     assert not nothing[M - 1].any()
 
 
+def test_true_items_keep_the_weight_that_they_are_given(targets, student):
+    """As in an update, where new events have no soft targets beside a replay that has."""
+    weighted, _ = learn(targets, *student, TRUE, hard=1.0, soft=3.0)
+    (found,) = torch.autograd.grad(weighted, student[0])
+    (hard,) = torch.autograd.grad(learn(targets, *student, TRUE, hard=1.0)[0], student[0])
+    torch.testing.assert_close(found[M - 1], hard[M - 1])
+
+
 def test_losses_add_up_by_their_weights(targets, student):
     weights = {name: 0.1 * (place + 1) for place, name in enumerate(EVERY)}
-    together, parts = learn(targets, *student, TRUE, **weights)
-    alone = [learn(targets, *student, TRUE, **{name: weight})[0] for name, weight in weights.items()]
+    asked = torch.where(torch.arange(M) < M - 1, TRUE, 0)  # else the last prefix learns from its true item
+    together, parts = learn(targets, *student, asked, **weights)
+    alone = [learn(targets, *student, asked, **{name: weight})[0] for name, weight in weights.items()]
     torch.testing.assert_close(together, torch.stack(alone).sum())
     assert list(parts) == EVERY
 

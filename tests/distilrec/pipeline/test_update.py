@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from distilrec.api import Run
 from distilrec.core.errors import ConfigError, DataError, DataWarning
 from distilrec.core.manifest import read_manifest, verify_manifest
 from distilrec.data.update_state import load_state
@@ -24,6 +25,7 @@ from distilrec.pipeline.update import update
 from distilrec.serving.rollout.promotion import PromotionError, promote, versions
 from distilrec.tuning.preset import write_preset
 from export.repository.fill import fill_repository
+from export.repository.versions import version_folder
 
 ITEMS, GENRES = 90, 6
 UPDATE = """
@@ -91,6 +93,9 @@ def test_update_appends_items_and_bounds_what_it_keeps(updated, tmp_path):
     student = read_manifest(generation(updated).student).metrics
     assert student["replayed_predictions"] > 0
     assert 0 < student["soft_weight"] < 5
+
+    assert Run(updated).update(tmp_path / "1.parquet") == first
+    assert load_vocabulary(version_folder(updated.export.repository) / "vocabulary.json").item_ids == after.item_ids  # it is filled
 
     steps = []
     manifest = (first / "manifest.json").stat().st_mtime_ns
